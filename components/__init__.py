@@ -1,0 +1,1 @@
+"""What runs inside a TFX node: one sub-package per node."""

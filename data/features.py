@@ -1,0 +1,25 @@
+"""The raw feature contract: what every `tf.train.Example` that leaves ImageExampleGen holds."""
+
+IMAGE_KEY = "image"
+"""bytes [1]: a JPEG, PNG, GIF or BMP that `data.decode.decode_image` turns into the picture a person sees."""
+
+LABEL_KEY = "label"
+"""bytes [1]: the class name, UTF-8."""
+
+NAME_KEY = "file_name"
+"""bytes [1]: where the image came from, relative to its source, UTF-8."""
+
+HEIGHT_KEY = "height"
+"""int64 [1]: pixels, of the picture as it is decoded."""
+
+WIDTH_KEY = "width"
+"""int64 [1]: pixels, of the picture as it is decoded."""
+
+FORMAT_KEY = "format"
+"""bytes [1]: the format of the original file, `jpeg`, `png`, `gif`, `bmp` or `webp`."""
+
+CONTENT_HASH_KEY = "content_sha256"
+"""bytes [1]: hexadecimal SHA-256 of the original file's bytes."""
+
+SPLITS = ("train", "eval", "test")
+"""`train` fits weights, `eval` chooses epochs and stops early, `test` gates the push and chooses nothing."""

@@ -1,0 +1,1 @@
+"""Wiring, configuration and commands: the only place that knows where things run."""
