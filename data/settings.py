@@ -1,8 +1,11 @@
 """Settings of the data section, and the base class of every section."""
 
-from typing import Literal
+import os
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Share = Annotated[float, Field(gt=0, le=0.5)]
 
 
 class Settings(BaseModel):
@@ -11,8 +14,84 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
 
+class SplitFolders(Settings):
+    """Which folder names (or first words of TFRecord file names) mean which split; upper and lower case are alike."""
+
+    train: tuple[str, ...] = ("train",)
+    """Folders that hold the images to train on."""
+    eval: tuple[str, ...] = ("val", "eval", "validation")
+    """Folders whose images choose epochs and stop early; without any, `eval` is cut from train."""
+    test: tuple[str, ...] = ("test",)
+    """Folders whose images only gate the push; without any, `test` is cut from train."""
+
+    @model_validator(mode="after")
+    def _each_name_means_one_split(self) -> "SplitFolders":
+        names = [name.casefold() for name in (*self.train, *self.eval, *self.test)]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} is named twice; each folder name means one split")
+        if not self.train:
+            raise ValueError("train names no folder; name at least one")
+        return self
+
+
 class DataSettings(Settings):
     """Where the labelled images come from, how they are checked and how they are split."""
 
     source: Literal["digits", "image_folder", "cifar10", "tfrecords"] = "digits"
-    """The kind of source."""
+    """The kind of source: `digits` (1,797 handwritten digits that come with scikit-learn), `image_folder` (one folder a
+    class, or `train|val|test/<class>`), `cifar10` (`cifar-10-python.tar.gz`) or `tfrecords` (of `tf.train.Example`)."""
+
+    path: str | None = None
+    """The folder (`image_folder`), the archive (`cifar10`; without it the archive is downloaded) or the file, folder or
+    glob (`tfrecords`): a local path or `gs://...`. `digits` takes none."""
+
+    eval_share: Share = 0.1
+    """Share of the train images cut off as `eval`, by the hash of their content, if the source declares no `eval`."""
+
+    test_share: Share = 0.1
+    """Share of the train images cut off as `test`, by the hash of their content, if the source declares no `test`."""
+
+    split_folders: SplitFolders = SplitFolders()
+    """Which folder names declare which split (`image_folder`, `tfrecords`)."""
+
+    class_names: str | None = None
+    """A text file of class names. `image_folder`: lines `<folder> <class name>`, such as ImageNet's
+    `n01440764 tench, Tinca tinca`; a name that several folders have gets the folder appended. `tfrecords` with integer
+    labels: line N (from 0) is the name of label N. Without it, folder names and numbers are the names."""
+
+    duplicates: Literal["drop_from_train", "keep", "fail"] = "drop_from_train"
+    """What happens where declared splits share an image, byte for byte: `drop_from_train` keeps it in `test`, else in
+    `eval`, and drops the other copies; `keep` keeps them all (figures are then too good); `fail` stops the run."""
+
+    max_pixels: Annotated[int, Field(ge=1, le=89_000_000)] = 50_000_000
+    """Images of more pixels (height x width) are quarantined before they are decoded."""
+
+    max_quarantined_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The run stops when more than this share of all images cannot be used."""
+
+    tfrecord_image_feature: Annotated[str, Field(min_length=1)] = "image"
+    """`tfrecords`: the bytes feature that holds the encoded image."""
+
+    tfrecord_label_feature: Annotated[str, Field(min_length=1)] = "label"
+    """`tfrecords`: the feature that holds the class: a name (bytes) or a number (int64)."""
+
+    tfrecord_name_feature: Annotated[str, Field(min_length=1)] = "file_name"
+    """`tfrecords`: the bytes feature that names the image in lists; records without it are called `FILE#NUMBER`."""
+
+    @field_validator("path", "class_names")
+    @classmethod
+    def _expand_home(cls, path: str | None) -> str | None:
+        return os.path.expanduser(path) if path else path
+
+    @model_validator(mode="after")
+    def _fits_the_source(self) -> "DataSettings":
+        if self.path and self.source == "digits":
+            raise ValueError(f"path is {self.path!r}, but source=digits reads no path; choose another source")
+        if not self.path and self.source in ("image_folder", "tfrecords"):
+            raise ValueError(f"source={self.source} needs path, the place of the images")
+        if self.class_names and self.source not in ("image_folder", "tfrecords"):
+            raise ValueError(f"class_names is set, but source={self.source} brings its own names; leave it out")
+        if self.eval_share + self.test_share >= 1:
+            raise ValueError("eval_share and test_share together leave nothing to train on; lower one")
+        return self

@@ -1,0 +1,150 @@
+"""TFMA's EvalConfig for a classifier whose classes are known."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import tensorflow_model_analysis as tfma
+
+from components.evaluator import metrics
+from components.evaluator.settings import CLASS_METRICS, LOWER_IS_BETTER, OVERALL_METRICS, EvaluatorSettings, Gate
+from components.transform.features import TRANSFORMED_LABEL_KEY
+from data.errors import UserError
+from data.features import LABEL_KEY
+
+MAX_SLICED_CLASSES = 100
+"""Above so many classes there are no slices by class, no figures by class and no AUC: they take minutes and GBs."""
+
+
+def make_eval_config(
+    settings: EvaluatorSettings, class_names: Sequence[str], baseline_class_names: Sequence[str] | None = None
+) -> tfma.EvalConfig:
+    """Builds the configuration of one evaluation.
+
+    Args:
+        settings: the gates.
+        class_names: the model's classes, in the order of its probabilities.
+        baseline_class_names: those of the latest blessed model, or None without one.
+
+    Raises:
+        UserError: a gate on a class or a metric that this model does not have.
+    """
+    for gate in settings.gates:
+        _check_gate(gate, class_names)
+    comparable = baseline_class_names is None or list(baseline_class_names) == list(class_names)
+    sliced = len(class_names) <= MAX_SLICED_CLASSES
+    overall_gates = [gate for gate in settings.gates if gate.slice is None]
+    if all(gate.min is None and gate.max is None for gate in settings.gates):
+        # TFX blesses nothing without an absolute threshold, so the first model would never become a baseline. This
+        # one refuses only NaN: the metrics of a model whose probabilities are not numbers.
+        overall_gates.append(Gate(metric="accuracy", min=0.0))
+    metrics_specs = [
+        tfma.MetricsSpec(
+            metrics=[
+                tfma.MetricConfig(class_name="ExampleCount"),
+                *(_make_metric(name, overall_gates) for name in _overall_metrics(len(class_names))),
+                tfma.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
+            ]
+        ),
+        tfma.MetricsSpec(
+            # Whether the most probable class is the right one, by its probability: a reliability diagram.
+            aggregate=tfma.AggregationOptions(micro_average=True, top_k_list={"values": [1]}),
+            metrics=[
+                tfma.MetricConfig(
+                    class_name="CalibrationPlot", config=json.dumps({"num_buckets": metrics.CALIBRATION_BINS})
+                )
+            ],
+        ),
+    ]
+    if sliced:
+        metrics_specs.append(_make_class_spec(range(len(class_names)), [_make_metric(name) for name in CLASS_METRICS]))
+    for name in sorted({gate.slice for gate in settings.gates if gate.slice is not None}):
+        gates = [gate for gate in settings.gates if gate.slice == name]
+        if not comparable:
+            # Index i is another class for the baseline, so that a change would compare different things.
+            gates = [gate.model_copy(update={"min_change": None, "max_change": None}) for gate in gates]
+        gated = [_make_metric(metric, gates) for metric in CLASS_METRICS if any(g.metric == metric for g in gates)]
+        metrics_specs.append(_make_class_spec([list(class_names).index(name)], gated))
+    if not comparable:
+        for spec in metrics_specs[2:]:
+            spec.model_names.append(tfma.CANDIDATE_KEY)
+    return tfma.EvalConfig(
+        model_specs=[
+            tfma.ModelSpec(
+                signature_name="serving_examples",
+                preprocessing_function_names=["transform_features"],
+                label_key=TRANSFORMED_LABEL_KEY,
+                prediction_key="probabilities",
+            )
+        ],
+        slicing_specs=[tfma.SlicingSpec(), *([tfma.SlicingSpec(feature_keys=[LABEL_KEY])] if sliced else [])],
+        metrics_specs=metrics_specs,
+    )
+
+
+def _overall_metrics(class_count: int) -> list[str]:
+    absent = set()
+    if class_count <= metrics.TOP_K:
+        absent.add("top_5_accuracy")
+    if class_count > MAX_SLICED_CLASSES:
+        absent.add("macro_auc")
+    return [name for name in OVERALL_METRICS if name not in absent]
+
+
+def _check_gate(gate: Gate, class_names: Sequence[str]) -> None:
+    """Raises UserError where the gate asks for what a model with these classes does not have."""
+    if gate.slice is not None and gate.slice not in class_names:
+        near = difflib.get_close_matches(gate.slice, class_names, n=3, cutoff=0.0)
+        raise UserError(
+            f"evaluator.gates: the gate on {gate.metric} names the class {gate.slice!r}, which none of the model's "
+            f"{len(class_names)} classes is; the nearest are {', '.join(near)}"
+        )
+    if gate.metric == "top_5_accuracy" and len(class_names) <= metrics.TOP_K:
+        raise UserError(
+            f"evaluator.gates: top_5_accuracy says nothing with {len(class_names)} classes; use accuracy, or more than "
+            f"{metrics.TOP_K} classes"
+        )
+    if gate.metric in ("auc", "macro_auc") and len(class_names) > MAX_SLICED_CLASSES:
+        raise UserError(
+            f"evaluator.gates: {gate.metric} is not computed for {len(class_names)} classes, only up to "
+            f"{MAX_SLICED_CLASSES}; use {'f1' if gate.slice else 'macro_f1'}"
+        )
+
+
+def _make_class_spec(class_ids: Iterable[int], metric_configs: list[tfma.MetricConfig]) -> tfma.MetricsSpec:
+    return tfma.MetricsSpec(
+        binarize=tfma.BinarizationOptions(class_ids={"values": list(class_ids)}), metrics=metric_configs
+    )
+
+
+def _make_metric(name: str, gates: Iterable[Gate] = ()) -> tfma.MetricConfig:
+    """Returns one figure with the thresholds of its gates.
+
+    They are on the overall slice: `MetricConfig.threshold` would hold for every slice, so that one hard class
+    would refuse a good model. A class has its own figures (`precision` of class 3) over all images.
+    """
+    thresholds = [threshold for gate in gates if gate.metric == name for threshold in _make_thresholds(gate)]
+    return tfma.MetricConfig(
+        class_name=metrics.ClassifierMetric.__name__,
+        module=metrics.__name__,
+        config=json.dumps({"name": name}),
+        per_slice_thresholds=[
+            tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
+            for threshold in thresholds
+        ],
+    )
+
+
+def _make_thresholds(gate: Gate) -> Iterator[tfma.MetricThreshold]:
+    """Yields one threshold per bound, so that TFMA's verdict tells which of them failed."""
+    if gate.min is not None:
+        yield tfma.MetricThreshold(value_threshold={"lower_bound": {"value": gate.min}})
+    if gate.max is not None:
+        yield tfma.MetricThreshold(value_threshold={"upper_bound": {"value": gate.max}})
+    lower_is_better = gate.metric in LOWER_IS_BETTER
+    change = gate.max_change if lower_is_better else gate.min_change
+    if change is not None:
+        direction = (
+            tfma.MetricDirection.LOWER_IS_BETTER if lower_is_better else tfma.MetricDirection.HIGHER_IS_BETTER
+        )
+        yield tfma.MetricThreshold(change_threshold={"absolute": {"value": change}, "direction": direction})

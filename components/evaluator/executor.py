@@ -1,0 +1,69 @@
+"""TFX's Evaluator, with an EvalConfig that is made when the model's classes are known."""
+
+import json
+import logging
+import os
+from typing import Any
+
+import tensorflow as tf
+from tfx.components.evaluator import executor as tfx_executor
+from tfx.types import Artifact, artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import path_utils, proto_utils
+
+from components.evaluator.eval_config import make_eval_config
+from components.evaluator.model_classes import read_class_names
+from components.evaluator.results import CLASS_NAMES_FILE
+from components.evaluator.settings import EvaluatorSettings
+
+SETTINGS_KEY = "settings"
+CODE_HASH_KEY = "code_hash"
+
+
+class Executor(tfx_executor.Executor):
+    """Completes the parameters of TFX's own executor, which then does the work and sets the blessing.
+
+    The classes of a folder of images or of TFRecords are found in the run, by Transform; the figures and gates of
+    single classes need them. Beside TFMA's files the evaluation gets `class_names.json`, since TFMA knows classes
+    by index only.
+    """
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates the model, and the baseline where there is one, and blesses the model or not.
+
+        Args:
+            input_dict: `examples`, `model`, and where there is one `baseline_model`.
+            output_dict: `evaluation` and `blessing`.
+            exec_properties: `settings` (JSON of EvaluatorSettings) and `example_splits`.
+
+        Raises:
+            UserError: a gate on a class or a metric that this model does not have.
+        """
+        settings = EvaluatorSettings.model_validate_json(exec_properties[SETTINGS_KEY])
+        class_names = _class_names(input_dict[specs.MODEL_KEY])
+        baseline_class_names = None
+        if input_dict.get(specs.BASELINE_MODEL_KEY):
+            baseline_class_names = _class_names(input_dict[specs.BASELINE_MODEL_KEY])
+            if baseline_class_names != class_names:
+                logging.warning("the baseline has other classes: gates on the change of single classes do not apply")
+        eval_config = make_eval_config(settings, class_names, baseline_class_names)
+        evaluation_uri = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
+        with tf.io.gfile.GFile(os.path.join(evaluation_uri, CLASS_NAMES_FILE), "w") as file:
+            file.write(json.dumps(class_names, ensure_ascii=False))
+        super().Do(
+            input_dict,
+            output_dict,
+            {**exec_properties, specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(eval_config)},
+        )
+
+
+def _class_names(model: list[Artifact]) -> list[str]:
+    artifact = artifact_utils.get_single_instance(model)
+    return read_class_names(
+        path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
+    )

@@ -1,0 +1,261 @@
+"""What an evaluation found, as plain typed values: read through TFMA's own loaders, wherever it was written."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from components.evaluator.class_counts import UNKNOWN_CLASS, count_classes
+
+CLASS_NAMES_FILE = "class_names.json"
+"""TFMA knows classes by index only; our Evaluator writes their names beside TFMA's files."""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One bound of a gate, as TFMA judged it.
+
+    Attributes:
+        metric: e.g. `accuracy`.
+        slice: the class that the gate is about, or None for all images.
+        kind: whether the bound is on the value itself or on its change against the baseline.
+        relation: how value and bound must compare.
+        value: the value or the change; None where it is not a number, which never passes.
+        bound: the limit.
+        passed: TFMA's verdict.
+    """
+
+    metric: str
+    slice: str | None
+    kind: Literal["min", "max", "change"]
+    relation: Literal[">=", "<="]
+    value: float | None
+    bound: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class against all others; a figure is None where it is undefined or was not computed."""
+
+    name: str
+    support: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    auc: float | None
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Images whose most probable class had a probability in [lower, upper); the last bin includes 1.
+
+    Attributes:
+        lower: probability.
+        upper: probability.
+        images: how many.
+        confidence: their mean probability, None in an empty bin.
+        accuracy: the share of them that was right, None in an empty bin.
+    """
+
+    lower: float
+    upper: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationResults:
+    """One model on one split.
+
+    Attributes:
+        metrics: figures over all images, e.g. `accuracy`, `macro_f1`, `log_loss`; None where not a number.
+        baseline_metrics: those of the latest blessed model on the same images, or None without one.
+        images: how many were evaluated.
+        classes: one row per class in the order of the probabilities.
+        slices: slice, e.g. `label:cat`, to its figures; empty above 100 classes.
+        matrix: the confusion matrix's cells above 0: (class index of the label, that of the prediction, images).
+            Index -1 is a label that the model does not know.
+        calibration: the reliability diagram of the most probable class; empty bins included.
+        gates: every bound that applied; those on a change do not without a baseline.
+        passed: whether the model was blessed; None if there was no gate.
+    """
+
+    metrics: dict[str, float | None]
+    baseline_metrics: dict[str, float | None] | None
+    images: int
+    classes: tuple[ClassResult, ...]
+    slices: dict[str, dict[str, float | None]]
+    matrix: tuple[tuple[int, int, int], ...]
+    calibration: tuple[CalibrationBin, ...]
+    gates: tuple[GateResult, ...]
+    passed: bool | None
+
+
+def read_results(evaluation_uri: str) -> EvaluationResults:
+    """Reads the folder of an `evaluation` artifact.
+
+    Args:
+        evaluation_uri: local or remote folder that the Evaluator wrote.
+
+    Raises:
+        ValueError: the folder holds no evaluation of all images.
+    """
+    # TFMA takes seconds to import; whoever only names the types of this module does not wait for it.
+    import tensorflow_model_analysis as tfma
+    from tensorflow_model_analysis.writers import eval_config_writer
+
+    config, *_ = eval_config_writer.load_eval_run(evaluation_uri)
+    names = {spec.is_baseline: spec.name for spec in config.model_specs} if len(config.model_specs) > 1 else {}
+    result = tfma.load_eval_result(evaluation_uri, model_name=names.get(False, ""))
+    by_slice = {_slice_name(key): _flat_metrics(figures) for key, figures in result.slicing_metrics}
+    if "" not in by_slice:
+        raise ValueError(f"{evaluation_uri} holds no TFMA results over all images")
+    figures = by_slice.pop("")
+    plots = next((plots for key, plots in result.plots if not key), {}).get("", {})
+    matrix = tuple(_read_matrix(plots))
+    class_names = _read_class_names(evaluation_uri, matrix)
+    passed, gates = _read_gates(evaluation_uri, config, figures, class_names)
+    return EvaluationResults(
+        metrics=_overall(figures),
+        baseline_metrics=_read_baseline(evaluation_uri, names[True]) if True in names else None,
+        images=int(figures["", "example_count"] or 0),
+        classes=tuple(_make_classes(class_names, matrix, figures)),
+        slices={name: _overall(values) for name, values in sorted(by_slice.items())},
+        matrix=matrix,
+        calibration=tuple(_read_calibration(plots)),
+        gates=gates,
+        passed=passed,
+    )
+
+
+_Figures = dict[tuple[str, str], float | None]
+"""(sub-key, e.g. "" or `classId:3`, and metric) to value."""
+
+
+def _slice_name(key: tuple[tuple[str, Any], ...]) -> str:
+    return ", ".join(f"{column}:{value}" for column, value in key)
+
+
+def _flat_metrics(figures: Mapping[str, Any]) -> _Figures:
+    return {
+        (sub_key, name): _number(value["doubleValue"])
+        for sub_key, by_name in figures.get("", {}).items()
+        for name, value in by_name.items()
+        if "doubleValue" in value
+    }
+
+
+def _number(value: float | str) -> float | None:
+    """Returns a finite number or None; protobuf's JSON writes NaN and infinities as strings."""
+    return float(value) if math.isfinite(float(value)) else None
+
+
+def _overall(figures: _Figures) -> dict[str, float | None]:
+    return {
+        name: value
+        for (sub_key, name), value in figures.items()
+        if not sub_key and name != "example_count" and not name.endswith("_diff")
+    }
+
+
+def _read_baseline(evaluation_uri: str, model_name: str) -> dict[str, float | None]:
+    import tensorflow_model_analysis as tfma
+
+    result = tfma.load_eval_result(evaluation_uri, model_name=model_name)
+    return _overall(next(_flat_metrics(figures) for key, figures in result.slicing_metrics if not key))
+
+
+def _read_class_names(evaluation_uri: str, matrix: tuple[tuple[int, int, int], ...]) -> list[str]:
+    """Returns the class names, or the indices in an evaluation that another pipeline wrote."""
+    import tensorflow as tf
+
+    path = os.path.join(evaluation_uri, CLASS_NAMES_FILE)
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path) as file:
+            return json.loads(file.read())
+    return [str(i) for i in range(1 + max((max(cell[:2]) for cell in matrix), default=UNKNOWN_CLASS))]
+
+
+def _read_matrix(plots: Mapping[str, Any]) -> Iterator[tuple[int, int, int]]:
+    # JSON of a proto leaves out what is 0, here the index of the first class.
+    matrices = plots.get("", {}).get("multiClassConfusionMatrixAtThresholds", {}).get("matrices", [])
+    for cell in matrices[0]["entries"] if matrices else []:
+        yield cell.get("actualClassId", 0), cell.get("predictedClassId", 0), int(cell["numWeightedExamples"])
+
+
+def _make_classes(
+    class_names: list[str], matrix: tuple[tuple[int, int, int], ...], figures: _Figures
+) -> Iterator[ClassResult]:
+    """Yields the rows from the matrix, by the function that also gave TFMA its figures, which end at 100 classes."""
+    counts = count_classes(matrix)
+    for i, name in enumerate(class_names):
+        yield ClassResult(
+            name=name,
+            support=int(counts.labelled.get(i, 0)),
+            precision=_number(counts.precision(i)),
+            recall=_number(counts.recall(i)),
+            f1=_number(counts.f1(i)),
+            auc=figures.get((f"classId:{i}", "auc")),
+        )
+
+
+def _read_calibration(plots: Mapping[str, Any]) -> Iterator[CalibrationBin]:
+    buckets = plots.get("topK:1", {}).get("calibrationHistogramBuckets", {}).get("buckets", [])
+    # TFMA adds a bucket below 0, which is empty, and one from 1 upwards, which holds the images with exactly 1.
+    for i, bucket in enumerate(inner := buckets[1:-1]):
+        parts = [bucket, buckets[-1]] if i == len(inner) - 1 else [bucket]
+        images, right, confidence = (
+            sum(float(part.get(key, 0.0)) for part in parts)
+            for key in ("numWeightedExamples", "totalWeightedLabel", "totalWeightedRefinedPrediction")
+        )
+        yield CalibrationBin(
+            lower=float(bucket.get("lowerThresholdInclusive", 0.0)),
+            upper=float(bucket["upperThresholdExclusive"]),
+            images=int(images),
+            confidence=confidence / images if images else None,
+            accuracy=right / images if images else None,
+        )
+
+
+def _read_gates(
+    evaluation_uri: str, config: Any, figures: _Figures, class_names: list[str]
+) -> tuple[bool | None, tuple[GateResult, ...]]:
+    """Returns TFMA's verdict on the whole and on each bound."""
+    import tensorflow_model_analysis as tfma
+
+    thresholds = tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
+    if not thresholds:
+        return None, ()
+    validation = tfma.load_validation_result(evaluation_uri)
+    failed = [
+        (failure.metric_key, failure.metric_threshold)
+        for per_slice in validation.metric_validations_per_slice
+        for failure in per_slice.failures
+    ]
+    gates = []
+    for key, bounds in thresholds.items():
+        if key.model_name == tfma.BASELINE_KEY:
+            continue
+        value = figures.get((str(key.sub_key or ""), f"{key.name}_diff" if key.is_diff else key.name))
+        for slicing_spec, threshold in bounds:
+            whole = tfma.MetricThreshold(**{"change_threshold" if key.is_diff else "value_threshold": threshold})
+            passed = (key.to_proto(), whole) not in failed and slicing_spec not in validation.missing_slices
+            for kind, relation, bound in _bounds(whole):
+                name = class_names[key.sub_key.class_id] if key.sub_key else None
+                gates.append(GateResult(key.name, name, kind, relation, value, bound, passed))
+    return validation.validation_ok, tuple(gates)
+
+
+def _bounds(threshold: Any) -> Iterator[tuple[Any, Any, float]]:
+    """Yields (kind, relation, bound) of each bound that a threshold holds."""
+    if threshold.value_threshold.HasField("lower_bound"):
+        yield "min", ">=", threshold.value_threshold.lower_bound.value
+    if threshold.value_threshold.HasField("upper_bound"):
+        yield "max", "<=", threshold.value_threshold.upper_bound.value
+    if threshold.change_threshold.HasField("absolute"):
+        lower_is_better = threshold.change_threshold.direction == 1
+        yield "change", "<=" if lower_is_better else ">=", threshold.change_threshold.absolute.value

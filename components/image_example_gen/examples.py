@@ -1,0 +1,97 @@
+"""The second Beam job: reads the images again and writes those that were chosen as examples, split by split."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+
+from data import features
+from data.image_check import CheckedImage, check_header, check_image
+from data.sources.source import Source, SourceImage
+from data.splits import Rules
+
+
+class MakeExamples(beam.DoFn):
+    """`SourceImage` -> a serialised `tf.train.Example` on the output of its split, or nothing."""
+
+    def __init__(self, max_pixels: int, rules_path: str) -> None:
+        """Keeps where the rules lie: with many exceptions they are too large for the job's own description."""
+        self._max_pixels = max_pixels
+        self._rules_path = rules_path
+
+    def setup(self) -> None:
+        """Reads the rules."""
+        self._rules = read_rules(self._rules_path)
+
+    def process(self, image: SourceImage) -> Iterator[Any]:
+        """Makes the example of one image."""
+        if image.problem:
+            return
+        sha256 = hashlib.sha256(image.encoded).hexdigest()
+        split = self._rules.split_of(sha256, image.split)
+        if split is None:
+            return
+        # Decoding is most of the work: only what was stored anew is decoded again.
+        check = check_image if sha256 in self._rules.reencoded else check_header
+        example = make_example(image, check(image.encoded, self._max_pixels), sha256)
+        yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
+
+
+def make_example(image: SourceImage, checked: CheckedImage, sha256: str) -> tf.train.Example:
+    """Returns the example that `data.features` describes."""
+    values: dict[str, bytes | int] = {
+        features.IMAGE_KEY: checked.encoded,
+        features.LABEL_KEY: image.label.encode(),
+        features.NAME_KEY: image.name.encode(),
+        features.HEIGHT_KEY: checked.height,
+        features.WIDTH_KEY: checked.width,
+        features.FORMAT_KEY: checked.format.encode(),
+        features.CONTENT_HASH_KEY: sha256.encode(),
+    }
+    example = tf.train.Example()
+    for key, value in values.items():
+        feature = example.features.feature[key]
+        if isinstance(value, int):
+            feature.int64_list.value.append(value)
+        else:
+            feature.bytes_list.value.append(value)
+    return example
+
+
+def add_examples(
+    pipeline: beam.Pipeline, source: Source, max_pixels: int, rules_path: str, split_dirs: dict[str, str]
+) -> None:
+    """Adds the job to a pipeline: `split_dirs` (split -> folder) get gzipped TFRecord files."""
+    examples = (
+        pipeline
+        | "ReadImages" >> source.read()
+        | "MakeExamples" >> beam.ParDo(MakeExamples(max_pixels, rules_path)).with_outputs(*split_dirs)
+    )
+    for split, split_dir in split_dirs.items():
+        # Without TFX's WriteSplit: its shuffle would keep all image bytes of an in-process run in memory.
+        examples[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
+            os.path.join(split_dir, "data_tfrecord"), file_name_suffix=".gz"
+        )
+
+
+def write_rules(rules: Rules, path: str) -> None:
+    """Writes the rules as JSON."""
+    values = {
+        "cut": dict(rules.cut),
+        "unusable": sorted(rules.unusable),
+        "only_split": dict(rules.only_split),
+        "reencoded": sorted(rules.reencoded),
+    }
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(json.dumps(values))
+
+
+def read_rules(path: str) -> Rules:
+    """Reads what `write_rules` wrote."""
+    with tf.io.gfile.GFile(path) as file:
+        values = json.load(file)
+    return Rules(values["cut"], frozenset(values["unusable"]), values["only_split"], frozenset(values["reencoded"]))

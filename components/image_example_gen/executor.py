@@ -1,0 +1,95 @@
+"""Runs ImageExampleGen: check every image, decide on all of them, write the examples."""
+
+import json
+import logging
+import os
+from typing import Any
+
+import tensorflow as tf
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.proto import example_gen_pb2
+from tfx.types import Artifact, artifact_utils
+
+from components.image_example_gen.check import add_check, read_records
+from components.image_example_gen.examples import add_examples, write_rules
+from components.progress import report_progress
+from data.features import SPLITS
+from data.settings import DataSettings
+from data.sources import make_source
+from data.splits import Selection, check_selection, choose_images
+
+_LOGGER = logging.getLogger(__name__)
+
+DATA_SETTINGS_KEY = "data_settings"
+SOURCE_FINGERPRINT_KEY = "source_fingerprint"
+CODE_HASH_KEY = "code_hash"
+EXAMPLES_KEY = "examples"
+
+QUARANTINE_FILE = "quarantine.jsonl"
+SUMMARY_FILE = "data_summary.json"
+
+
+class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
+    """Two Beam jobs with a decision between them; every image is read twice, so that none has to be kept anywhere."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the examples, `quarantine.jsonl` and `data_summary.json` into the `examples` artifact.
+
+        Raises:
+            UserError: the source cannot be read, or its images do not do; see `choose_images` and `check_selection`.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = DataSettings.model_validate_json(exec_properties[DATA_SETTINGS_KEY])
+        artifact = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
+        artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
+        source = make_source(settings)
+        source.prepare()
+
+        work_dir = os.path.join(artifact.uri, "work")
+        tf.io.gfile.makedirs(work_dir)
+        report_progress("checking images")
+        with self._make_beam_pipeline() as pipeline:
+            add_check(pipeline, source, settings.max_pixels, work_dir)
+        selection = choose_images(read_records(work_dir), settings)
+        for name, reason in selection.quarantined:
+            _LOGGER.warning("quarantined: %s: %s", name, reason)
+        check_selection(selection, settings)
+
+        report_progress("writing examples")
+        rules_path = os.path.join(work_dir, "rules.json")
+        write_rules(selection.rules, rules_path)
+        split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
+        with self._make_beam_pipeline() as pipeline:
+            add_examples(pipeline, source, settings.max_pixels, rules_path, split_dirs)
+        tf.io.gfile.rmtree(work_dir)
+
+        examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+        examples_utils.set_file_format(artifact, "tfrecords_gzip")
+        _write_summary(selection, artifact.uri)
+        report_progress(_summary_line(selection), lasting=True)
+
+
+def _write_summary(selection: Selection, uri: str) -> None:
+    with tf.io.gfile.GFile(os.path.join(uri, QUARANTINE_FILE), "w") as file:
+        lines = (json.dumps({"file": name, "reason": reason}) + "\n" for name, reason in selection.quarantined)
+        file.write("".join(lines))  # Also where there are none: the file is always there.
+    summary = {
+        "counts": selection.counts,
+        "quarantined": len(selection.quarantined),
+        "duplicates_dropped": selection.duplicates_dropped,
+        "reencoded": selection.reencoded,
+        "images_read": selection.images_read,
+    }
+    with tf.io.gfile.GFile(os.path.join(uri, SUMMARY_FILE), "w") as file:
+        file.write(json.dumps(summary, ensure_ascii=False, indent=2))
+
+
+def _summary_line(selection: Selection) -> str:
+    counts = ", ".join(f"{split} {sum(selection.counts[split].values()):,}" for split in SPLITS)
+    return f"{selection.images_read:,} images: {counts}; {len(selection.quarantined)} quarantined"

@@ -1,0 +1,40 @@
+"""The Pusher node."""
+
+from tfx.components.pusher.component import Pusher
+from tfx.dsl.components.base import executor_spec
+from tfx.orchestration import data_types
+from tfx.proto import pusher_pb2
+from tfx.types import BaseChannel
+
+from components.code_hash import make_code_hash
+from components.pusher.executor import Executor
+
+
+class AtomicPusher(Pusher):
+    """TFX's Pusher, whose version folders are whole or not there; its id is `Pusher`."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        model: BaseChannel,
+        push_destination: pusher_pb2.PushDestination | data_types.RuntimeParameter,
+        model_blessing: BaseChannel | None = None,
+        infra_blessing: BaseChannel | None = None,
+    ) -> None:
+        """Builds the node.
+
+        Args:
+            model: what is pushed.
+            push_destination: a file system's folder, local or `gs://`.
+            model_blessing: the Evaluator's verdict; without its blessing nothing is pushed.
+            infra_blessing: the verdict of a serving test, likewise.
+        """
+        super().__init__(
+            model=model,
+            model_blessing=model_blessing,
+            infra_blessing=infra_blessing,
+            push_destination=push_destination,
+            custom_config={"code_hash": make_code_hash(Executor.__module__)},
+        )
+        self.with_id(Pusher.__name__)

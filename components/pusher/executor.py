@@ -1,0 +1,104 @@
+"""A Pusher whose version folders are whole or not there."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tfx.components.pusher import executor as tfx_executor
+from tfx.proto import pusher_pb2
+from tfx.types import Artifact, artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import io_utils, proto_utils
+
+PARTIAL_PREFIX = ".partial-"
+"""Model servers look at folders with a number for a name only."""
+
+LOCK_FILE = ".push.lock"
+
+
+class Executor(tfx_executor.Executor):
+    """TFX's Pusher, but for how a local version folder comes to be.
+
+    TFX copies file by file into the final folder. A run that is killed meanwhile leaves half a model with the highest
+    version, which a server takes for the newest; two pushes within one second share one version, and the second
+    model is dropped without a word. Here the copy is made beside it and renamed, which is atomic in one file system.
+    An object store has no such rename: for `gs://` TFX's own way is kept, with `saved_model.pb` copied last.
+    """
+
+    def Do(  # noqa: N802 (TFX's name)
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes the model to `<base_directory>/<version>` if it is blessed.
+
+        Args:
+            input_dict: `model`, and optionally `model_blessing` and `infra_blessing`.
+            output_dict: `pushed_model`; it gets the properties `pushed`, `pushed_destination`, `pushed_version`.
+            exec_properties: `push_destination`, JSON of a PushDestination.
+
+        Raises:
+            NotImplementedError: the destination is no file system, or its versioning is unknown.
+        """
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(exec_properties[specs.PUSH_DESTINATION_KEY], destination)
+        base_dir = destination.filesystem.base_directory
+        if destination.WhichOneof("destination") != "filesystem" or "://" in base_dir:
+            super().Do(input_dict, output_dict, exec_properties)
+            return
+        versioning = pusher_pb2.Versioning
+        if destination.filesystem.versioning not in (versioning.AUTO, versioning.UNIX_TIMESTAMP):
+            raise NotImplementedError(f"push_destination has the unknown versioning {destination.filesystem.versioning}")
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed = artifact_utils.get_single_instance(output_dict[specs.PUSHED_MODEL_KEY])
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        model_path = self.GetModelPath(input_dict)
+        # The archive goes first: once the version is visible nothing is left to do that a kill could leave undone.
+        io_utils.copy_dir(model_path, pushed.uri)
+        version_path = push_atomically(model_path, base_dir)
+        self._MarkPushed(
+            pushed, pushed_destination=version_path, pushed_version=os.path.basename(version_path)
+        )
+
+
+def push_atomically(model_path: str, base_dir: str) -> str:
+    """Copies a model into a new version folder that appears complete or not at all.
+
+    The version is the time in seconds since 1970, or one more than the highest there, whichever is greater.
+
+    Args:
+        model_path: folder of a SavedModel, local or remote.
+        base_dir: local folder of the versions; made if it does not exist.
+
+    Returns:
+        The path of the new version.
+    """
+    os.makedirs(base_dir, exist_ok=True)
+    with _locked(os.path.join(base_dir, LOCK_FILE)):
+        names = os.listdir(base_dir)
+        for name in names:
+            if name.startswith(PARTIAL_PREFIX):
+                # Whoever holds the lock is the only one at work here: this was left by a killed push.
+                shutil.rmtree(os.path.join(base_dir, name))
+        highest = max((int(name) for name in names if name.isdecimal()), default=0)
+        version = str(max(int(time.time()), highest + 1))
+        partial_path = os.path.join(base_dir, PARTIAL_PREFIX + version)
+        version_path = os.path.join(base_dir, version)
+        io_utils.copy_dir(model_path, partial_path)
+        os.rename(partial_path, version_path)
+    return version_path
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Holds a file's lock, which the system frees when the process ends, however it ends."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

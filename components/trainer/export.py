@@ -1,0 +1,92 @@
+"""The exported model: raw bytes or Examples in, labels and probabilities out.
+
+A plain `tf.Module` is saved, not a Keras model: TFMA treats it as the generic SavedModel that it is, and Keras's own
+export traces every layer once more, which took 10 s. The image goes through the graph that Transform wrote, so that
+serving cannot differ from training in how it decodes or resizes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+import tf_keras
+
+from components.trainer.model import make_model
+from components.trainer.transform_graph import RawFeature, TransformGraph
+from components.transform.features import LABEL_VOCABULARY, TRANSFORMED_FEATURE_SPEC, TRANSFORMED_IMAGE_KEY, unpack_images
+from data.features import IMAGE_KEY, LABEL_KEY
+
+TOP_K = 5
+
+
+def export_model(
+    model: tf_keras.Model, transform_output: tft.TFTransformOutput, image_size: int, export_dir: str
+) -> None:
+    """Writes a SavedModel that computes in float32, whatever precision the model was trained in.
+
+    Its signatures:
+        serving_default: `image_bytes` string [batch], encoded JPEG, PNG, GIF or BMP -> `labels` string [batch, k] and
+            `probabilities` float32 [batch, k], descending, k = min(5, classes).
+        serving_examples: `examples` string [batch], serialised Examples with an image -> `probabilities` float32
+            [batch, classes], in the order of the vocabulary.
+        transform_features: `examples` string [batch], serialised Examples with image and label -> the transformed
+            features, each [batch].
+
+    Args:
+        model: trained, from `make_model`.
+        transform_output: of the Transform whose examples it was trained on.
+        image_size: height and width of its input in pixels.
+        export_dir: local or `gs://`.
+    """
+    classes = transform_output.vocabulary_by_name(LABEL_VOCABULARY)
+    float_model = make_model(len(classes), image_size, dropout=0.0, precision="float32")
+    float_model.set_weights(model.get_weights())
+    module = ServingModule(float_model, TransformGraph(transform_output), classes, image_size)
+    tf.saved_model.save(module, export_dir, signatures=module.make_signatures())
+
+
+class ServingModule(tf.Module):
+    """What is saved: the variables, Transform's graph and the signatures, but not the Keras model itself."""
+
+    def __init__(
+        self, model: tf_keras.Model, transform_graph: TransformGraph, classes: Sequence[bytes], image_size: int
+    ) -> None:
+        """Holds what the signatures need; `classes` is the vocabulary in UTF-8."""
+        super().__init__()
+        # These keys name the weights in the saved checkpoint: a later warm start can read them by layer.
+        self.weights = {variable.name.partition(":")[0].replace("/", "."): variable for variable in model.weights}
+        self.transform_graph = transform_graph
+        self._classes = tuple(classes)
+        self._image_size = image_size
+        # A function, because an attribute that is a Keras model is tracked, and saving it traces each of its layers.
+        self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda images: model(images, training=False)
+
+    def make_signatures(self) -> dict[str, Any]:
+        """Returns the signatures by name. AutoGraph has nothing to convert in them."""
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            images = self.transform_graph.as_raw_feature(IMAGE_KEY, image_bytes)
+            top = tf.math.top_k(self._probabilities({IMAGE_KEY: images}), k=min(TOP_K, len(self._classes)))
+            return {"labels": tf.gather(tf.constant(self._classes), top.indices), "probabilities": top.values}
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"probabilities": self._probabilities(self.transform_graph.parse(examples, [IMAGE_KEY]))}
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            transformed = self.transform_graph.apply(self.transform_graph.parse(examples, [IMAGE_KEY, LABEL_KEY]))
+            return {key: transformed[key] for key in TRANSFORMED_FEATURE_SPEC}
+
+        return {
+            "serving_default": serving_default,
+            "serving_examples": serving_examples,
+            "transform_features": transform_features,
+        }
+
+    def _probabilities(self, features: dict[str, RawFeature]) -> tf.Tensor:
+        """Maps raw features that include the image to float32 probabilities [batch, classes]."""
+        packed = self.transform_graph.apply(features)[TRANSFORMED_IMAGE_KEY]
+        return tf.nn.softmax(self._logits(unpack_images(packed, self._image_size)))

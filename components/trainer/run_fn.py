@@ -1,0 +1,119 @@
+"""What TFX's Trainer calls, by import path: transformed examples in, a SavedModel and a record of the training out.
+
+The Trainer reloads this module: it holds functions and constants only.
+"""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+import tf_keras
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from components.progress import report_progress
+from components.trainer.export import export_model
+from components.trainer.inputs import make_dataset
+from components.trainer.model import load_backbone_weights, make_model
+from components.trainer.settings import TrainerSettings
+from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
+from components.trainer.training import train
+from components.trainer.weights import resolve_weights
+from components.transform.features import LABEL_VOCABULARY
+from data.errors import UserError
+
+TRAINING_FILE = "training.json"
+"""In the `model_run` artifact: epochs, the best one, weights, strategy, precision and versions."""
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains a classifier and exports it.
+
+    Args:
+        fn_args: TFX's. `custom_config` holds `trainer`, the dump of `TrainerSettings` whose `weights` are `imagenet`,
+            `none` or a path, and `image_size` in pixels; its other keys only mark the cache. `train_files` fit the
+            weights and `eval_files` choose among them; no other split is read.
+
+    Raises:
+        UserError: the weights cannot be had or are not VGG16's, the batch does not fit the devices, or the training
+            diverges.
+    """
+    settings = TrainerSettings.model_validate(fn_args.custom_config["trainer"])
+    tf_keras.utils.set_random_seed(settings.seed)
+    try:
+        _train_and_export(settings, fn_args.custom_config["image_size"], fn_args)
+    finally:
+        tf_keras.backend.clear_session()
+
+
+def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs) -> None:
+    weights = resolve_weights(settings.weights)
+    strategy = make_strategy()
+    precision = choose_precision(settings.precision, strategy)
+    replicas = strategy.num_replicas_in_sync
+    _check_batch(settings.batch_size, replicas)
+    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    class_count = len(transform_output.vocabulary_by_name(LABEL_VOCABULARY))
+    report_progress(f"training on {describe_strategy(strategy)} in {precision}, weights {weights.kind}", lasting=True)
+
+    with strategy.scope():
+        model = make_model(class_count, image_size, settings.dropout, precision)
+        if weights.path is not None:
+            load_backbone_weights(model, weights.path)
+    train_data = make_dataset(
+        fn_args.train_files,
+        image_size,
+        settings.batch_size,
+        shuffle_seed=settings.seed,
+        drop_remainder=replicas > 1,
+    )
+    eval_data = make_dataset(fn_args.eval_files, image_size, settings.batch_size)
+    history, best = train(model, train_data, eval_data, settings, fn_args.model_run_dir)
+
+    report_progress("exporting the model")
+    export_model(model, transform_output, image_size, fn_args.serving_model_dir)
+    _write_record(
+        os.path.join(fn_args.model_run_dir, TRAINING_FILE),
+        {
+            "settings": settings.model_dump(),
+            "weights": {"kind": weights.kind, "sha256": weights.sha256},
+            "strategy": describe_strategy(strategy),
+            "replicas": replicas,
+            "precision": precision,
+            "best_by": "eval_loss",
+            "best": asdict(best),
+            "history": [asdict(epoch) for epoch in history],
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "tf_keras": tf_keras.__version__,
+                "tensorflow_transform": tft.__version__,
+                "numpy": np.__version__,
+            },
+        },
+    )
+
+
+def _check_batch(batch_size: int, replicas: int) -> None:
+    """Refuses a batch that cannot be shared evenly.
+
+    Raises:
+        UserError: the batch is not a multiple of the replicas.
+    """
+    if batch_size % replicas:
+        below, above = batch_size // replicas * replicas, -(-batch_size // replicas) * replicas
+        allowed = f"{below} or {above}" if below else f"{above}"
+        raise UserError(
+            f"trainer.batch_size is {batch_size}, not a multiple of the {replicas} replicas; use {allowed}"
+        )
+
+
+def _write_record(path: str, record: dict[str, Any]) -> None:
+    """Writes JSON to a local or `gs://` path."""
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,57 @@
+"""The transformed feature contract: what Transform writes and how the Trainer reads it back."""
+
+import tensorflow as tf
+
+from data.features import IMAGE_KEY, LABEL_KEY
+
+CHANNELS = 3
+
+
+def transformed_name(key: str) -> str:
+    """Returns the name of a raw feature after Transform."""
+    return f"{key}_xf"
+
+
+TRANSFORMED_IMAGE_KEY = transformed_name(IMAGE_KEY)
+"""bytes: `pack_image` of the model's input image."""
+
+TRANSFORMED_LABEL_KEY = transformed_name(LABEL_KEY)
+"""int64: position of the class in the vocabulary, -1 where train does not know the class."""
+
+LABEL_VOCABULARY = LABEL_KEY
+"""The name under which `TFTransformOutput.vocabulary_by_name` finds the class names."""
+
+TRANSFORMED_FEATURE_SPEC = {
+    TRANSFORMED_IMAGE_KEY: tf.io.FixedLenFeature([], tf.string),
+    TRANSFORMED_LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
+}
+
+
+def pack_image(image: tf.Tensor) -> tf.Tensor:
+    """Packs one image into a string, a quarter of the bytes of a float image and no second compression.
+
+    Args:
+        image: uint8 [height, width, 3].
+
+    Returns:
+        string scalar: the serialised TensorProto, whose last height * width * 3 bytes are the pixels.
+    """
+    return tf.io.serialize_tensor(image)
+
+
+def unpack_images(packed: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Reads packed images of one size, several times faster than `tf.io.parse_tensor` image by image.
+
+    Args:
+        packed: string [batch], each from `pack_image`.
+        image_size: height and width in pixels.
+
+    Returns:
+        uint8 [batch, image_size, image_size, 3], RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the images are smaller, or not all of one size, when the graph runs.
+    """
+    pixel_bytes = image_size * image_size * CHANNELS
+    pixels = tf.io.decode_raw(packed, tf.uint8)[:, -pixel_bytes:]
+    return tf.reshape(pixels, [tf.shape(packed)[0], image_size, image_size, CHANNELS])

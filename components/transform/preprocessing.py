@@ -1,0 +1,56 @@
+"""What TFX's Transform calls, by import path: raw Examples in, uint8 images and label indices out.
+
+Transform reloads this module: it holds functions and constants only.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from components.transform.features import (
+    LABEL_VOCABULARY,
+    TRANSFORMED_IMAGE_KEY,
+    TRANSFORMED_LABEL_KEY,
+    pack_image,
+)
+from components.transform.label_vocabulary import apply_label_vocabulary
+from components.transform.resize import resize_image
+from components.transform.settings import TransformSettings
+from data.decode import decode_image
+from data.features import IMAGE_KEY, LABEL_KEY
+
+
+def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
+    """Decodes and resizes each image once, and maps each label to its index.
+
+    Args:
+        inputs: the raw features of a batch; those of `data.features.IMAGE_KEY` and `LABEL_KEY` are used.
+        custom_config: `transform`, the dump of `TransformSettings`; other keys only mark the cache.
+
+    Returns:
+        The features of `components.transform.features.TRANSFORMED_FEATURE_SPEC`, each of shape [batch].
+    """
+    settings = TransformSettings.model_validate(custom_config["transform"])
+    return {
+        TRANSFORMED_IMAGE_KEY: _pack_images(_one_per_example(inputs[IMAGE_KEY]), settings),
+        TRANSFORMED_LABEL_KEY: apply_label_vocabulary(_one_per_example(inputs[LABEL_KEY]), LABEL_VOCABULARY),
+    }
+
+
+# Images of a batch differ in size, hence a loop in the graph. AutoGraph has nothing to convert in it, and looking
+# through the source of the image ops each time that TFT traces (6 times in a run) costs seconds.
+@tf.autograph.experimental.do_not_convert
+def _pack_images(encoded: tf.Tensor, settings: TransformSettings) -> tf.Tensor:
+    """Decodes, resizes and packs a string [batch] of encoded images into a string [batch]."""
+    return tf.map_fn(
+        lambda one: pack_image(resize_image(decode_image(one), settings)),
+        encoded,
+        fn_output_signature=tf.TensorSpec([], tf.string),
+    )
+
+
+def _one_per_example(feature: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
+    """Returns a feature as [batch], whether the schema made it [batch], [batch, 1] or sparse."""
+    if isinstance(feature, tf.SparseTensor):
+        feature = tf.sparse.to_dense(feature)
+    return tf.reshape(feature, [-1])

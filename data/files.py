@@ -1,0 +1,172 @@
+"""Lists and reads files, on this machine and in a bucket."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import tensorflow as tf
+
+from data.errors import UserError
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a tree.
+
+    Attributes:
+        path: relative to the tree's root, with `/`.
+        size: bytes; -1 where it cannot be opened: a broken link, or a name that is not UTF-8.
+        mtime_ns: time of the last change, nanoseconds.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All files and folders below a root, each sorted by path; hidden ones (`.name`, `__MACOSX`) left out."""
+
+    files: tuple[FileEntry, ...]
+    folders: tuple[str, ...]
+
+
+def is_remote(path: str) -> bool:
+    """Says whether the path names a place such as `gs://bucket/images`."""
+    return "://" in path
+
+
+def list_tree(root: str) -> Tree:
+    """Lists a folder with all its sub-folders.
+
+    Local: links are followed. Remote: in one listing, since a call for each file would take hours for a million files;
+    a bucket has no empty folders.
+
+    Raises:
+        UserError: there is no such folder, or it cannot be read.
+    """
+    try:
+        files, folders = _list_remote(root) if is_remote(root) else _list_local(root)
+    except FileNotFoundError as error:
+        raise UserError(f"data.path is {root}, which does not exist; give a folder of images") from error
+    except NotADirectoryError as error:
+        raise UserError(f"data.path is {root}, which is a file; give a folder of images") from error
+    except PermissionError as error:
+        raise UserError(f"data.path holds {error.filename}, which may not be read; allow it or remove it") from error
+    return Tree(tuple(sorted(files, key=lambda file: file.path)), tuple(sorted(folders)))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _list_local(root: str) -> tuple[list[FileEntry], list[str]]:
+    files: list[FileEntry] = []
+    folders: list[str] = []
+    pending: list[tuple[str, frozenset]] = [("", frozenset())]
+    while pending:
+        folder, above = pending.pop()
+        absolute = os.path.join(root, folder)
+        status = os.stat(absolute)
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:  # A link to a folder that this one lies in: following it would never end.
+            continue
+        with os.scandir(absolute) as entries:
+            for entry in entries:
+                if _is_hidden(entry.name):
+                    continue
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir():
+                    if not _is_utf8(path):
+                        raise UserError(f"data.path holds the folder {_printable(path)}, not in UTF-8; rename it")
+                    folders.append(path)
+                    pending.append((path, above | {identity}))
+                else:
+                    files.append(_entry(entry, path))
+    return files, folders
+
+
+def _entry(entry: os.DirEntry, path: str) -> FileEntry:
+    try:
+        status = entry.stat()
+    except OSError:
+        status = None
+    if status is None or not _is_utf8(path):
+        return FileEntry(_printable(path), -1, 0)
+    return FileEntry(path, status.st_size, status.st_mtime_ns)
+
+
+def _is_utf8(path: str) -> bool:
+    return _printable(path) == path
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _list_remote(root: str) -> tuple[list[FileEntry], list[str]]:
+    from apache_beam.io.filesystems import FileSystems
+
+    prefix = root.rstrip("/") + "/"
+    files = []
+    folders: set[str] = set()
+    for match in FileSystems.match([prefix + "**"])[0].metadata_list:
+        path = match.path.removeprefix(prefix)
+        parts = path.split("/")
+        # "folder/" objects of size 0 are how consoles show an empty folder.
+        if any(map(_is_hidden, parts)) or path.endswith("/"):
+            continue
+        files.append(FileEntry(path, match.size_in_bytes, int((match.last_updated_in_seconds or 0) * 1e9)))
+        folders.update("/".join(parts[:i]) for i in range(1, len(parts)))
+    if not files:
+        raise FileNotFoundError(root)
+    return files, list(folders)
+
+
+def stat_file(path: str) -> FileEntry:
+    """Returns size and time of one file, with its path as given.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        status = tf.io.gfile.stat(path)
+    except tf.errors.OpError as error:
+        raise UserError(f"data.path is {path}, which cannot be read ({type(error).__name__}); give a file") from error
+    if status.is_directory:
+        raise UserError(f"data.path is {path}, which is a folder; give a file")
+    return FileEntry(path, status.length, status.mtime_nsec)
+
+
+def open_binary(path: str) -> IO[bytes]:
+    """Opens a file for reading.
+
+    Raises:
+        OSError: a local file cannot be read; of a remote one, tf.errors.OpError at the first read.
+    """
+    # A local image is read in a third of gfile's time, which counts where images are small.
+    return tf.io.gfile.GFile(path, "rb") if is_remote(path) else open(path, "rb")
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a file's bytes.
+
+    Raises:
+        OSError, tf.errors.OpError: it cannot be read.
+    """
+    with open_binary(path) as file:
+        return file.read()
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """Yields the lines of a UTF-8 text file, without their ends and the empty ones among them.
+
+    Raises:
+        OSError, tf.errors.OpError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    for line in read_bytes(path).decode("utf-8-sig").splitlines():
+        if line.strip():
+            yield line.strip()

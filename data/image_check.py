@@ -1,0 +1,155 @@
+"""Decides whether a file is an image that the pipeline can use, and stores what a person sees in it."""
+
+import contextlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.decode import decode_image
+
+_FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "GIF": "gif", "BMP": "bmp", "WEBP": "webp"}
+# Fast: a 12-megapixel photograph takes 0.7 s instead of 3.7 s and comes out 6 % larger.
+_PNG_COMPRESS_LEVEL = 1
+
+
+class UnusableImage(ValueError):
+    """A file that cannot become an example.
+
+    Attributes:
+        reason: why, in a few words, for the quarantine list.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class CheckedImage:
+    """An image that `decode_image` turns into the picture a person sees.
+
+    Attributes:
+        encoded: the original file's bytes, or a PNG of the picture.
+        height: pixels, of the picture.
+        width: pixels, of the picture.
+        format: of the original file: `jpeg`, `png`, `gif`, `bmp` or `webp`.
+        reencoded: whether `encoded` is a PNG in place of the original bytes.
+    """
+
+    encoded: bytes
+    height: int
+    width: int
+    format: str
+    reencoded: bool
+
+
+def check_image(encoded: bytes, max_pixels: int) -> CheckedImage:
+    """Checks one file: header first, then every pixel.
+
+    What a person sees: EXIF orientation applied, transparency laid over white, palette, grey, CMYK and 16 bits
+    converted (16 bits scaled, not clipped), the first frame of an animation. Colour profiles are not applied.
+
+    Args:
+        encoded: the file's bytes.
+        max_pixels: the most pixels (height x width) that are decoded.
+
+    Returns:
+        The original bytes where `decode_image` gives exactly this picture, else a lossless PNG of it.
+
+    Raises:
+        UnusableImage: empty, no image, a format or a size that is not taken, truncated or corrupt.
+    """
+    image = open_image(encoded, max_pixels)
+    # Pillow's decoders raise many types (OSError, SyntaxError, struct.error, zlib.error, ...) on corrupt files, and one
+    # such file must never end a run.
+    try:
+        image.load()
+        picture = _picture(image)
+    except Exception as error:
+        raise UnusableImage(f"truncated or corrupt {_format(image)}: {_one_line(error)}") from error
+    reencoded = not _decodes_to(encoded, picture)
+    return CheckedImage(
+        _as_png(picture) if reencoded else encoded, picture.height, picture.width, _format(image), reencoded
+    )
+
+
+def check_header(encoded: bytes, max_pixels: int) -> CheckedImage:
+    """As `check_image`, for bytes that have already passed it with `reencoded` False: only the header is read."""
+    image = open_image(encoded, max_pixels)
+    return CheckedImage(encoded, image.height, image.width, _format(image), reencoded=False)
+
+
+def open_image(encoded: bytes, max_pixels: int) -> Image.Image:
+    """Reads the header and no pixel.
+
+    Raises:
+        UnusableImage: as `check_image`, from what the header shows.
+    """
+    if not encoded:
+        raise UnusableImage("empty file")
+    try:
+        image = Image.open(io.BytesIO(encoded))
+    except UnidentifiedImageError as error:
+        raise UnusableImage("not an image") from error
+    # Pillow warns from 89 and refuses from 179 megapixels on; where warnings are errors, both arrive here.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnusableImage(f"more pixels than {max_pixels:,} (data.max_pixels): {_one_line(error)}") from error
+    except Exception as error:  # As in check_image.
+        raise UnusableImage(f"corrupt header: {_one_line(error)}") from error
+    if image.format not in _FORMATS:
+        raise UnusableImage(f"{image.format} is not supported; convert it to JPEG, PNG, GIF, BMP or WebP")
+    if image.width * image.height > max_pixels:
+        raise UnusableImage(
+            f"{image.width} x {image.height} = {image.width * image.height:,} pixels,"
+            f" more than {max_pixels:,} (data.max_pixels)"
+        )
+    if not image.width * image.height:
+        raise UnusableImage(f"{image.width} x {image.height} pixels: empty")
+    return image
+
+
+def _format(image: Image.Image) -> str:
+    return _FORMATS[str(image.format)]
+
+
+def _picture(image: Image.Image) -> Image.Image:
+    """Returns the RGB image that a person sees."""
+    if image.mode.startswith("I"):  # 16 bits, of one channel; Pillow reads 16-bit colour as its high bytes by itself
+        image = _scale_16_bits(image)
+    with contextlib.suppress(Exception):  # Broken metadata around good pixels: viewers show those unturned.
+        image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_16_bits(image: Image.Image) -> Image.Image:
+    """Keeps the high byte, as libpng (so TensorFlow) does and as Pillow does for 16-bit colour."""
+    high_bytes = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if "exif" in image.info:
+        high_bytes.info["exif"] = image.info["exif"]
+    return high_bytes
+
+
+def _decodes_to(encoded: bytes, picture: Image.Image) -> bool:
+    """Says whether `decode_image` gives exactly this picture."""
+    try:
+        decoded = decode_image(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError:
+        return False
+    return np.array_equal(decoded, np.asarray(picture))
+
+
+def _as_png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    # A bare copy: Pillow would write the original's EXIF, which asks for a second turn, and its transparency.
+    Image.frombuffer("RGB", picture.size, picture.tobytes()).save(buffer, "PNG", compress_level=_PNG_COMPRESS_LEVEL)
+    return buffer.getvalue()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:200]

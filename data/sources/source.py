@@ -1,0 +1,99 @@
+"""What every source of labelled images gives."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import apache_beam as beam
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One labelled image as its source holds it, not yet checked.
+
+    Attributes:
+        name: where it lies, relative to its source; for people.
+        label: the class name; empty where `problem` says why.
+        split: `train`, `eval` or `test` where the source declares it, else None.
+        encoded: the file's bytes.
+        problem: why it cannot be used, where the source knows, else None.
+        fatal: whether the problem hides further images, so that the run must stop.
+    """
+
+    name: str
+    label: str
+    split: str | None
+    encoded: bytes
+    problem: str | None = None
+    fatal: bool = False
+
+
+class Source(Protocol):
+    """A place that labelled images come from."""
+
+    def fingerprint(self) -> str:
+        """Returns a hexadecimal hash that changes when any image, label or split may have changed.
+
+        Cheap: reads no image and downloads nothing, but sees whether the place is laid out as this source expects.
+
+        Raises:
+            UserError: there is no such place, or it is laid out otherwise.
+        """
+
+    def prepare(self) -> None:
+        """Makes sure that the images can be read: to be called once before `read`.
+
+        Here and not while reading, since an error on a Beam worker loses its type on its way back.
+
+        Raises:
+            UserError: as `fingerprint`, or a download fails.
+        """
+
+    def read(self) -> beam.PTransform:
+        """Returns a transform from the pipeline's begin to all images, as `SourceImage`s.
+
+        The order does not depend on the order in which a file system lists its files.
+        """
+
+
+class ReadAll(beam.PTransform):
+    """Lists references in one place, spreads them over the workers, and reads each where it ends up.
+
+    Args:
+        list_fn: module-level function (or method of an object that pickles) without arguments: the references, small.
+        key_fn: reference -> a str that no other reference has.
+        read_fn: reference -> `SourceImage`s.
+    """
+
+    def __init__(
+        self,
+        list_fn: Callable[[], Iterable[Any]],
+        key_fn: Callable[[Any], str],
+        read_fn: Callable[[Any], Iterable[SourceImage]],
+    ) -> None:
+        super().__init__()
+        self._list_fn = list_fn
+        self._key_fn = key_fn
+        self._read_fn = read_fn
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        """See the class. Only references pass through the grouping, which an in-process run keeps in memory."""
+        return (
+            begin
+            | "Start" >> beam.Create([None])
+            | "List" >> beam.FlatMap(_list_references, self._list_fn)
+            # Not beam.Reshuffle: its keys are random, and so would be the order of the records.
+            | "Key" >> beam.WithKeys(self._key_fn)
+            | "Spread" >> beam.GroupByKey()
+            | "Ungroup" >> beam.FlatMap(_values)
+            | "Read" >> beam.FlatMap(self._read_fn)
+        )
+
+
+# Any: Beam reads annotations, and cannot read those of functions.
+def _list_references(_: None, list_fn: Any) -> Iterable[Any]:
+    return list_fn()
+
+
+def _values(keyed: Any) -> Iterable[Any]:
+    return keyed[1]

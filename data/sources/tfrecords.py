@@ -1,0 +1,183 @@
+"""TFRecord files of `tf.train.Example`: those of TFX (`Split-train/...`), of TensorFlow Datasets, or anybody's."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import tensorflow as tf
+from google.protobuf import message
+
+from data.class_names import read_label_names
+from data.errors import UserError
+from data.files import FileEntry, list_tree, open_binary, stat_file
+from data.settings import DataSettings
+from data.sources.source import ReadAll, SourceImage
+
+_NAME = re.compile(r"(\.tfrecords?(-\d+-of-\d+)?|-\d{5}-of-\d{5})(\.gz)?$", re.IGNORECASE)
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def is_tfrecord_name(path: str) -> bool:
+    """Says whether a file is called like a TFRecord file: `*.tfrecord` or `*-00000-of-00010`, `.gz` may follow."""
+    return _NAME.search(path) is not None
+
+
+def has_glob(path: str) -> bool:
+    """Says whether a path is a pattern for several files."""
+    return any(character in path for character in "*?[")
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """One file of records.
+
+    Attributes:
+        path: absolute, or as the settings give it.
+        name: for people: relative to the root, or the last part of the path.
+        split: as its folder or the words of its name declare it, else None.
+    """
+
+    path: str
+    name: str
+    split: str | None
+
+
+class TFRecordSource:
+    """A file, a glob or a folder of TFRecord files, compressed by gzip or not."""
+
+    def __init__(self, settings: DataSettings) -> None:
+        """Keeps the settings; `settings.path` is where the files are."""
+        self._settings = settings
+
+    def fingerprint(self) -> str:
+        """See `Source`: hashes each file's path, size and time."""
+        digest = hashlib.sha256()
+        for file in self._entries():
+            digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\0".encode())
+        if self._settings.class_names:
+            digest.update("\n".join(read_label_names(self._settings.class_names)).encode())
+        return digest.hexdigest()
+
+    def prepare(self) -> None:
+        """See `Source`."""
+        self.fingerprint()
+
+    def read(self) -> beam.PTransform:
+        """See `Source`: within a file the order is the file's own."""
+        names = read_label_names(self._settings.class_names) if self._settings.class_names else None
+        return ReadAll(self.list_files, _path_of, _Reader(self._settings, names).read_file)
+
+    def list_files(self) -> Iterator[RecordFile]:
+        """Yields the files, in an order that mixes the splits.
+
+        Raises:
+            UserError: there are none.
+        """
+        files = [
+            RecordFile(self._absolute(entry.path), entry.path.rsplit("/", 1)[-1], self._split_of(entry.path))
+            for entry in self._entries()
+        ]
+        yield from sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest())
+
+    @property
+    def _path(self) -> str:
+        assert self._settings.path is not None  # DataSettings sees to it
+        return self._settings.path
+
+    def _absolute(self, path: str) -> str:
+        return f"{self._path.rstrip('/')}/{path}" if self._is_folder() else path
+
+    def _is_folder(self) -> bool:
+        return not has_glob(self._path) and tf.io.gfile.isdir(self._path)
+
+    def _entries(self) -> list[FileEntry]:
+        """Returns the files: those of a folder relative to it, others as they are."""
+        if self._is_folder():
+            entries = [file for file in list_tree(self._path).files if is_tfrecord_name(file.path)]
+        elif has_glob(self._path):
+            entries = [stat_file(path) for path in sorted(tf.io.gfile.glob(self._path)) if not tf.io.gfile.isdir(path)]
+        else:
+            entries = [stat_file(self._path)]
+        if not entries:
+            raise UserError(
+                f"data.path is {self._path}, where no TFRecord file was found; their names end in .tfrecord or"
+                " -00000-of-00010, and .gz may follow"
+            )
+        return entries
+
+    def _split_of(self, path: str) -> str | None:
+        folders = self._settings.split_folders
+        splits = {name.casefold(): split for split in ("train", "eval", "test") for name in getattr(folders, split)}
+        # Of an absolute path only the last folder speaks of the file: `/data/test/run1/train.tfrecord` is for training.
+        *parents, name = path.casefold().split("/")[-2:]
+        words = [*(parent.removeprefix("split-") for parent in parents), *re.split(r"[-_.]", name)]
+        return next((splits[word] for word in words if word in splits), None)
+
+
+def _path_of(file: RecordFile) -> str:
+    return file.path
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads files of records.
+
+    Attributes:
+        settings: name the features.
+        label_names: the class of each integer label; None where the numbers are the names.
+    """
+
+    settings: DataSettings
+    label_names: list[str] | None
+
+    def read_file(self, file: RecordFile) -> Iterator[SourceImage]:
+        count = 0
+        try:
+            with open_binary(file.path) as opened:
+                is_gzip = opened.read(2) == _GZIP_MAGIC
+            for record in tf.data.TFRecordDataset([file.path], "GZIP" if is_gzip else "").as_numpy_iterator():
+                yield self._read_record(record, f"{file.name}#{count}", file.split)
+                count += 1
+        except (tf.errors.OpError, OSError) as error:
+            problem = f"cannot be read after {count} records ({type(error).__name__}); copy the file anew or remove it"
+            yield SourceImage(file.path, "", None, b"", problem, fatal=True)
+
+    def _read_record(self, record: bytes, name: str, split: str | None) -> SourceImage:
+        """Returns the record's image; `name` is used where the record holds none."""
+        example = tf.train.Example()
+        try:
+            example.ParseFromString(record)
+        except message.DecodeError:
+            return SourceImage(name, "", split, b"", "not a tf.train.Example")
+        names = _bytes_values(example, self.settings.tfrecord_name_feature)
+        name = names[0].decode("utf-8", "backslashreplace") if names else name
+        images = _bytes_values(example, self.settings.tfrecord_image_feature)
+        label = self._read_label(example)
+        if len(images) == 1 and label is not None:
+            return SourceImage(name, label, split, images[0])
+        what, setting = ("image", "tfrecord_image_feature") if len(images) != 1 else ("class", "tfrecord_label_feature")
+        problem = f"no {what} in the feature {getattr(self.settings, setting)!r} (data.{setting})"
+        found = ", ".join(sorted(example.features.feature)) or "none"
+        return SourceImage(name, "", split, b"", f"{problem}; the record's features: {found}")
+
+    def _read_label(self, example: tf.train.Example) -> str | None:
+        """Returns the class name, or None where the feature does not give exactly one."""
+        key = self.settings.tfrecord_label_feature
+        texts = _bytes_values(example, key)
+        if len(texts) == 1:
+            return texts[0].decode("utf-8", "backslashreplace") or None
+        features = example.features.feature
+        numbers = list(features[key].int64_list.value) if key in features else []
+        if len(numbers) != 1:
+            return None
+        if self.label_names is None:
+            return str(numbers[0])
+        return self.label_names[numbers[0]] if 0 <= numbers[0] < len(self.label_names) else None
+
+
+def _bytes_values(example: tf.train.Example, key: str) -> list[bytes]:
+    # `in` first: looking a missing key up in a protobuf map adds it.
+    features = example.features.feature
+    return list(features[key].bytes_list.value) if key in features else []

@@ -1,0 +1,203 @@
+"""The configuration: one typed, frozen tree, made from a preset, a file and the command line, in this order."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from components.evaluator.settings import EvaluatorSettings
+from components.trainer.settings import TrainerSettings
+from components.transform.settings import TransformSettings
+from data.errors import UserError
+from data.settings import DataSettings, Settings
+
+PRESETS_DIR = Path(__file__).parent / "presets"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+
+class PipelineConfig(Settings):
+    """Everything that decides what a run does; where it runs is the command's business."""
+
+    name: str = Field(default="digits", pattern=NAME_PATTERN)
+    """Names the pipeline, its output folder and the served model; runs of one name are compared with each other."""
+
+    schema_path: str | None = None
+    """A curated schema (`.pbtxt`) to validate against; without one the schema is inferred from the train split."""
+
+    serving_model_dir: str | None = None
+    """Where models are pushed to, as `<serving_model_dir>/<name>/<version>`; default: in the output folder."""
+
+    data: DataSettings = DataSettings()
+    transform: TransformSettings = TransformSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    evaluator: EvaluatorSettings = EvaluatorSettings()
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """What `--data PATH` stands for.
+
+    Attributes:
+        name: the pipeline's name, unless a file or `--set` names it.
+        settings: keys of the `data` section.
+    """
+
+    name: str
+    settings: dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    """Returns the names of the presets that ship with the project."""
+    return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
+
+
+def load_config(
+    preset: str, config_file: str | None = None, data: "DataChoice | None" = None, overrides: Sequence[str] = ()
+) -> PipelineConfig:
+    """Builds the configuration: defaults < preset < file < `--data` < `--set`.
+
+    Args:
+        preset: one of `preset_names()`.
+        config_file: a YAML file with any part of the tree.
+        data: replaces the preset's source.
+        overrides: `section.key=value` each, the value in YAML.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type or range, or an unreadable file.
+    """
+    if preset not in preset_names():
+        raise UserError(f"--preset {preset}: unknown; there are {', '.join(preset_names())}")
+    tree = _read_yaml(PRESETS_DIR / f"{preset}.yaml")
+    if data is not None:
+        tree["name"] = data.name
+    if config_file is not None:
+        _merge(tree, _read_yaml(Path(config_file)))
+    if data is not None:
+        _merge(tree, {"data": data.settings})
+    for override in overrides:
+        _merge(tree, _parse_override(override))
+    config = parse_config(tree)
+    if config.trainer.weights == "auto" and preset != "digits":
+        raise UserError("trainer.weights is auto, which only the digits preset may use; use imagenet, none or a path")
+    return config
+
+
+def parse_config(tree: Mapping[str, Any]) -> PipelineConfig:
+    """Validates a tree of plain values.
+
+    Raises:
+        UserError: names the first wrong setting, what was found, what is allowed, and how many more are wrong.
+    """
+    try:
+        return PipelineConfig.model_validate(tree)
+    except ValidationError as error:
+        first, *more = (_explain(dict(item)) for item in error.errors())
+        also = f" ({len(more)} more: {'; '.join(more)})" if more else ""
+        raise UserError(first + also) from None
+
+
+def dump_config(config: PipelineConfig) -> str:
+    """Returns the resolved configuration as YAML that `--config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe_settings(model: type[Settings] = PipelineConfig, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yields every setting as (key, type, default, description), sections flattened with dots."""
+    for name, field in model.model_fields.items():
+        section = _section(field.annotation)
+        if section is not None:
+            yield from describe_settings(section, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, list | tuple):
+            default = [item.model_dump(exclude_none=True) if isinstance(item, Settings) else item for item in default]
+        shown = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+        yield f"{prefix}{name}", _type_name(field.annotation), shown, " ".join((field.description or "").split())
+
+
+def _section(annotation: Any) -> type[Settings] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
+
+
+def _type_name(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return "|".join(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return "|".join("null" if item is type(None) else _type_name(item) for item in arguments)
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(_type_name(item) for item in arguments if item is not Ellipsis)}]"
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise UserError(f"{path}: cannot be read as a configuration: {reason}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: holds a {type(tree).__name__}, not sections with settings, like 'trainer: {{seed: 1}}'")
+    return tree
+
+
+def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict) and _is_section(key):
+            _merge(tree[key], value)
+        else:
+            tree[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _is_section(key: str) -> bool:
+    field = PipelineConfig.model_fields.get(key)
+    return field is not None and _section(field.annotation) is not None
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: expected section.key=value, e.g. --set trainer.batch_size=64")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: {text!r} is not a YAML value; quote it") from None
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return value
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """Turns one pydantic error into: what was found, what is allowed, what to do."""
+    location = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed_keys(error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1, cutoff=0.4)
+        parent = ".".join(str(part) for part in error["loc"][:-1])
+        suggestion = f"did you mean {'.'.join(filter(None, [parent, near[0]]))}? " if near else ""
+        return f"unknown setting {location}; {suggestion}{parent or 'the configuration'} has {', '.join(allowed)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return message if not location or location in message else f"{location}: {message}"
+    return f"{location} is {error['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _allowed_keys(location: Sequence[Any]) -> list[str]:
+    model: type[Settings] = PipelineConfig
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *typing.get_args(annotation)]
+        model = next(found for found in map(_section, candidates) if found is not None)
+    return list(model.model_fields)

@@ -1,0 +1,135 @@
+"""The one pipeline graph; every runner gets it from here."""
+
+import os
+from dataclasses import dataclass
+
+from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer, Transform
+from tfx.components import Pusher as AtomicPusher
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2
+from tfx.types import Channel, standard_artifacts
+
+from components.code_hash import make_code_hash
+from components.evaluator.component import make_evaluator
+from components.image_example_gen.component import ImageExampleGen
+from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
+from components.trainer.weights import ResolvedWeights
+from pipeline.config import PipelineConfig
+
+PREPROCESSING_FN = "components.transform.preprocessing.preprocessing_fn"
+RUN_FN = "components.trainer.run_fn.run_fn"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where a pipeline runs: what differs between a laptop and a cloud, and nothing else.
+
+    Attributes:
+        pipeline_root: tree of all artifacts, a local or `gs://` path.
+        serving_model_dir: folder of the model's versions.
+        beam_pipeline_args: flags of every Beam step.
+        metadata_path: SQLite file of ML Metadata, or None where the service keeps the metadata.
+        enable_cache: whether unchanged nodes are served from cache.
+    """
+
+    pipeline_root: str
+    serving_model_dir: str
+    beam_pipeline_args: tuple[str, ...]
+    metadata_path: str | None = None
+    enable_cache: bool = True
+
+
+def create_pipeline(
+    config: PipelineConfig, deployment: Deployment, source_fingerprint: str, weights: ResolvedWeights
+) -> Pipeline:
+    """Builds the graph from labelled images to a pushed model.
+
+    Args:
+        config: what to do.
+        deployment: where to do it.
+        source_fingerprint: the state of the images, from `Source.fingerprint()`; part of ImageExampleGen's cache key.
+        weights: what training starts from, looked up; their hash is part of the Trainer's cache key.
+    """
+    example_gen = ImageExampleGen(
+        config.data, source_fingerprint, make_code_hash("components.image_example_gen.executor")
+    )
+    examples = example_gen.outputs["examples"]
+    statistics_gen = StatisticsGen(examples=examples)
+    statistics = statistics_gen.outputs["statistics"]
+    if config.schema_path is None:
+        schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True)
+    else:
+        schema_gen = ImportSchemaGen(schema_file=config.schema_path)
+    schema = schema_gen.outputs["schema"]
+    example_validator = ExampleValidator(statistics=statistics, schema=schema)
+    transform = Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn=PREPROCESSING_FN,
+        custom_config={
+            "transform": config.transform.model_dump(mode="json"),
+            "code_hash": make_code_hash("components.transform.preprocessing"),
+        },
+    )
+    trainer = Trainer(
+        run_fn=RUN_FN,
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config={
+            "trainer": {**config.trainer.model_dump(mode="json"), "weights": weights.kind},
+            "image_size": config.transform.image_size,
+            "weights_hash": weights.sha256,
+            "code_hash": make_code_hash("components.trainer.run_fn"),
+        },
+    )
+    model = trainer.outputs["model"]
+    model_resolver = _make_model_resolver(model, local=deployment.metadata_path is not None)
+    evaluator = make_evaluator(
+        config.evaluator, examples=examples, model=model, baseline_model=model_resolver.outputs["model"], schema=schema
+    )
+    pusher = AtomicPusher(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(
+                base_directory=os.path.join(deployment.serving_model_dir, config.name)
+            )
+        ),
+    )
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=deployment.pipeline_root,
+        components=[
+            example_gen,
+            statistics_gen,
+            schema_gen,
+            example_validator,
+            transform,
+            trainer,
+            model_resolver,
+            evaluator,
+            pusher,
+        ],
+        enable_cache=deployment.enable_cache,
+        beam_pipeline_args=list(deployment.beam_pipeline_args),
+        metadata_connection_config=(
+            metadata.sqlite_metadata_connection_config(deployment.metadata_path) if deployment.metadata_path else None
+        ),
+    )
+
+
+def _make_model_resolver(candidate: Channel, *, local: bool) -> Resolver:
+    """Returns the resolver of the baseline; Vertex AI knows TFX's own strategy only, which needs no candidate."""
+    channels = {"model": Channel(type=standard_artifacts.Model), "model_blessing": Channel(type=standard_artifacts.ModelBlessing)}
+    if local:
+        resolver = Resolver(strategy_class=LatestBlessedOtherModelStrategy, **channels, **{CANDIDATE_KEY: candidate})
+    else:
+        resolver = Resolver(strategy_class=LatestBlessedModelStrategy, **channels)
+    return resolver.with_id("ModelResolver")

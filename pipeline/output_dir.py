@@ -1,0 +1,83 @@
+"""The folder of a pipeline's outputs: its layout, its lock and its whole-or-not files."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.errors import UserError
+
+
+@dataclass(frozen=True)
+class OutputDir:
+    """Names the places in an output folder."""
+
+    root: Path
+
+    @property
+    def pipeline_root(self) -> Path:
+        """TFX's artifacts."""
+        return self.root / "pipeline_root"
+
+    @property
+    def metadata_path(self) -> Path:
+        """The SQLite file of ML Metadata."""
+        return self.root / "metadata.sqlite"
+
+    @property
+    def serving_model_dir(self) -> Path:
+        """The default place for pushed models, one folder per name."""
+        return self.root / "serving_model"
+
+    @property
+    def summary_path(self) -> Path:
+        """The last run's summary."""
+        return self.root / "summary.json"
+
+    @property
+    def config_path(self) -> Path:
+        """The last run's resolved configuration."""
+        return self.root / "config.yaml"
+
+    def log_path(self, run_id: str) -> Path:
+        """The log file of a run."""
+        return self.root / "logs" / f"{run_id}.log"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one run; the kernel lets go of the lock when the process ends, however it ends.
+
+        Raises:
+            UserError: another run holds it, or the folder cannot be made or written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = open(self.root / ".lock", "a+")
+        except OSError as error:
+            raise UserError(
+                f"{self.root}: cannot be used as the output folder: {error.strerror}; choose another with --output-dir"
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                owner = lock.read().strip() or "unknown"
+                raise UserError(
+                    f"{self.root}: another run (process {owner}) is using this output folder; wait for it, or choose "
+                    "another with --output-dir"
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file by atomic rename: readers see the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

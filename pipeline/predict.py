@@ -1,0 +1,153 @@
+"""Classifies images with a pushed model: `python -m pipeline.predict IMAGE...`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+
+DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
+_BATCH_SIZE = 32
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status: 0 when every file was classified, 2 when one is no image or the input is wrong.
+    """
+    arguments = _make_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        model_dir = find_model(Path(arguments.model) if arguments.model else None)
+        answers = predict(arguments.images, model_dir, arguments.top_k)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    else:
+        _print_table(answers, model_dir)
+    return 2 if any("error" in answer for answer in answers) else 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.predict", description="Classifies images with a pushed model's own signature."
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, GIF, BMP, WebP")
+    parser.add_argument(
+        "--model", metavar="DIR", help="a pushed version, or the folder of its versions (default: the latest pushed)"
+    )
+    parser.add_argument("--top-k", type=int, default=None, metavar="K", help="how many classes to show (default: 1 to 5)")
+    parser.add_argument("--json", action="store_true", help="print an array of objects")
+    return parser
+
+
+def find_model(path: Path | None) -> Path:
+    """Returns the folder of a SavedModel: the given one, or the newest version below it or the default output.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path is None:
+        versions = [version for base in DEFAULT_OUTPUT.glob("*/serving_model/*") for version in _versions(base)]
+        if not versions:
+            raise UserError(
+                f"no pushed model in {DEFAULT_OUTPUT}; run python -m pipeline.run_local first, or name one with --model"
+            )
+        return max(versions, key=lambda version: int(version.name))
+    if (path / "saved_model.pb").is_file():
+        return path
+    versions = _versions(path)
+    if not versions:
+        raise UserError(f"--model {path}: holds neither a saved_model.pb nor numbered versions of a model")
+    return max(versions, key=lambda version: int(version.name))
+
+
+def _versions(base: Path) -> list[Path]:
+    return [path.parent for path in base.glob("*/saved_model.pb") if path.parent.name.isdigit()]
+
+
+def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) -> list[dict[str, Any]]:
+    """Classifies image files.
+
+    Args:
+        images: paths. Rotated, WebP, CMYK, 16-bit and the like are turned into the picture a person sees first.
+        model_dir: a SavedModel with the signature `serving_default`.
+        top_k: how many classes to return for each; None for as many as the model answers.
+
+    Returns:
+        In the order of `images`: `{"image", "label", "probability", "top_k": [{"label", "probability"}]}`, or
+        `{"image", "error"}` where the file is no usable image.
+
+    Raises:
+        UserError: the model cannot be loaded, or `top_k` is beyond what it answers.
+    """
+    if top_k is not None and top_k < 1:
+        raise UserError(f"--top-k {top_k}: must be at least 1")
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(model_dir))
+        signature = loaded.signatures["serving_default"]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"--model {model_dir}: cannot be loaded as a model of this pipeline: {error}") from None
+    answers: list[dict[str, Any]] = [{"image": image} for image in images]
+    for batch in _batches(images, answers):
+        outputs = signature(image_bytes=tf.constant([encoded for _, encoded in batch]))
+        available = int(outputs["labels"].shape[1])
+        if top_k is not None and top_k > available:
+            raise UserError(f"--top-k {top_k}: this model answers at most {available} classes")
+        rows = zip(batch, outputs["labels"].numpy(), outputs["probabilities"].numpy(), strict=True)
+        for (index, _), labels, probabilities in rows:
+            ranked = [
+                {"label": label.decode(), "probability": float(probability)}
+                for label, probability in zip(labels[:top_k], probabilities[:top_k], strict=True)
+            ]
+            answers[index].update(**ranked[0], top_k=ranked)
+    return answers
+
+
+def _batches(images: Sequence[str], answers: list[dict[str, Any]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Yields batches of (index, servable bytes); what is no image gets its error into `answers` instead."""
+    from data.image_check import UnusableImage, check_image
+    from data.settings import DataSettings
+
+    batch: list[tuple[int, bytes]] = []
+    for index, image in enumerate(images):
+        try:
+            checked = check_image(Path(image).read_bytes(), DataSettings().max_pixels)
+        except (OSError, UnusableImage) as error:
+            answers[index]["error"] = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            continue
+        batch.append((index, checked.encoded))
+        if len(batch) == _BATCH_SIZE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, caption=f"model {model_dir}", caption_justify="left")
+    for column in ("image", "label", "probability", "then"):
+        table.add_column(column, overflow="fold", justify="right" if column == "probability" else "left")
+    for answer in answers:
+        if "error" in answer:
+            table.add_row(answer["image"], f"[red]{answer['error']}[/]")
+            continue
+        others = ", ".join(f"{item['label']} {item['probability']:.3f}" for item in answer["top_k"][1:])
+        table.add_row(answer["image"], answer["label"], f"{answer['probability']:.4f}", others)
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Runs the pipeline on this machine: `python -m pipeline.run_local`."""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from data.errors import UserError
+from pipeline.config import DataChoice, PipelineConfig, describe_settings, dump_config, load_config, preset_names
+from pipeline.output_dir import OutputDir, write_whole
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
+
+    from pipeline.display import Display
+
+EXIT_PUSHED, EXIT_FAULT, EXIT_USER_ERROR, EXIT_NOT_BLESSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
+# In process, in memory, and nothing to download. Part of the cache key of every Beam node: leave it constant.
+BEAM_PIPELINE_ARGS = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status: 0 pushed, 3 not blessed, 2 the user's mistake, 1 a fault, 130 interrupted.
+    """
+    arguments = make_parser().parse_args(argv)
+    try:
+        config = load_config(
+            arguments.preset, arguments.config, data_choice(arguments.data), [item for s in arguments.set for item in s]
+        )
+        if arguments.print_config:
+            print(dump_config(config), end="")
+            return EXIT_PUSHED
+        output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / config.name).resolve())
+        with output_dir.locked():
+            return run(config, output_dir, enable_cache=not arguments.no_cache, verbose=arguments.verbose)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser; its help lists every setting."""
+    settings = "\n".join(
+        f"  {key} ({kind}) = {default}\n" + textwrap.indent(textwrap.fill(text, 74), " " * 6)
+        for key, kind, default, text in describe_settings()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.run_local",
+        description="Runs the image classification pipeline on this machine: ingest, check, transform, train, "
+        "evaluate, push.",
+        epilog=f"settings, with their defaults before the preset (--set KEY=VALUE, or a file for --config):\n{settings}\n\n"
+        "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)")
+    parser.add_argument(
+        "--data", metavar="PATH", help="your images: a folder of class folders, CIFAR-10's archive, or TFRecords"
+    )
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings; wins over the preset")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
+    )
+    parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name> in the checkout)")
+    parser.add_argument("--no-cache", action="store_true", help="run every node anew")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument("--verbose", action="store_true", help="show the log on screen, too")
+    return parser
+
+
+def data_choice(path: str | None) -> DataChoice | None:
+    """Looks at what `--data` names.
+
+    Raises:
+        UserError: nothing is there, or it is nothing that can be read as images.
+    """
+    if path is None:
+        return None
+    from data.detect import settings_for_path
+
+    stem = Path(path.rstrip("/")).name.split(".")[0]
+    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
+    return DataChoice(name=slug or "images", settings=settings_for_path(path))
+
+
+def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, verbose: bool) -> int:
+    """Runs the pipeline in a locked output folder and returns the exit status."""
+    run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    log_path = output_dir.log_path(run_id)
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
+    from pipeline.display import Display, output_to_log
+
+    with output_to_log(log_path, verbose) as console:
+        display = Display(console)
+        display.message(f"[bold]{config.name}[/]: {config.data.source} -> {output_dir.root}")
+        with display.listening():
+            display.node_started("loading TensorFlow and TFX")
+            return _run_and_summarise(config, output_dir, log_path, display, enable_cache)
+
+
+def _run_and_summarise(
+    config: PipelineConfig, output_dir: OutputDir, log_path: Path, display: "Display", enable_cache: bool
+) -> int:
+    from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_executions
+    from pipeline.summary import PUSHED, make_summary, render_summary
+
+    write_whole(output_dir.config_path, dump_config(config))
+    runner = ObservedLocalRunner(display)
+    weights, status, error, mistake = config.trainer.weights, EXIT_FAULT, None, None
+    try:
+        closed = clear_abandoned_executions(str(output_dir.metadata_path), str(output_dir.pipeline_root))
+        if closed:
+            display.message(f"     closed {closed} execution(s) that a killed run had left open")
+        pipeline, weights = _make_pipeline(config, output_dir, enable_cache, display)
+        runner.run(pipeline)
+    except UserError as caught:
+        mistake, error = caught, str(caught)
+    except KeyboardInterrupt:
+        status, error = EXIT_INTERRUPTED, "interrupted; run it again: nodes that had finished are served from cache"
+        display.message(f"[yellow]{error}[/]")
+    except Exception as fault:
+        error = f"{type(fault).__name__}: {fault}"
+        print(traceback.format_exc(), file=sys.stderr)  # into the log
+        display.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+    summary = make_summary(config, weights, runner.results, error)
+    if error is None:
+        status = EXIT_PUSHED if summary["status"] == PUSHED else EXIT_NOT_BLESSED
+    write_whole(output_dir.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    display.console.print(render_summary(summary, log_path, _next_commands(summary, output_dir)), soft_wrap=True)
+    if mistake is not None:
+        raise mistake
+    return status
+
+
+def _make_pipeline(
+    config: PipelineConfig, output_dir: OutputDir, enable_cache: bool, display: "Display"
+) -> tuple["Pipeline", str]:
+    """Looks up what only this machine knows, the weights and the state of the images, and builds the graph."""
+    from components.trainer.weights import resolve_weights
+    from data.sources import make_source
+    from pipeline.create_pipeline import Deployment, create_pipeline
+
+    fingerprint = make_source(config.data).fingerprint()
+    weights = resolve_weights(config.trainer.weights)
+    note = f", random ones instead: {weights.reason}" if weights.reason else ""
+    display.message(escape(f"     weights: {weights.kind}{note}"))
+    deployment = Deployment(
+        pipeline_root=str(output_dir.pipeline_root),
+        serving_model_dir=config.serving_model_dir or str(output_dir.serving_model_dir),
+        beam_pipeline_args=BEAM_PIPELINE_ARGS,
+        metadata_path=str(output_dir.metadata_path),
+        enable_cache=enable_cache,
+    )
+    return create_pipeline(config, deployment, fingerprint, weights), weights.kind
+
+
+def _next_commands(summary: dict[str, Any], output_dir: OutputDir) -> list[str]:
+    if summary["status"] != "pushed":
+        return []
+    return [
+        f"python -m pipeline.predict --model {summary['pushed_model']} IMAGE...",
+        f"tensorboard --logdir {output_dir.pipeline_root}/Trainer/model_run",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

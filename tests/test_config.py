@@ -1,0 +1,99 @@
+"""The configuration: precedence, and one clear line for each mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from data.errors import UserError
+from pipeline.config import (
+    DataChoice,
+    PipelineConfig,
+    describe_settings,
+    dump_config,
+    load_config,
+    parse_config,
+    preset_names,
+)
+
+
+CHOICE = DataChoice("flowers", {"source": "image_folder", "path": "/flowers"})
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_precedence_is_defaults_preset_file_command_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "trainer: {seed: 5, dropout: 0.1}\n")
+    config = load_config("digits", file, overrides=["trainer.seed=6"])
+    assert (config.trainer.seed, config.trainer.dropout) == (6, 0.1)
+    assert config.transform.image_size == 32  # the preset's; the default is larger
+
+
+def test_data_replaces_the_source_and_keeps_the_other_settings(tmp_path: Path) -> None:
+    config = load_config("digits", data=CHOICE)
+    assert (config.name, config.data.source, config.data.path) == ("flowers", "image_folder", "/flowers")
+    assert config.trainer == load_config("digits").trainer
+    named = load_config("digits", write(tmp_path / "c.yaml", "name: mine"), CHOICE)
+    assert named.name == "mine"
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_survives_yaml_and_json(preset: str, tmp_path: Path) -> None:
+    config = load_config(preset, data=None if preset in ("digits", "cifar10") else CHOICE)
+    assert load_config(preset, write(tmp_path / "c.yaml", dump_config(config))) == config
+    assert PipelineConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_the_four_presets_are_there() -> None:
+    assert preset_names() == ["cifar10", "digits", "imagenet", "photos"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.batchsize=8", "unknown setting trainer.batchsize; did you mean trainer.batch_size?"),
+        ("trainr.seed=8", "unknown setting trainr; did you mean trainer?"),
+        ("trainer.batch_size=many", "trainer.batch_size is 'many'; input should be a valid integer"),
+        ("trainer.batch_size=0", "trainer.batch_size is 0; input should be greater than"),
+        ("data.source=imgs", "data.source is 'imgs'; input should be 'digits', "),
+        ("name=Has Space", "name is 'Has Space'"),
+        ("trainer.seed", "--set trainer.seed: expected section.key=value"),
+        ("trainer.seed=[1", "'[1' is not a YAML value"),
+        ("trainer=5", "trainer is 5"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("digits", overrides=[override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    with pytest.raises(UserError, match=r"unknown setting data\.pth; .*\(1 more: trainer\.seed is"):
+        parse_config({"trainer": {"seed": "x"}, "data": {"pth": "y"}})
+
+
+def test_auto_weights_are_for_the_digits_preset_alone() -> None:
+    with pytest.raises(UserError, match=r"trainer\.weights is auto, which only the digits preset may use"):
+        load_config("cifar10", overrides=["trainer.weights=auto"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[1, 2]", "holds a list"), ("a: [", "is not YAML"), (None, "No such file"), ("\udcff", "is not UTF-8")],
+)
+def test_an_unreadable_file_is_one_clear_line(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    if text is not None:
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=message):
+        load_config("digits", str(path))
+
+
+def test_every_setting_is_described() -> None:
+    rows = list(describe_settings())
+    assert {"trainer.batch_size", "data.max_pixels", "evaluator.gates"} <= {key for key, *_ in rows}
+    assert not [key for key, _, _, text in rows if not text]

@@ -1,0 +1,114 @@
+"""The local runner: states, cache, failures, deleted files and what a killed run leaves behind."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.types.standard_artifacts import Examples, Model
+
+from data.errors import UserError
+from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_executions
+
+
+@component
+def Make(number: Parameter[int], examples: OutputArtifact[Examples]) -> None:  # noqa: N802
+    (Path(examples.uri) / "number").write_text(str(number), encoding="utf-8")
+
+
+@component
+def Use(examples: InputArtifact[Examples], model: OutputArtifact[Model]) -> None:  # noqa: N802
+    number = int((Path(examples.uri) / "number").read_text(encoding="utf-8"))
+    (Path(model.uri) / "half").write_text("half", encoding="utf-8")
+    if number < 0:
+        raise UserError(f"number is {number}; it must not be negative")
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.ended: list[tuple[str, str]] = []
+
+    def node_started(self, node_id: str) -> None:
+        self.started.append(node_id)
+
+    def node_ended(self, node_id: str, state: str, seconds: float) -> None:
+        assert seconds > 0
+        self.ended.append((node_id, state))
+
+
+def run(folder: Path, number: int = 1) -> Heard:
+    make = Make(number=number)
+    use = Use(examples=make.outputs["examples"])
+    heard = Heard()
+    ObservedLocalRunner(heard).run(
+        Pipeline(
+            pipeline_name="p",
+            pipeline_root=str(folder / "root"),
+            components=[make, use],
+            enable_cache=True,
+            metadata_connection_config=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
+        )
+    )
+    return heard
+
+
+def test_changed_parameters_run_and_unchanged_ones_are_cached(tmp_path: Path) -> None:
+    assert run(tmp_path).ended == [("Make", "complete"), ("Use", "complete")]
+    assert run(tmp_path).ended == [("Make", "cached"), ("Use", "cached")]
+    assert run(tmp_path, 2).ended == [("Make", "complete"), ("Use", "complete")]
+
+
+def test_a_failure_is_told_and_raised_unchanged_and_leaves_no_half_output(tmp_path: Path) -> None:
+    runner = ObservedLocalRunner(heard := Heard())
+    make = Make(number=-1)
+    pipeline = Pipeline(
+        pipeline_name="p",
+        pipeline_root=str(tmp_path / "root"),
+        components=[make, Use(examples=make.outputs["examples"])],
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite")),
+    )
+    with pytest.raises(UserError, match="number is -1"):
+        runner.run(pipeline)
+    assert heard.ended == [("Make", "complete"), ("Use", "failed")]
+    assert [(result.node_id, result.state) for result in runner.results] == heard.ended
+    assert not list((tmp_path / "root" / "Use" / "model").glob("*"))
+
+
+def test_cached_outputs_that_were_deleted_are_made_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "root" / "Make" / "examples")
+    heard = run(tmp_path)
+    assert heard.ended[-2][0:2] == ("Make", "complete")
+    assert len(list((tmp_path / "root" / "Make" / "examples").glob("*/number"))) == 1
+
+
+def test_what_a_killed_run_left_open_is_closed_and_removed(tmp_path: Path) -> None:
+    run(tmp_path)
+    root, metadata_path = tmp_path / "root", str(tmp_path / "metadata.sqlite")
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(metadata_path)) as handle:
+        execution = handle.store.get_executions_by_type("tests.test_local_runner.Use")[0]
+        execution.last_known_state = metadata_store_pb2.Execution.RUNNING
+        handle.store.put_executions([execution])
+    leftovers = [
+        root / "Use" / "model" / str(execution.id),
+        root / "Use" / ".system" / "executor_execution" / str(execution.id),
+        root / "Use" / ".system" / "stateful_working_dir" / "2026-01-01T00:00:00",
+    ]
+    for leftover in leftovers:
+        leftover.mkdir(parents=True, exist_ok=True)
+    kept = list((root / "Make" / "examples").glob("*/number"))
+    assert clear_abandoned_executions(metadata_path, str(root)) == 1
+    assert not [leftover for leftover in leftovers if leftover.exists()]
+    assert kept
+    assert kept[0].exists()
+    assert clear_abandoned_executions(metadata_path, str(root)) == 0
+
+
+def test_nothing_to_clear_before_the_first_run(tmp_path: Path) -> None:
+    assert clear_abandoned_executions(str(tmp_path / "none.sqlite"), str(tmp_path)) == 0
+    assert not (tmp_path / "none.sqlite").exists()

@@ -1,0 +1,56 @@
+"""The command line: mistakes are one line on standard error and exit status 2, before anything is done."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline import run_local
+from pipeline.config import describe_settings
+
+
+def test_help_documents_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_local.main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert not [key for key, *_ in describe_settings() if f"  {key} (" not in text]
+
+
+def test_print_config_reads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_local.main(["--print-config", "--set", "trainer.seed=9"]) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "c.yaml").write_text(printed, encoding="utf-8")
+    assert run_local.main(["--print-config", "--config", str(tmp_path / "c.yaml")]) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "trainer.seeed=1"], "unknown setting trainer.seeed; did you mean trainer.seed?"),
+        (["--data", "no/such/folder"], "no/such/folder"),
+        (["--config", "none.yaml"], "none.yaml: cannot be read as a configuration: No such file"),
+        (["--set", "trainer.weights=no/such.h5"], "no/such.h5"),
+        (["--preset", "photos"], "--data"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    tmp_path: Path, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_local.main([*arguments, "--output-dir", str(tmp_path / "out")]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("My Flowers/", "my-flowers"), ("/a/cifar-10-python.tar.gz", "cifar-10-python"), ("図", "images")]
+)
+def test_the_name_comes_from_the_data(path: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.detect.settings_for_path", lambda path: {"source": "image_folder", "path": path})
+    choice = run_local.data_choice(path)
+    assert choice is not None
+    assert choice.name == name
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", choice.name)

@@ -1,0 +1,213 @@
+"""The Trainer as TFX runs it: what it exports, what it records, what it does not touch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+import tf_keras
+from tfx.components.trainer.executor import GenericExecutor
+from tfx.types import standard_artifacts
+from tfx.utils import import_utils, json_utils, path_utils
+
+from components.trainer.model import make_model
+from components.trainer.run_fn import TRAINING_FILE, _check_batch
+from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
+from data.errors import UserError
+from tests.images import encode, make_bmp, make_gif, make_jpeg, make_pixels, make_png
+from tests.transform_run import SPLITS, make_artifact, make_example, read_transformed, run_transform
+
+CLASSES = ["ant", "bee", "cat", "dog", "elk", "fox"]
+SETTINGS = {
+    "weights": "none",
+    "batch_size": 8,
+    "head_epochs": 1,
+    "fine_tune_epochs": 1,
+    "fine_tune_blocks": 5,
+    "precision": "bfloat16",
+}
+
+
+def make_images(count: int, seed: int) -> list[tuple[bytes, str]]:
+    random = np.random.default_rng(seed)
+    pixels = [(make_pixels(number % len(CLASSES), 40, random), CLASSES[number % len(CLASSES)]) for number in range(count)]
+    return [(encode(image, "JPEG" if number % 2 else "PNG"), label) for number, (image, label) in enumerate(pixels)]
+
+
+def run_trainer(root: Path, output: Path, settings: dict[str, Any]) -> Path:
+    """Runs TFX's Trainer executor on a `run_transform` folder and returns the SavedModel's folder."""
+    GenericExecutor(GenericExecutor.Context(tmp_dir=str(root / "temporary"), unique_id="1")).Do(
+        {
+            "examples": [make_artifact(standard_artifacts.Examples, root / "transformed", SPLITS)],
+            "transform_graph": [make_artifact(standard_artifacts.TransformGraph, root / "graph")],
+        },
+        {
+            "model": [make_artifact(standard_artifacts.Model, output / "model")],
+            "model_run": [make_artifact(standard_artifacts.ModelRun, output / "model_run")],
+        },
+        {
+            "run_fn": "components.trainer.run_fn.run_fn",
+            "train_args": "{}",
+            "eval_args": "{}",
+            "custom_config": json_utils.dumps(
+                {"trainer": settings, "image_size": 32, "weights_hash": None, "code_hash": "0"}
+            ),
+        },
+    )
+    return Path(path_utils.serving_model_dir(str(output / "model")))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Transformed images of which the test split is destroyed: a trainer that reads it fails."""
+    root = tmp_path_factory.mktemp("transform")
+    images = {"train": make_images(26, seed=0), "eval": make_images(12, seed=1), "test": make_images(6, seed=2)}
+    run_transform(root, images, {"image_size": 32})
+    for path in (root / "transformed" / "Split-test").iterdir():
+        path.write_bytes(b"whoever reads this fails")
+    return root
+
+
+@pytest.fixture(scope="module")
+def output(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trainer")
+    run_trainer(root, output, SETTINGS)
+    return output
+
+
+@pytest.fixture(scope="module")
+def model(output: Path) -> Any:
+    return tf.saved_model.load(path_utils.serving_model_dir(str(output / "model")))
+
+
+def compute_reference(model: Any, images: tf.Tensor) -> np.ndarray:
+    """Returns float32 probabilities of a Keras model that has the exported weights."""
+    reference = make_model(len(CLASSES), 32, dropout=0.0, precision="float32")
+    for variable in reference.weights:
+        variable.assign(model.weights[variable.name.partition(":")[0].replace("/", ".")])
+    # As a graph: eagerly, TensorFlow does not fuse convolution and bias and so rounds elsewhere.
+    forward = tf.function(lambda images: tf.nn.softmax(reference(images, training=False)), autograph=False)
+    return forward(images).numpy()
+
+
+def test_transform_features_are_what_training_read(root: Path, model: Any) -> None:
+    rows = read_transformed(root, "train")
+    examples = tf.constant([make_example(encoded, label, "") for encoded, label in make_images(26, seed=0)])
+    transformed = model.signatures["transform_features"](examples=examples)
+    assert transformed[TRANSFORMED_IMAGE_KEY].numpy().tolist() == [row[TRANSFORMED_IMAGE_KEY] for row in rows]
+    assert transformed[TRANSFORMED_LABEL_KEY].numpy().tolist() == [row[TRANSFORMED_LABEL_KEY] for row in rows]
+
+
+def test_raw_bytes_are_served_as_transform_and_model_see_them(root: Path, model: Any) -> None:
+    packed = tf.constant([row[TRANSFORMED_IMAGE_KEY] for row in read_transformed(root, "train")])
+    expected = compute_reference(model, unpack_images(packed, 32))
+    served = model.signatures["serving_default"](
+        image_bytes=tf.constant([encoded for encoded, _ in make_images(26, seed=0)])
+    )
+    order = np.argsort(-expected, axis=1)[:, :5]
+    # Same float32 operations: only how threads share the sums of a convolution may differ.
+    np.testing.assert_allclose(served["probabilities"], np.take_along_axis(expected, order, 1), rtol=1e-5)
+    assert served["labels"].numpy().tolist() == [[CLASSES[i].encode() for i in row] for row in order]
+
+
+def test_both_signatures_give_the_same_probabilities(model: Any) -> None:
+    images = make_images(7, seed=3)
+    served = model.signatures["serving_default"](image_bytes=tf.constant([encoded for encoded, _ in images]))
+    examples = tf.constant([make_example(encoded, label, "") for encoded, label in images])
+    probabilities = model.signatures["serving_examples"](examples=examples)["probabilities"].numpy()
+    assert probabilities.shape == (7, len(CLASSES))
+    np.testing.assert_allclose(probabilities.sum(1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(served["probabilities"], -np.sort(-probabilities, axis=1)[:, :5], rtol=1e-5)
+
+
+def test_probabilities_do_not_need_a_label(model: Any) -> None:
+    image = make_png()
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image]))
+    example = tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString()
+    assert model.signatures["serving_examples"](examples=tf.constant([example]))["probabilities"].shape == (1, 6)
+
+
+def test_images_of_any_size_and_format_are_served_together(model: Any) -> None:
+    images = [make_jpeg(), make_png(), make_gif(), make_bmp()]
+    served = model.signatures["serving_default"](image_bytes=tf.constant(images))
+    assert served["labels"].shape == served["probabilities"].shape == (4, 5)
+    assert served["labels"].dtype == tf.string
+    assert served["probabilities"].dtype == tf.float32
+
+
+def test_the_export_is_a_plain_saved_model(output: Path) -> None:
+    folder = Path(path_utils.serving_model_dir(str(output / "model")))
+    assert not (folder / "keras_metadata.pb").exists()
+    names = dict(tf.train.list_variables(str(folder / "variables" / "variables")))
+    assert names["weights/block1_conv1.Skernel/.ATTRIBUTES/VARIABLE_VALUE"] == [3, 3, 3, 64]
+    assert not [name for name in names if "optimizer" in name]
+
+
+def test_a_later_reader_finds_the_weights_by_layer(model: Any) -> None:
+    assert model.weights["head/kernel".replace("/", ".")].shape == [512, 6]
+
+
+def test_the_training_is_recorded(output: Path) -> None:
+    record = json.loads((output / "model_run" / TRAINING_FILE).read_text())
+    assert [(epoch["phase"], epoch["epoch"]) for epoch in record["history"]] == [("head", 1), ("fine-tune", 1)]
+    assert record["best"] == min(record["history"], key=lambda epoch: epoch["eval_loss"])
+    assert record["weights"] == {"kind": "none", "sha256": None}
+    assert record["precision"] == "bfloat16"
+    assert record["settings"]["batch_size"] == 8
+    assert record["versions"]["tensorflow"] == tf.__version__
+
+
+def test_the_exported_weights_are_those_of_the_best_epoch(root: Path, output: Path, model: Any) -> None:
+    record = json.loads((output / "model_run" / TRAINING_FILE).read_text())
+    rows = read_transformed(root, "eval")
+    probabilities = compute_reference(model, unpack_images(tf.constant([row[TRANSFORMED_IMAGE_KEY] for row in rows]), 32))
+    labels = np.array([row[TRANSFORMED_LABEL_KEY] for row in rows])
+    loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    # Recorded in bfloat16, computed here in float32.
+    assert loss == pytest.approx(record["best"]["eval_loss"], rel=0.02)
+
+
+def test_the_precision_policy_is_left_as_it_was(output: Path) -> None:
+    assert tf_keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_the_same_seed_gives_the_same_training(root: Path, output: Path, tmp_path: Path) -> None:
+    run_trainer(root, tmp_path, SETTINGS)
+    first, second = (
+        json.loads((folder / "model_run" / TRAINING_FILE).read_text())["history"] for folder in (output, tmp_path)
+    )
+    # Threads add up gradients in no fixed order, and bfloat16 rounds what they add.
+    assert [epoch["loss"] for epoch in second] == pytest.approx([epoch["loss"] for epoch in first], rel=1e-2)
+
+
+def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:
+    saved = tf_keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    saved.save_weights(tmp_path / "vgg16.h5")
+    settings = {**SETTINGS, "weights": str(tmp_path / "vgg16.h5"), "fine_tune_epochs": 0}
+    exported = tf.saved_model.load(run_trainer(root, tmp_path, settings))
+    kernel = exported.weights["block4_conv2.kernel"]
+    np.testing.assert_array_equal(kernel, saved.get_layer("block4_conv2").kernel)
+    record = json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())
+    assert record["weights"]["kind"] == str(tmp_path / "vgg16.h5")
+    assert len(record["weights"]["sha256"]) == 64
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
+    _check_batch(96, replicas=8)
+    with pytest.raises(UserError, match="is 100, not a multiple of the 8 replicas; use 96 or 104"):
+        _check_batch(100, replicas=8)
+    with pytest.raises(UserError, match="use 8$"):
+        _check_batch(3, replicas=8)
+
+
+def test_tfx_reloads_the_module() -> None:
+    for _ in range(2):
+        import_utils.import_func_from_module("components.trainer.run_fn", "run_fn")
+
+
+def test_the_vocabulary_orders_the_probabilities(root: Path) -> None:
+    names = tft.TFTransformOutput(str(root / "graph")).vocabulary_by_name("label")
+    assert [name.decode() for name in names] == CLASSES

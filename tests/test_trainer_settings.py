@@ -1,0 +1,38 @@
+"""Settings of the trainer section."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from components.trainer.settings import TrainerSettings
+
+
+def test_settings_survive_json() -> None:
+    settings = TrainerSettings(weights="none", fine_tune_blocks=5, precision="bfloat16", seed=7)
+    assert TrainerSettings.model_validate(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"head_epochs": 0, "fine_tune_epochs": 0}, "nothing would be trained"),
+        ({"fine_tune_blocks": 0}, "set fine_tune_blocks to 1..5, or fine_tune_epochs to 0"),
+        ({"fine_tune_blocks": 6}, "less than or equal to 5"),
+        ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"dropout": 1.0}, "less than 1"),
+        ({"head_learning_rate": 0.0}, "greater than 0"),
+        ({"precision": "float16"}, "'auto', 'float32' or 'bfloat16'"),
+        ({"backbone": "vgg19"}, "'vgg16'"),
+        ({"weights": ""}, "at least 1 character"),
+        ({"learning_rate": 0.1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_mistakes_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainerSettings(**values)
+
+
+def test_head_alone_is_a_choice() -> None:
+    assert TrainerSettings(fine_tune_epochs=0, fine_tune_blocks=0).head_epochs == 1

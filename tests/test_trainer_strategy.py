@@ -1,0 +1,64 @@
+"""What devices and precision are chosen; the hardware's files are written by the tests."""
+
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from components.trainer.strategy import choose_precision, cpu_has_bfloat16, describe_strategy, has_tpu, make_strategy
+
+
+def add_pci_device(root: Path, vendor: str, device: str) -> None:
+    folder = root / f"0000:00:{len(list(root.iterdir())):02}.0"
+    folder.mkdir()
+    (folder / "vendor").write_text(f"{vendor}\n")
+    (folder / "device").write_text(f"{device}\n")
+
+
+def test_a_tpu_is_found_on_the_bus(tmp_path: Path) -> None:
+    add_pci_device(tmp_path, "0x8086", "0x0063")
+    assert not has_tpu(tmp_path)
+    add_pci_device(tmp_path, "0x1ae0", "0x0063")
+    assert has_tpu(tmp_path)
+
+
+def test_googles_network_card_is_no_tpu(tmp_path: Path) -> None:
+    add_pci_device(tmp_path, "0x1ae0", "0x0042")
+    assert not has_tpu(tmp_path)
+
+
+def test_no_bus_is_no_tpu(tmp_path: Path) -> None:
+    (tmp_path / "unreadable").mkdir()
+    assert not has_tpu(tmp_path)
+    assert not has_tpu(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("fpu avx512f avx512_bf16", True), ("fpu amx_bf16", True), ("fpu avx512f", False), ("fpu not_avx512_bf16", False)],
+)
+def test_bfloat16_is_read_from_the_cpus_flags(tmp_path: Path, flags: str, expected: bool) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : avx512_bf16\n")
+    assert cpu_has_bfloat16(cpuinfo) is expected
+
+
+def test_a_machine_without_cpuinfo_has_no_bfloat16(tmp_path: Path) -> None:
+    assert not cpu_has_bfloat16(tmp_path / "missing")
+
+
+@pytest.mark.skipif(has_tpu() or bool(tf.config.list_physical_devices("GPU")), reason="needs a machine of CPUs alone")
+def test_a_cpu_machine_trains_with_the_default_strategy() -> None:
+    strategy = make_strategy()
+    assert strategy is tf.distribute.get_strategy()
+    assert describe_strategy(strategy) == "CPU"
+    assert choose_precision("auto", strategy) == ("bfloat16" if cpu_has_bfloat16() else "float32")
+
+
+@pytest.mark.parametrize("setting", ["float32", "bfloat16"])
+def test_a_precision_that_is_set_is_taken(setting: str) -> None:
+    assert choose_precision(setting, tf.distribute.get_strategy()) == setting
+
+
+def test_mirrored_devices_are_counted() -> None:
+    assert describe_strategy(tf.distribute.MirroredStrategy(["CPU:0"])) == "CPU x 1"

@@ -1,0 +1,93 @@
+"""Runs TFX's own Transform executor on images made in a test."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.components.transform.executor import Executor
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import json_utils
+
+from components.transform.features import TRANSFORMED_FEATURE_SPEC
+from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY
+
+SPLITS = ["train", "eval", "test"]
+FIXED_SHAPE = "shape { dim { size: 1 } }"
+"""What SchemaGen infers; without it TFX reads a feature as sparse."""
+
+
+def make_artifact(kind: type, uri: Path, splits: list[str] | None = None) -> Any:
+    """Returns a TFX artifact at a folder, which is made."""
+    uri.mkdir(parents=True, exist_ok=True)
+    artifact = kind()
+    artifact.uri = str(uri)
+    if splits:
+        artifact.split_names = artifact_utils.encode_split_names(splits)
+    return artifact
+
+
+def make_example(encoded: bytes, label: str, name: str) -> bytes:
+    """Returns a serialised Example of the raw features that matter here."""
+    values = {IMAGE_KEY: encoded, LABEL_KEY: label.encode(), NAME_KEY: name.encode()}
+    features = {
+        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def run_transform(
+    root: Path,
+    images: Mapping[str, Iterable[tuple[bytes, str]]],
+    settings: Mapping[str, Any],
+    feature_shape: str = FIXED_SHAPE,
+) -> tft.TFTransformOutput:
+    """Writes Examples to `root/examples`, transforms them to `root/transformed` and the graph to `root/graph`.
+
+    Args:
+        root: a folder of the test's own.
+        images: split to (encoded image, label).
+        settings: of `TransformSettings`.
+        feature_shape: of each raw feature, as it stands in the schema.
+    """
+    examples = make_artifact(standard_artifacts.Examples, root / "examples", SPLITS)
+    for split in SPLITS:
+        folder = root / "examples" / f"Split-{split}"
+        folder.mkdir()
+        with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), options="GZIP") as writer:
+            for number, (encoded, label) in enumerate(images[split]):
+                writer.write(make_example(encoded, label, f"{split}/{number}"))
+    schema = make_artifact(standard_artifacts.Schema, root / "schema")
+    (root / "schema" / "schema.pbtxt").write_text(
+        "".join(
+            f'feature {{ name: "{key}" type: BYTES presence {{ min_count: 1 }} {feature_shape} }}\n'
+            for key in (IMAGE_KEY, LABEL_KEY, NAME_KEY)
+        )
+    )
+    (root / "temporary").mkdir()
+    executor = Executor(Executor.Context(beam_pipeline_args=[], tmp_dir=str(root / "temporary"), unique_id="1"))
+    executor.Do(
+        {"examples": [examples], "schema": [schema]},
+        {
+            "transform_graph": [make_artifact(standard_artifacts.TransformGraph, root / "graph")],
+            "transformed_examples": [make_artifact(standard_artifacts.Examples, root / "transformed")],
+        },
+        {
+            "preprocessing_fn": "components.transform.preprocessing.preprocessing_fn",
+            "custom_config": json_utils.dumps({"transform": dict(settings), "code_hash": "0"}),
+            "force_tf_compat_v1": 0,
+            "disable_statistics": 1,
+        },
+    )
+    return tft.TFTransformOutput(str(root / "graph"))
+
+
+def read_transformed(root: Path, split: str) -> list[dict[str, Any]]:
+    """Returns a split's transformed Examples in order, as Python values."""
+    files = sorted(str(path) for path in (root / "transformed" / f"Split-{split}").iterdir())
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    return [
+        {key: value.numpy() for key, value in tf.io.parse_single_example(record, TRANSFORMED_FEATURE_SPEC).items()}
+        for record in records
+    ]
