@@ -103,7 +103,7 @@ def _is_utf8(path: str) -> bool:
 
 
 def _printable(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode()
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _list_remote(root: str) -> tuple[list[FileEntry], list[str]]:

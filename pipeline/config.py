@@ -147,7 +147,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: holds a {type(tree).__name__}, not sections with settings, like 'trainer: {{seed: 1}}'")
+        raise UserError(
+            f"{path}: holds a {type(tree).__name__}, not sections with settings, like 'trainer: {{seed: 1}}'"
+        )
     return tree
 
 

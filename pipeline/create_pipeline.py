@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 
 from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer, Transform
-from tfx.components import Pusher as AtomicPusher
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -16,6 +15,7 @@ from tfx.types import Channel, standard_artifacts
 from components.code_hash import make_code_hash
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
+from components.pusher.component import AtomicPusher
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.trainer.weights import ResolvedWeights
 from pipeline.config import PipelineConfig
@@ -127,7 +127,10 @@ def create_pipeline(
 
 def _make_model_resolver(candidate: Channel, *, local: bool) -> Resolver:
     """Returns the resolver of the baseline; Vertex AI knows TFX's own strategy only, which needs no candidate."""
-    channels = {"model": Channel(type=standard_artifacts.Model), "model_blessing": Channel(type=standard_artifacts.ModelBlessing)}
+    channels = {
+        "model": Channel(type=standard_artifacts.Model),
+        "model_blessing": Channel(type=standard_artifacts.ModelBlessing),
+    }
     if local:
         resolver = Resolver(strategy_class=LatestBlessedOtherModelStrategy, **channels, **{CANDIDATE_KEY: candidate})
     else:

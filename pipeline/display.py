@@ -81,7 +81,10 @@ class Display(logging.Handler):
             self.message(f"     {escape(progress.message)}")
         elif self._live is not None and self._task is not None:
             self._live.update(
-                self._task, description=escape(progress.message), completed=progress.completed or 0, total=progress.total
+                self._task,
+                description=escape(progress.message),
+                completed=progress.completed or 0,
+                total=progress.total,
             )
 
     def _end_live_line(self) -> None:

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 when every file was classified, 2 when one is no image or the input is wrong.
     """
     arguments = _make_parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         model_dir = find_model(Path(arguments.model) if arguments.model else None)
         answers = predict(arguments.images, model_dir, arguments.top_k)
@@ -43,7 +43,9 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="DIR", help="a pushed version, or the folder of its versions (default: the latest pushed)"
     )
-    parser.add_argument("--top-k", type=int, default=None, metavar="K", help="how many classes to show (default: 1 to 5)")
+    parser.add_argument(
+        "--top-k", type=int, default=None, metavar="K", help="how many classes to show (default: 1 to 5)"
+    )
     parser.add_argument("--json", action="store_true", help="print an array of objects")
     return parser
 
@@ -135,18 +137,21 @@ def _batches(images: Sequence[str], answers: list[dict[str, Any]]) -> Iterator[l
 
 def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, caption=f"model {model_dir}", caption_justify="left")
+    table = Table(box=None, pad_edge=False)
     for column in ("image", "label", "probability", "then"):
         table.add_column(column, overflow="fold", justify="right" if column == "probability" else "left")
     for answer in answers:
         if "error" in answer:
-            table.add_row(answer["image"], f"[red]{answer['error']}[/]")
+            table.add_row(escape(answer["image"]), f"[red]{escape(answer['error'])}[/]")
             continue
         others = ", ".join(f"{item['label']} {item['probability']:.3f}" for item in answer["top_k"][1:])
-        table.add_row(answer["image"], answer["label"], f"{answer['probability']:.4f}", others)
-    Console(highlight=False).print(table)
+        table.add_row(escape(answer["image"]), escape(answer["label"]), f"{answer['probability']:.4f}", escape(others))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    console.print(table)
+    console.print(escape(f"\nmodel {model_dir}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -61,11 +61,13 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m pipeline.run_local",
         description="Runs the image classification pipeline on this machine: ingest, check, transform, train, "
         "evaluate, push.",
-        epilog=f"settings, with their defaults before the preset (--set KEY=VALUE, or a file for --config):\n{settings}\n\n"
+        epilog=f"settings and their defaults before the preset (--set KEY=VALUE, or a --config file):\n{settings}\n\n"
         "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)")
+    parser.add_argument(
+        "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
+    )
     parser.add_argument(
         "--data", metavar="PATH", help="your images: a folder of class folders, CIFAR-10's archive, or TFRecords"
     )

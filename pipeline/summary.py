@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
 _PACKAGES = ("tfx", "tensorflow", "tf-keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
-_SHOWN_QUARANTINE = 3
-_SHOWN_ANOMALIES = 3
+_SHOWN_LINES = 3
+_METRICS_PER_LINE = 3
 
 
 def make_summary(
@@ -73,7 +73,6 @@ def _data_facts(examples: Path) -> dict[str, Any]:
 
 def _anomalies(folder: Path) -> list[str]:
     """Returns one line per feature and split whose statistics do not fit the schema."""
-    from tensorflow_data_validation.anomalies.proto import custom_validation_config_pb2  # noqa: F401
     from tensorflow_metadata.proto.v0 import anomalies_pb2
 
     found = []
@@ -86,48 +85,48 @@ def _anomalies(folder: Path) -> list[str]:
 
 def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Sequence[str]) -> RenderableType:
     """Returns the last lines of a run, for a person: data, metrics, gates, model, log, what to do next."""
-    parts: list[RenderableType] = [""]
-    data = summary["data"]
-    if data:
-        parts.append(_data_table(data))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", min_width=7)
+    grid.add_column(overflow="fold")
+    for line in _data_lines(summary["data"]):
+        grid.add_row(*line)
     if summary["metrics"]:
-        values = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if isinstance(value, float)]
-        parts.append("[bold]test split[/]  " + "  ".join(values))
+        shown = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if value is not None]
+        for start in range(0, len(shown), _METRICS_PER_LINE):
+            grid.add_row("" if start else "test", "  ".join(shown[start : start + _METRICS_PER_LINE]))
     for gate in summary["gates"]:
-        parts.append(_gate_line(gate))
+        grid.add_row("gate", _gate_text(gate))
     if summary["status"] == PUSHED:
-        parts.append(f"[bold green]pushed[/]  {escape(str(summary['pushed_model']))}")
+        grid.add_row("[green]pushed[/]", escape(str(summary["pushed_model"])))
     elif summary["status"] == NOT_BLESSED:
-        parts.append("[bold yellow]not blessed[/]: a gate refused the model; nothing was pushed")
-    parts.append(f"[dim]log     {escape(str(log_path))}[/]")
-    parts.extend(f"[dim]next    {escape(command)}[/]" for command in next_commands)
-    return Group(*parts)
+        grid.add_row("[yellow]refused[/]", "the model is not blessed, so nothing was pushed")
+    grid.add_row("log", escape(str(log_path)))
+    for command in next_commands:
+        grid.add_row("next", escape(command))
+    return Group("", grid)
 
 
-def _data_table(data: dict[str, Any]) -> RenderableType:
+def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if not data:
+        return
     counts: dict[str, dict[str, int]] = data["counts"]
     totals = "  ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in counts.items())
-    classes = len({name for by_class in counts.values() for name in by_class})
-    notes = [f"[bold]images[/]  {totals}  ({classes} classes; weights and data are in summary.json)"]
-    if data.get("duplicates_dropped"):
-        notes.append(f"        {data['duplicates_dropped']:,} duplicates dropped from train")
+    yield "images", f"{totals}  ({len({name for by_class in counts.values() for name in by_class})} classes)"
+    if data["duplicates_dropped"]:
+        yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
     if data["quarantined"]:
-        notes.append(f"        {data['quarantined']:,} quarantined:")
-        for item in data["quarantine"][:_SHOWN_QUARANTINE]:
-            notes.append(f"          {escape(item['file'])}: {escape(item['reason'])}")
-        if data["quarantined"] > _SHOWN_QUARANTINE:
-            notes.append("          ... the rest is in summary.json")
-    anomalies = data.get("anomalies", [])
-    notes.extend(f"        anomaly: {escape(line)}" for line in anomalies[:_SHOWN_ANOMALIES])
-    grid = Table.grid()
-    for note in notes:
-        grid.add_row(note)
-    return grid
+        yield "", f"[yellow]{data['quarantined']:,} quarantined[/], all of them in summary.json:"
+        for item in data["quarantine"][:_SHOWN_LINES]:
+            yield "", escape(f"  {item['file']}: {item['reason']}")
+    for line in data.get("anomalies", [])[:_SHOWN_LINES]:
+        yield "anomaly", escape(line)
 
 
-def _gate_line(gate: dict[str, Any]) -> str:
+def _gate_text(gate: dict[str, Any]) -> str:
+    what = escape(f"{gate['metric']} of {gate['slice']}" if gate["slice"] else gate["metric"])
+    value = "no number" if gate["value"] is None else f"{gate['value']:.4f}"
+    if gate["kind"] == "change":
+        what += " against the last blessed model"
+        value = value if gate["value"] is None else f"{gate['value']:+.4f}"
     verdict = "[green]passed[/]" if gate["passed"] else "[red]refused[/]"
-    sign = {"min": ">=", "max": "<=", "change": ">= baseline"}[gate["kind"]]
-    value = "no value" if gate["value"] is None else f"{gate['value']:.4f}"
-    where = f" of {escape(gate['slice'])}" if gate["slice"] else ""
-    return f"[bold]gate[/]    {gate['metric']}{where} {value} {sign} {gate['bound']:g}  {verdict}"
+    return f"{what} {value} {gate['relation']} {gate['bound']:g}  {verdict}"

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FORBIDDEN = {"data": {"components", "pipeline", "tfx", "tests"}, "components": {"pipeline", "tests"}, "pipeline": {"tests"}}
+FORBIDDEN = {
+    "data": {"components", "pipeline", "tfx", "tests"},
+    "components": {"pipeline", "tests"},
+    "pipeline": {"tests"},
+}
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "common.py", "misc.py"}
 
 

@@ -15,7 +15,6 @@ from pipeline.config import (
     preset_names,
 )
 
-
 CHOICE = DataChoice("flowers", {"source": "image_folder", "path": "/flowers"})
 
 

@@ -16,12 +16,12 @@ from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_execution
 
 
 @component
-def Make(number: Parameter[int], examples: OutputArtifact[Examples]) -> None:  # noqa: N802
+def Make(number: Parameter[int], examples: OutputArtifact[Examples]) -> None:
     (Path(examples.uri) / "number").write_text(str(number), encoding="utf-8")
 
 
 @component
-def Use(examples: InputArtifact[Examples], model: OutputArtifact[Model]) -> None:  # noqa: N802
+def Use(examples: InputArtifact[Examples], model: OutputArtifact[Model]) -> None:
     number = int((Path(examples.uri) / "number").read_text(encoding="utf-8"))
     (Path(model.uri) / "half").write_text("half", encoding="utf-8")
     if number < 0:

@@ -46,7 +46,8 @@ def test_a_mistake_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("My Flowers/", "my-flowers"), ("/a/cifar-10-python.tar.gz", "cifar-10-python"), ("図", "images")]
+    ("path", "name"),
+    [("My Flowers/", "my-flowers"), ("/a/cifar-10-python.tar.gz", "cifar-10-python"), ("図", "images")],
 )
 def test_the_name_comes_from_the_data(path: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.detect.settings_for_path", lambda path: {"source": "image_folder", "path": path})

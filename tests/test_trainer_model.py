@@ -12,7 +12,7 @@ from components.trainer.model import (
     preprocess_for_vgg16,
     set_trainable_blocks,
 )
-from components.trainer.weights import backbone_shapes
+from components.trainer.weights_file import backbone_shapes
 from tests.images import make_pixels
 
 CLASSES = 3
@@ -101,7 +101,9 @@ def test_weights_from_a_file_go_to_the_backbone_alone(model: ImageClassifier, tm
     head = [array.copy() for array in model.get_layer("head").get_weights()]
     load_backbone_weights(model, str(tmp_path / "vgg16.h5"))
     for name in backbone_shapes():
-        for loaded, expected in zip(model.get_layer(name).get_weights(), saved.get_layer(name).get_weights(), strict=True):
+        for loaded, expected in zip(
+            model.get_layer(name).get_weights(), saved.get_layer(name).get_weights(), strict=True
+        ):
             np.testing.assert_array_equal(loaded, expected)
     for kept, expected in zip(model.get_layer("head").get_weights(), head, strict=True):
         np.testing.assert_array_equal(kept, expected)

@@ -10,9 +10,10 @@ import tensorflow as tf
 import tf_keras
 
 from components.progress import LOGGER
+from components.trainer.callbacks import BestWeights, EpochResult, Phase
 from components.trainer.model import ImageClassifier
 from components.trainer.settings import TrainerSettings
-from components.trainer.training import BestWeights, EpochResult, Phase, make_phases, train
+from components.trainer.training import make_phases, train
 from data.errors import UserError
 
 
@@ -20,7 +21,7 @@ from data.errors import UserError
 def model() -> ImageClassifier:
     tf_keras.utils.set_random_seed(0)
     inputs = tf_keras.Input([4])
-    features = tf_keras.layers.Dense(8, activation="relu", name="block5_dense")(inputs)
+    features = tf_keras.layers.Dense(8, activation="tanh", name="block5_dense")(inputs)
     return ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head")(features))
 
 
@@ -97,7 +98,7 @@ def test_a_training_that_diverges_is_explained(model: ImageClassifier, data: tf.
     def spoil(points: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return points * float("nan"), labels
 
-    with pytest.raises(UserError, match="never finite; lower trainer.head_learning_rate"):
+    with pytest.raises(UserError, match=r"never finite; lower trainer\.head_learning_rate"):
         train(model, data.map(spoil), data, settings(), str(tmp_path))
 
 

@@ -15,7 +15,8 @@ import tf_keras
 from tf_keras.src.applications import vgg16
 
 from components.trainer import weights
-from components.trainer.weights import ResolvedWeights, backbone_shapes, read_backbone_weights, resolve_weights
+from components.trainer.weights import ResolvedWeights, resolve_weights
+from components.trainer.weights_file import backbone_shapes, read_backbone_weights
 from data.errors import UserError
 
 CONTENT = b"stands for 59 MB of weights"
@@ -37,7 +38,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
-    def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+    def do_GET(self) -> None:
         self.server.requests += 1
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.server.content)))
@@ -119,7 +120,9 @@ def test_offline_imagenet_says_what_to_do(no_server: None, tmp_path: Path) -> No
         resolve_weights("imagenet")
     message = str(error.value)
     assert "\n" not in message
-    assert f"put the file into {tmp_path / '.keras' / 'models'}, or set trainer.weights to its path, or to none" in message
+    assert (
+        f"put the file into {tmp_path / '.keras' / 'models'}, or set trainer.weights to its path, or to none" in message
+    )
 
 
 def test_offline_auto_is_none(no_server: None) -> None:
@@ -155,7 +158,9 @@ def test_a_whole_saved_model_is_read_too(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"missing\.h5: there is no such file; set trainer\.weights to imagenet, none or"):
+    with pytest.raises(
+        UserError, match=r"missing\.h5: there is no such file; set trainer\.weights to imagenet, none or"
+    ):
         resolve_weights(str(tmp_path / "missing.h5"))
 
 

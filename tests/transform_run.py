@@ -31,9 +31,7 @@ def make_artifact(kind: type, uri: Path, splits: list[str] | None = None) -> Any
 def make_example(encoded: bytes, label: str, name: str) -> bytes:
     """Returns a serialised Example of the raw features that matter here."""
     values = {IMAGE_KEY: encoded, LABEL_KEY: label.encode(), NAME_KEY: name.encode()}
-    features = {
-        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()
-    }
+    features = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()}
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
@@ -61,7 +59,7 @@ def run_transform(
     schema = make_artifact(standard_artifacts.Schema, root / "schema")
     (root / "schema" / "schema.pbtxt").write_text(
         "".join(
-            f'feature {{ name: "{key}" type: BYTES presence {{ min_count: 1 }} {feature_shape} }}\n'
+            f'feature {{ name: "{key}" type: BYTES presence {{ min_fraction: 1 min_count: 1 }} {feature_shape} }}\n'
             for key in (IMAGE_KEY, LABEL_KEY, NAME_KEY)
         )
     )

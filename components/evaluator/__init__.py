@@ -1,0 +1,1 @@
+"""Measures a trained model on the test split and decides whether it may be pushed."""

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 UNKNOWN_CLASS = -1
 """The label of an image whose class the model does not know, and the prediction of a model that makes none."""
 
@@ -42,8 +44,8 @@ class ClassCounts:
         """
         if len(self.labelled) < 2:
             return math.nan
-        values = [getattr(self, name)(class_id) for class_id in sorted({*self.labelled, *self.predicted})]
-        return sum(values) / len(values)
+        class_ids = sorted({*self.labelled, *self.predicted})
+        return float(np.mean([getattr(self, name)(class_id) for class_id in class_ids]))
 
     def _share(self, class_id: int, whole: float) -> float:
         if class_id not in self.labelled and class_id not in self.predicted:

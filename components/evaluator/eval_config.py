@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import tensorflow_model_analysis as tfma
 
 from components.evaluator import metrics
+from components.evaluator.combiners import TOP_K
 from components.evaluator.settings import CLASS_METRICS, LOWER_IS_BETTER, OVERALL_METRICS, EvaluatorSettings, Gate
 from components.transform.features import TRANSFORMED_LABEL_KEY
 from data.errors import UserError
@@ -47,13 +48,9 @@ def make_eval_config(
             ]
         ),
         tfma.MetricsSpec(
-            # Whether the most probable class is the right one, by its probability: a reliability diagram.
-            aggregate=tfma.AggregationOptions(micro_average=True, top_k_list={"values": [1]}),
-            metrics=[
-                tfma.MetricConfig(
-                    class_name="CalibrationPlot", config=json.dumps({"num_buckets": metrics.CALIBRATION_BINS})
-                )
-            ],
+            # Its own sub-key: TFMA's loader keeps one plot of a sub-key.
+            binarize=tfma.BinarizationOptions(top_k_list={"values": [1]}),
+            metrics=[tfma.MetricConfig(class_name=metrics.CalibrationBins.__name__, module=metrics.__name__)],
         ),
     ]
     if sliced:
@@ -84,7 +81,7 @@ def make_eval_config(
 
 def _overall_metrics(class_count: int) -> list[str]:
     absent = set()
-    if class_count <= metrics.TOP_K:
+    if class_count <= TOP_K:
         absent.add("top_5_accuracy")
     if class_count > MAX_SLICED_CLASSES:
         absent.add("macro_auc")
@@ -99,10 +96,10 @@ def _check_gate(gate: Gate, class_names: Sequence[str]) -> None:
             f"evaluator.gates: the gate on {gate.metric} names the class {gate.slice!r}, which none of the model's "
             f"{len(class_names)} classes is; the nearest are {', '.join(near)}"
         )
-    if gate.metric == "top_5_accuracy" and len(class_names) <= metrics.TOP_K:
+    if gate.metric == "top_5_accuracy" and len(class_names) <= TOP_K:
         raise UserError(
             f"evaluator.gates: top_5_accuracy says nothing with {len(class_names)} classes; use accuracy, or more than "
-            f"{metrics.TOP_K} classes"
+            f"{TOP_K} classes"
         )
     if gate.metric in ("auc", "macro_auc") and len(class_names) > MAX_SLICED_CLASSES:
         raise UserError(
@@ -144,7 +141,5 @@ def _make_thresholds(gate: Gate) -> Iterator[tfma.MetricThreshold]:
     lower_is_better = gate.metric in LOWER_IS_BETTER
     change = gate.max_change if lower_is_better else gate.min_change
     if change is not None:
-        direction = (
-            tfma.MetricDirection.LOWER_IS_BETTER if lower_is_better else tfma.MetricDirection.HIGHER_IS_BETTER
-        )
+        direction = tfma.MetricDirection.LOWER_IS_BETTER if lower_is_better else tfma.MetricDirection.HIGHER_IS_BETTER
         yield tfma.MetricThreshold(change_threshold={"absolute": {"value": change}, "direction": direction})

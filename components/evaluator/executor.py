@@ -1,23 +1,24 @@
 """TFX's Evaluator, with an EvalConfig that is made when the model's classes are known."""
 
-import json
 import logging
-import os
 from typing import Any
 
-import tensorflow as tf
+from apache_beam.utils import shared
 from tfx.components.evaluator import executor as tfx_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import path_utils, proto_utils
 
 from components.evaluator.eval_config import make_eval_config
-from components.evaluator.model_classes import read_class_names
-from components.evaluator.results import CLASS_NAMES_FILE
+from components.evaluator.model_classes import read_model_classes, write_evaluation_classes
 from components.evaluator.settings import EvaluatorSettings
 
 SETTINGS_KEY = "settings"
 CODE_HASH_KEY = "code_hash"
+
+
+class _Nothing:
+    """Takes a model's place among Beam's shared objects."""
 
 
 class Executor(tfx_executor.Executor):
@@ -28,7 +29,7 @@ class Executor(tfx_executor.Executor):
     by index only.
     """
 
-    def Do(  # noqa: N802 (TFX's name)
+    def Do(
         self,
         input_dict: dict[str, list[Artifact]],
         output_dict: dict[str, list[Artifact]],
@@ -52,18 +53,16 @@ class Executor(tfx_executor.Executor):
             if baseline_class_names != class_names:
                 logging.warning("the baseline has other classes: gates on the change of single classes do not apply")
         eval_config = make_eval_config(settings, class_names, baseline_class_names)
-        evaluation_uri = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
-        with tf.io.gfile.GFile(os.path.join(evaluation_uri, CLASS_NAMES_FILE), "w") as file:
-            file.write(json.dumps(class_names, ensure_ascii=False))
+        write_evaluation_classes(artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY]), class_names)
         super().Do(
             input_dict,
             output_dict,
             {**exec_properties, specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(eval_config)},
         )
+        # Beam keeps the last shared object, here the model, until another one comes.
+        shared.Shared().acquire(_Nothing)
 
 
 def _class_names(model: list[Artifact]) -> list[str]:
     artifact = artifact_utils.get_single_instance(model)
-    return read_class_names(
-        path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
-    )
+    return read_model_classes(path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact)))

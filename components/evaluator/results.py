@@ -1,16 +1,12 @@
 """What an evaluation found, as plain typed values: read through TFMA's own loaders, wherever it was written."""
 
-import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from components.evaluator.class_counts import UNKNOWN_CLASS, count_classes
-
-CLASS_NAMES_FILE = "class_names.json"
-"""TFMA knows classes by index only; our Evaluator writes their names beside TFMA's files."""
+from components.evaluator.model_classes import read_evaluation_classes
 
 
 @dataclass(frozen=True)
@@ -115,14 +111,16 @@ def read_results(evaluation_uri: str) -> EvaluationResults:
     if "" not in by_slice:
         raise ValueError(f"{evaluation_uri} holds no TFMA results over all images")
     figures = by_slice.pop("")
-    plots = next((plots for key, plots in result.plots if not key), {}).get("", {})
+    plots: Mapping[str, Any] = next((by_output.get("", {}) for key, by_output in result.plots if not key), {})
     matrix = tuple(_read_matrix(plots))
-    class_names = _read_class_names(evaluation_uri, matrix)
+    class_names = read_evaluation_classes(evaluation_uri)
+    if class_names is None:
+        class_names = [str(i) for i in range(1 + max((max(cell[:2]) for cell in matrix), default=UNKNOWN_CLASS))]
     passed, gates = _read_gates(evaluation_uri, config, figures, class_names)
     return EvaluationResults(
         metrics=_overall(figures),
         baseline_metrics=_read_baseline(evaluation_uri, names[True]) if True in names else None,
-        images=int(figures["", "example_count"] or 0),
+        images=int(figures.get(("", "example_count")) or 0),
         classes=tuple(_make_classes(class_names, matrix, figures)),
         slices={name: _overall(values) for name, values in sorted(by_slice.items())},
         matrix=matrix,
@@ -169,17 +167,6 @@ def _read_baseline(evaluation_uri: str, model_name: str) -> dict[str, float | No
     return _overall(next(_flat_metrics(figures) for key, figures in result.slicing_metrics if not key))
 
 
-def _read_class_names(evaluation_uri: str, matrix: tuple[tuple[int, int, int], ...]) -> list[str]:
-    """Returns the class names, or the indices in an evaluation that another pipeline wrote."""
-    import tensorflow as tf
-
-    path = os.path.join(evaluation_uri, CLASS_NAMES_FILE)
-    if tf.io.gfile.exists(path):
-        with tf.io.gfile.GFile(path) as file:
-            return json.loads(file.read())
-    return [str(i) for i in range(1 + max((max(cell[:2]) for cell in matrix), default=UNKNOWN_CLASS))]
-
-
 def _read_matrix(plots: Mapping[str, Any]) -> Iterator[tuple[int, int, int]]:
     # JSON of a proto leaves out what is 0, here the index of the first class.
     matrices = plots.get("", {}).get("multiClassConfusionMatrixAtThresholds", {}).get("matrices", [])
@@ -205,19 +192,17 @@ def _make_classes(
 
 def _read_calibration(plots: Mapping[str, Any]) -> Iterator[CalibrationBin]:
     buckets = plots.get("topK:1", {}).get("calibrationHistogramBuckets", {}).get("buckets", [])
-    # TFMA adds a bucket below 0, which is empty, and one from 1 upwards, which holds the images with exactly 1.
-    for i, bucket in enumerate(inner := buckets[1:-1]):
-        parts = [bucket, buckets[-1]] if i == len(inner) - 1 else [bucket]
-        images, right, confidence = (
-            sum(float(part.get(key, 0.0)) for part in parts)
+    for bucket in buckets:
+        images, hits, probabilities = (
+            float(bucket.get(key, 0.0))
             for key in ("numWeightedExamples", "totalWeightedLabel", "totalWeightedRefinedPrediction")
         )
         yield CalibrationBin(
             lower=float(bucket.get("lowerThresholdInclusive", 0.0)),
             upper=float(bucket["upperThresholdExclusive"]),
             images=int(images),
-            confidence=confidence / images if images else None,
-            accuracy=right / images if images else None,
+            confidence=_number(probabilities / images) if images else None,
+            accuracy=_number(hits / images) if images else None,
         )
 
 

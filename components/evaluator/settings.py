@@ -87,6 +87,8 @@ class EvaluatorSettings(Settings):
     @classmethod
     def _check_gates(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
         if not gates:
-            raise ValueError("there is no gate, and TFX blesses no model without one; [{metric: accuracy, min: 0}] "
-                             "lets every model pass")
+            raise ValueError(
+                "there is no gate, and TFX blesses no model without one; [{metric: accuracy, min: 0}] "
+                "lets every model pass"
+            )
         return gates

@@ -1,6 +1,5 @@
 """The first Beam job: reads and checks every image, and keeps a line about each."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -27,7 +26,7 @@ class CheckImages(beam.DoFn):
 
     def process(self, image: SourceImage) -> Iterator[str]:
         """Checks one image; a bad one is told by its record, never by an error."""
-        yield json.dumps(dataclasses.asdict(self._check(image)))
+        yield json.dumps(vars(self._check(image)))
         self._checked += 1
         if self._checked % _PROGRESS_STEP == 0:
             report_progress("checking images", completed=self._checked)

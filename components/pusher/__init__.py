@@ -1,0 +1,1 @@
+"""Brings a blessed model to where it is served from."""

@@ -29,7 +29,7 @@ class Executor(tfx_executor.Executor):
     An object store has no such rename: for `gs://` TFX's own way is kept, with `saved_model.pb` copied last.
     """
 
-    def Do(  # noqa: N802 (TFX's name)
+    def Do(
         self,
         input_dict: dict[str, list[Artifact]],
         output_dict: dict[str, list[Artifact]],
@@ -53,7 +53,9 @@ class Executor(tfx_executor.Executor):
             return
         versioning = pusher_pb2.Versioning
         if destination.filesystem.versioning not in (versioning.AUTO, versioning.UNIX_TIMESTAMP):
-            raise NotImplementedError(f"push_destination has the unknown versioning {destination.filesystem.versioning}")
+            raise NotImplementedError(
+                f"push_destination has the unknown versioning {destination.filesystem.versioning}"
+            )
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict[specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
@@ -63,9 +65,7 @@ class Executor(tfx_executor.Executor):
         # The archive goes first: once the version is visible nothing is left to do that a kill could leave undone.
         io_utils.copy_dir(model_path, pushed.uri)
         version_path = push_atomically(model_path, base_dir)
-        self._MarkPushed(
-            pushed, pushed_destination=version_path, pushed_version=os.path.basename(version_path)
-        )
+        self._MarkPushed(pushed, pushed_destination=version_path, pushed_version=os.path.basename(version_path))
 
 
 def push_atomically(model_path: str, base_dir: str) -> str:

@@ -14,7 +14,12 @@ import tf_keras
 
 from components.trainer.model import make_model
 from components.trainer.transform_graph import RawFeature, TransformGraph
-from components.transform.features import LABEL_VOCABULARY, TRANSFORMED_FEATURE_SPEC, TRANSFORMED_IMAGE_KEY, unpack_images
+from components.transform.features import (
+    LABEL_VOCABULARY,
+    TRANSFORMED_FEATURE_SPEC,
+    TRANSFORMED_IMAGE_KEY,
+    unpack_images,
+)
 from data.features import IMAGE_KEY, LABEL_KEY
 
 TOP_K = 5
@@ -55,7 +60,7 @@ class ServingModule(tf.Module):
         """Holds what the signatures need; `classes` is the vocabulary in UTF-8."""
         super().__init__()
         # These keys name the weights in the saved checkpoint: a later warm start can read them by layer.
-        self.weights = {variable.name.partition(":")[0].replace("/", "."): variable for variable in model.weights}
+        self.weights = {variable.name.partition(":")[0].replace("/", "_"): variable for variable in model.weights}
         self.transform_graph = transform_graph
         self._classes = tuple(classes)
         self._image_size = image_size

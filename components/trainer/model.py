@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer.strategy import Precision
-from components.trainer.weights import read_backbone_weights
+from components.trainer.weights_file import read_backbone_weights
 
 BLOCKS = 5
 _CHANNEL_MEANS_BGR = (103.939, 116.779, 123.68)
@@ -112,7 +112,7 @@ def load_backbone_weights(model: tf_keras.Model, path: str) -> None:
 
     Args:
         model: from `make_model`.
-        path: what `components.trainer.weights.read_backbone_weights` reads, and raises for.
+        path: what `components.trainer.weights_file.read_backbone_weights` reads, and raises for.
     """
     for name, arrays in read_backbone_weights(path).items():
         model.get_layer(name).set_weights(arrays)

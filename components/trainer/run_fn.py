@@ -107,9 +107,7 @@ def _check_batch(batch_size: int, replicas: int) -> None:
     if batch_size % replicas:
         below, above = batch_size // replicas * replicas, -(-batch_size // replicas) * replicas
         allowed = f"{below} or {above}" if below else f"{above}"
-        raise UserError(
-            f"trainer.batch_size is {batch_size}, not a multiple of the {replicas} replicas; use {allowed}"
-        )
+        raise UserError(f"trainer.batch_size is {batch_size}, not a multiple of the {replicas} replicas; use {allowed}")
 
 
 def _write_record(path: str, record: dict[str, Any]) -> None:

@@ -1,11 +1,12 @@
 """Transform's graph as part of the exported model, fed with some of the raw features only."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
-RawFeature = tf.Tensor | tf.SparseTensor
+RawFeature: TypeAlias = tf.Tensor | tf.SparseTensor
 
 
 class TransformGraph(tf.Module):

@@ -4,16 +4,13 @@ Needs no TensorFlow, but for a `gs://` path: the command resolves the weights be
 """
 
 import hashlib
-import io
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import h5py
-import numpy as np
-
+from components.trainer.weights_file import open_weights, read_backbone_weights, shorten
 from data.errors import UserError
 
 # Those of `tf_keras.applications.vgg16`, whose import takes seconds; a test holds the two together.
@@ -22,9 +19,6 @@ IMAGENET_URL = (
     "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 )
 IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
-
-# Simonyan & Zisserman 2014, configuration D: 3 x 3 convolutions in a block, and their filters.
-_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 @dataclass(frozen=True)
@@ -68,73 +62,19 @@ def resolve_weights(weights: str, timeout_seconds: float = 10.0) -> ResolvedWeig
         try:
             path = _fetch_imagenet(timeout_seconds, total_seconds=timeout_seconds)
         except OSError as error:
-            return ResolvedWeights("none", reason=f"ImageNet's weights could not be had: {_short(error)}")
+            return ResolvedWeights("none", reason=f"ImageNet's weights could not be had: {shorten(error)}")
         return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
     if weights == "imagenet":
         try:
             path = _fetch_imagenet(timeout_seconds, total_seconds=None)
         except OSError as error:
             raise UserError(
-                f"trainer.weights is imagenet, but {IMAGENET_URL} could not be downloaded ({_short(error)}); put the "
+                f"trainer.weights is imagenet, but {IMAGENET_URL} could not be downloaded ({shorten(error)}); put the "
                 f"file into {keras_cache_dir()}, or set trainer.weights to its path, or to none for random weights"
             ) from error
         return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
     read_backbone_weights(weights)
     return ResolvedWeights(weights, weights, _sha256(weights))
-
-
-def backbone_shapes() -> dict[str, tuple[int, ...]]:
-    """Returns the kernel shape [3, 3, input channels, filters] of each convolution of VGG16, by layer name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels = 3
-    for block, (convolutions, filters) in enumerate(_BLOCKS, start=1):
-        for convolution in range(1, convolutions + 1):
-            shapes[f"block{block}_conv{convolution}"] = (3, 3, channels, filters)
-            channels = filters
-    return shapes
-
-
-def read_backbone_weights(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Reads VGG16's convolutions from a Keras 2 HDF5 file (of weights, or of a whole flat model).
-
-    Args:
-        path: local or `gs://`.
-
-    Returns:
-        Layer name to (kernel float32 [3, 3, input channels, filters], bias float32 [filters]).
-
-    Raises:
-        UserError: no such file, not HDF5, or a layer is missing or of another shape.
-    """
-    allowed = "set trainer.weights to imagenet, none or VGG16's weights as Keras 2 saves them in HDF5"
-    try:
-        with _open(path) as file, h5py.File(file, "r") as saved:
-            layers = saved["model_weights"] if "model_weights" in saved else saved
-            found = {name: _read_layer(layers, name) for name in backbone_shapes()}
-    except FileNotFoundError as error:
-        raise UserError(f"trainer.weights is {path}: there is no such file; {allowed}") from error
-    except OSError as error:
-        raise UserError(f"trainer.weights is {path}, which cannot be read as HDF5 ({_short(error)}); {allowed}") from error
-    weights = {}
-    for name, shape in backbone_shapes().items():
-        arrays = found[name]
-        shapes = [array.shape for array in arrays]
-        if shapes != [shape, shape[-1:]]:
-            what = f"shapes {shapes}" if arrays else "no such layer"
-            raise UserError(
-                f"trainer.weights is {path}, of another architecture: VGG16's layer {name} has the shapes "
-                f"{[shape, shape[-1:]]}, the file has {what}; {allowed}"
-            )
-        weights[name] = (arrays[0], arrays[1])
-    return weights
-
-
-def _read_layer(layers: Any, name: str) -> list[np.ndarray]:
-    """Returns the arrays of a layer in Keras's order, or none where the file does not have it."""
-    if name not in layers or "weight_names" not in layers[name].attrs:
-        return []
-    group = layers[name]
-    return [np.asarray(group[key], np.float32) for key in group.attrs["weight_names"]]
 
 
 def _fetch_imagenet(silence_seconds: float, total_seconds: float | None) -> Path:
@@ -169,29 +109,10 @@ def _fetch_imagenet(silence_seconds: float, total_seconds: float | None) -> Path
         raise OSError("the download is damaged: its MD5 is not that of Keras") from error
 
 
-def _open(path: str) -> IO[bytes]:
-    """Opens a local or remote file for random access."""
-    if "://" not in path:
-        return open(path, "rb")
-    import tensorflow as tf
-
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return io.BytesIO(file.read())
-    except tf.errors.NotFoundError as error:
-        raise FileNotFoundError(path) from error
-
-
 def _sha256(path: str) -> str:
     """Returns the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
-    with _open(path) as file:
+    with open_weights(path) as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _short(error: BaseException) -> str:
-    """Returns an error's first words on one line: `requests` wraps the reason three times over."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{type(error).__name__}: {text[:140]}..."

@@ -3,11 +3,13 @@
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator
 
 import apache_beam as beam
 import numpy as np
 import pooch
+import tensorflow as tf
 from PIL import Image
 
 from data.errors import UserError
@@ -22,6 +24,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 _SIZE = 32
 _SPLITS = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
+_UNREADABLE = (tarfile.TarError, zlib.error, EOFError, OSError, tf.errors.OpError)
 
 
 class Cifar10Source:
@@ -47,7 +50,7 @@ class Cifar10Source:
         try:
             with open_binary(path) as file, tarfile.open(fileobj=file, mode="r|gz") as archive:
                 archive.next()
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except _UNREADABLE as error:
             raise UserError(f"data.path is {path}, which is no cifar-10-python.tar.gz ({error}); give that") from error
 
     def read(self) -> beam.PTransform:
@@ -86,7 +89,8 @@ def _read_archive(path: str | None) -> Iterator[SourceImage]:
                 if content is not None:
                     yield from _read_batch(batch, content.read())
                     found.add(batch)
-    except (tarfile.TarError, EOFError, OSError, ValueError, TypeError, KeyError) as error:
+    # The last four: a pickle of another make.
+    except (*_UNREADABLE, ValueError, TypeError, KeyError, AttributeError) as error:
         yield _fatal(f"cannot be read as the CIFAR-10 archive: {error}")
         return
     if missing := _SPLITS.keys() - found:
@@ -101,7 +105,8 @@ def _read_batch(batch: str, pickled: bytes) -> Iterator[SourceImage]:
     """Yields a batch's images as PNGs.
 
     Raises:
-        ValueError, TypeError, KeyError: it is not a dict of a uint8 array `data` [images, 3072] and a list `labels`.
+        ValueError, TypeError, KeyError, AttributeError: it is not a dict of a uint8 array `data` [images, 3072] and
+            a list `labels` of as many integers in 0..9.
     """
     contents = read_plain_pickle(pickled)
     images = _read_array(contents["data"]).reshape(-1, 3, _SIZE, _SIZE).transpose(0, 2, 3, 1)
@@ -118,7 +123,7 @@ def _read_array(array: Unbuilt) -> np.ndarray:
     """Returns uint8 [images, 3072] from what numpy would have built it from.
 
     Raises:
-        ValueError, TypeError: it is another kind of array.
+        ValueError, TypeError, AttributeError: it is another kind of array.
     """
     _, shape, dtype, is_fortran_order, content = array.state
     if dtype.callable_name != "numpy dtype" or dtype.args[0] != "u1" or shape[1:] != (3 * _SIZE * _SIZE,):

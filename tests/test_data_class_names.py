@@ -1,0 +1,51 @@
+"""Files that name classes."""
+
+import pytest
+
+from data.class_names import read_folder_names, read_label_names
+from data.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(text, encoding="utf-8"):
+        path = tmp_path / "names.txt"
+        path.write_bytes(text.encode(encoding))
+        return str(path)
+
+    return write_file
+
+
+def test_imagenets_list(write):
+    path = write("n01440764 tench, Tinca tinca\nn02012849 crane\n\nn03126707 crane\nn1\tméduse\n")
+    assert read_folder_names(path) == {
+        "n01440764": "tench, Tinca tinca",
+        "n02012849": "crane (n02012849)",
+        "n03126707": "crane (n03126707)",
+        "n1": "méduse",
+    }
+
+
+def test_label_names(write):
+    assert read_label_names(write("cat\ndog \nwild boar\n")) == ["cat", "dog", "wild boar"]
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (read_folder_names, "a cat\nb", "line 2 of .* has no class name"),
+        (read_folder_names, "a cat\na dog", "line 2 of .* names the folder a again"),
+        (read_folder_names, "\n", "which is empty"),
+        (read_label_names, "cat\ncat", "holds 'cat' twice"),
+    ],
+)
+def test_refuses(write, read, text, message):
+    with pytest.raises(UserError, match=message):
+        read(write(text))
+
+
+def test_refuses_what_it_cannot_read(write, tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_label_names(str(tmp_path / "missing.txt"))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_label_names(write("méduse", "latin-1"))

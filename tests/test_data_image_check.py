@@ -1,0 +1,193 @@
+"""Every kind of image becomes the picture a person sees, or says why it cannot."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data.decode import decode_image
+from data.image_check import UnusableImage, check_header, check_image
+from tests import images
+
+MAX_PIXELS = 50_000_000
+
+KEPT = {
+    "plain.jpg",
+    "progressive.JPEG",
+    "grey.jpg",
+    "plain.png",
+    "palette.PNG",
+    "grey.png",
+    "bilevel.png",
+    "grey16.png",
+    "rgb16.png",
+    "plain.gif",
+    "animated.gif",
+    "plain.bmp",
+}
+
+
+def decoded(encoded):
+    return decode_image(tf.constant(encoded)).numpy()
+
+
+def grey(channel):
+    return np.repeat(channel[..., None], 3, axis=2)
+
+
+def over_white(rgb, alpha):
+    opacity = alpha[..., None] / 255
+    return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+
+
+def transparent_palette():
+    """The palette fixture, laid over white by hand."""
+    palette_image = Image.fromarray(images.picture()).quantize(16)
+    pixels = np.asarray(palette_image.convert("RGB")).copy()
+    pixels[np.asarray(palette_image) == 3] = 255
+    return pixels
+
+
+def bilevel():
+    return grey(np.asarray(Image.fromarray(images.picture()).convert("1")).astype(np.uint8) * 255)
+
+
+# Made without the code under test, and without Pillow's conversions where numpy does.
+SEEN = {
+    "plain.png": images.picture,
+    "alpha.png": lambda: np.hstack([np.full((24, 20, 3), 255, np.uint8), images.picture()[:, 20:]]),
+    "palette_alpha.png": transparent_palette,
+    "grey.png": lambda: grey(images.picture()[..., 1]),
+    "grey_alpha.png": lambda: over_white(grey(images.picture()[..., 1]), np.full((24, 40), 128)),
+    "bilevel.png": bilevel,
+    "bilevel.bmp": bilevel,
+    "grey16.png": lambda: grey((np.linspace(0, 65535, 960).astype(np.uint16) // 256).astype(np.uint8).reshape(24, 40)),
+    "rgb16.png": images.picture,
+    "plain.bmp": images.picture,
+    "animated.WebP": images.picture,
+}
+
+
+@pytest.mark.parametrize("name", images.ODD_IMAGES)
+def test_every_kind_of_image_is_used(name):
+    original = images.ODD_IMAGES[name]()
+    checked = check_image(original, MAX_PIXELS)
+    assert decoded(checked.encoded).shape == (checked.height, checked.width, 3)
+    assert (not checked.reencoded) == (name in KEPT)
+    if checked.reencoded:
+        assert checked.encoded.startswith(b"\x89PNG")
+    else:
+        assert checked.encoded == original
+        assert check_header(original, MAX_PIXELS) == checked
+    assert checked.format == {"jpg": "jpeg"}.get(suffix := name.split(".")[1].lower(), suffix)
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_lossless_images_are_what_a_person_sees(name):
+    checked = check_image(images.ODD_IMAGES[name](), MAX_PIXELS)
+    # Blending rounds in Pillow's way: one level.
+    np.testing.assert_allclose(decoded(checked.encoded).astype(int), SEEN[name]().astype(int), atol=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.jpg", "progressive.JPEG", "cmyk.jpg", "plain.webp", "plain.gif", "animated.gif"]
+)
+def test_lossy_images_are_near_what_a_person_sees(name):
+    checked = check_image(images.ODD_IMAGES[name](), MAX_PIXELS)
+    # Mean error of JPEG at quality 90 and of 256 colours on this picture: 3 to 6 levels; of a wrong picture: over 50.
+    assert np.abs(decoded(checked.encoded).astype(int) - images.picture()).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (1, lambda pixels: pixels),
+        (2, np.fliplr),
+        (3, lambda pixels: np.rot90(pixels, 2)),
+        (4, np.flipud),
+        (5, lambda pixels: np.rot90(np.fliplr(pixels))),
+        (6, lambda pixels: np.rot90(pixels, -1)),
+        (7, lambda pixels: np.rot90(np.fliplr(pixels), -1)),
+        (8, np.rot90),
+    ],
+)
+def test_exif_orientation_is_applied_once(orientation, turn):
+    original = images.make_exif_jpeg(orientation)
+    checked = check_image(original, MAX_PIXELS)
+    np.testing.assert_array_equal(decoded(checked.encoded), turn(decoded(original)))
+    assert checked.reencoded == (orientation != 1)
+    again = check_image(checked.encoded, MAX_PIXELS)  # A viewer must not turn the stored PNG a second time.
+    assert not again.reencoded
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (40, 31)])
+def test_jpegs_are_kept_byte_for_byte(subsampling, size):
+    """Pillow and TensorFlow decode them alike: else every photograph would become a PNG of ten times its size."""
+    original = images.encode(images.picture(*size), "JPEG", subsampling=subsampling, quality=80)
+    assert check_image(original, MAX_PIXELS).encoded == original
+
+
+def test_broken_exif_does_not_cost_the_image():
+    original = images.encode(images.picture(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
+    assert check_image(original, MAX_PIXELS).encoded == original
+
+
+REASONS = {
+    "truncated.jpg": "truncated or corrupt jpeg",
+    "truncated.png": "truncated or corrupt png",
+    "corrupt.png": "truncated or corrupt png",
+    "text.jpg": "not an image",
+    "empty.jpg": "empty file",
+    "tiff.tif": "TIFF is not supported",
+    "huge.png": "100,000,000 pixels, more than 50,000,000",
+}
+
+
+@pytest.mark.parametrize("name", images.BAD_IMAGES)
+def test_bad_images_say_why(name):
+    with pytest.raises(UnusableImage) as caught:
+        check_image(images.BAD_IMAGES[name](), MAX_PIXELS)
+    assert REASONS[name] in caught.value.reason
+    assert "\n" not in caught.value.reason
+
+
+def test_size_is_refused_before_pixels_are_decoded():
+    without_pixels = images.make_huge_png(400)[:100]
+    with pytest.raises(UnusableImage, match="160,000 pixels, more than 100,000"):
+        check_image(without_pixels, max_pixels=100_000)
+
+
+def test_pillows_own_limit_is_an_answer_too():
+    with pytest.raises(UnusableImage, match="pixels"):
+        check_image(images.make_huge_png(20_000), MAX_PIXELS)
+
+
+def test_any_cut_and_any_flipped_byte_is_survived():
+    random = np.random.default_rng(0)
+    survived = 0
+    for maker in (images.make_jpeg, images.make_png, images.make_gif, images.make_bmp, images.make_webp):
+        original = maker()
+        for _ in range(40):
+            broken = bytearray(original)
+            broken[random.integers(len(broken))] = random.integers(256)
+            broken = broken[: random.integers(1, len(broken) + 1)] if random.random() < 0.5 else broken
+            with contextlib.suppress(UnusableImage):
+                checked = check_image(bytes(broken), MAX_PIXELS)
+                assert decoded(checked.encoded).shape == (checked.height, checked.width, 3)
+                survived += 1
+    assert 20 < survived < 180  # Both branches were taken.
+
+
+def test_a_file_of_another_format_than_its_suffix_says_is_used():
+    # check_image never sees the name: a PNG called .jpg is common, and decodes.
+    assert check_image(images.make_png(), MAX_PIXELS).format == "png"
+
+
+def test_webp_pixels_equal_pillows():
+    checked = check_image(images.make_webp(), MAX_PIXELS)
+    expected = np.asarray(Image.open(io.BytesIO(images.make_webp())).convert("RGB"))
+    np.testing.assert_array_equal(decoded(checked.encoded), expected)

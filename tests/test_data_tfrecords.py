@@ -1,0 +1,161 @@
+"""TFRecords: files, splits by name, features by name, labels as names or numbers, and what is wrong with a record."""
+
+import apache_beam as beam
+import pytest
+import tensorflow as tf
+from apache_beam.testing.util import assert_that
+
+from data.errors import UserError
+from data.settings import DataSettings
+from data.sources import make_source
+from tests import images
+
+
+def example(**features):
+    result = tf.train.Example()
+    for key, value in features.items():
+        for item in value if isinstance(value, list) else [value]:
+            feature = result.features.feature[key]
+            if isinstance(item, int):
+                feature.int64_list.value.append(item)
+            elif isinstance(item, float):
+                feature.float_list.value.append(item)
+            else:
+                feature.bytes_list.value.append(item)
+    return result.SerializeToString()
+
+
+def write(path, records, compression=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path), compression) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def source_of(path, **settings):
+    return make_source(DataSettings(source="tfrecords", path=str(path), **settings))
+
+
+def read_all(path, check, **settings):
+    with beam.Pipeline() as pipeline:
+        assert_that(pipeline | source_of(path, **settings).read(), check)
+
+
+PNG = images.make_png()
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_reads_files_of_either_compression(tmp_path, compression):
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=b"cat"), example(image=b"x", label=b"dog")], compression)
+
+    def check(read):
+        assert [(i.name, i.label, i.split, i.encoded, i.problem) for i in read] == [
+            ("a.tfrecord#0", "cat", None, PNG, None),
+            ("a.tfrecord#1", "dog", None, b"x", None),
+        ]
+
+    read_all(tmp_path / "a.tfrecord", check)
+
+
+def test_features_and_labels_have_names(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\nwild boar\n")
+    record = example(**{"image/encoded": PNG, "image/class/label": 1, "image/filename": "été.png".encode()})
+    write(tmp_path / "a.tfrecord", [record])
+
+    def check(read):
+        assert [(i.name, i.label, i.encoded) for i in read] == [("été.png", "wild boar", PNG)]
+
+    read_all(
+        tmp_path,
+        check,
+        tfrecord_image_feature="image/encoded",
+        tfrecord_label_feature="image/class/label",
+        tfrecord_name_feature="image/filename",
+        class_names=str(tmp_path / "names.txt"),
+    )
+
+
+def test_numbers_name_themselves(tmp_path):
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=12)])
+    read_all(tmp_path, lambda read: check_labels(read, ["12"]))
+
+
+def check_labels(read, labels):
+    assert [image.label for image in read] == labels
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("Split-train/data_tfrecord-00000-of-00001.gz", "train"),
+        ("Split-eval/data_tfrecord-00000-of-00001.gz", "eval"),
+        ("train-00000-of-01024", "train"),
+        ("validation-00000-of-00128", "eval"),
+        ("cifar10-test.tfrecord-00000-of-00001", "test"),
+        ("data.tfrecords", None),
+        ("contest-00000-of-00001", None),
+    ],
+)
+def test_names_declare_splits(tmp_path, path, split):
+    write(tmp_path / path, [])
+    assert [file.split for file in source_of(tmp_path).list_files()] == [split]
+    assert [file.split for file in source_of(tmp_path / path).list_files()] == [split]
+    assert [file.split for file in source_of(str(tmp_path / path)[:-1] + "?").list_files()] == [split]
+
+
+def test_bad_records_say_why(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\n")
+    records = [
+        b"\xff\xff text",
+        example(label=b"cat"),
+        example(image=[PNG, PNG], label=b"cat"),
+        example(image=1.5, label=b"cat"),
+        example(image=PNG),
+        example(image=PNG, label=1.5),
+        example(image=PNG, label=[0, 0]),
+        example(image=PNG, label=1),
+        example(image=PNG, label=-1),
+        example(image=PNG, label=b""),
+        example(image=PNG, label=0),
+    ]
+    write(tmp_path / "a.tfrecord", records)
+
+    def check(read):
+        problems = [image.problem for image in read]
+        assert problems[0] == "not a tf.train.Example"
+        image = "no image in the feature 'image' (data.tfrecord_image_feature); the record's features: "
+        assert problems[1:4] == [image + "label", image + "image, label", image + "image, label"]
+        label = "no class in the feature 'label' (data.tfrecord_label_feature); the record's features: image"
+        assert problems[4:10] == [label] + [label + ", label"] * 5
+        assert problems[10] is None
+
+    read_all(tmp_path, check, class_names=str(tmp_path / "names.txt"))
+
+
+def test_a_cut_file_is_a_fatal_problem(tmp_path):
+    path = tmp_path / "a.tfrecord"
+    write(path, [example(image=PNG, label=b"cat")] * 3)
+    path.write_bytes(path.read_bytes()[:-20])
+
+    def check(read):
+        assert [image.fatal for image in read] == [False, False, True]
+        assert "cannot be read after 2 records" in read[2].problem
+
+    read_all(path, check)
+
+
+def test_fingerprint_sees_a_changed_file(tmp_path):
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=b"cat")])
+    before = source_of(tmp_path).fingerprint()
+    assert source_of(tmp_path).fingerprint() == before
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=b"dog")])
+    assert source_of(tmp_path).fingerprint() != before
+
+
+def test_missing_files_are_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        source_of(tmp_path / "a.tfrecord").prepare()
+    with pytest.raises(UserError, match="no TFRecord file was found"):
+        source_of(tmp_path).prepare()
+    with pytest.raises(UserError, match="no TFRecord file was found"):
+        source_of(tmp_path / "*.tfrecord").prepare()

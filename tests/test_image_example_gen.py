@@ -1,0 +1,231 @@
+"""ImageExampleGen as TFX runs it: what it writes, what it leaves out, and what stops it."""
+
+import collections
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.image_example_gen.component import ImageExampleGen
+from components.image_example_gen.executor import ImageExampleGenExecutor
+from components.progress import LOGGER
+from data.decode import decode_image
+from data.errors import UserError
+from data.settings import DataSettings
+from data.sources import make_source
+from tests import images
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the executor and returns its artifact."""
+
+    def run_once(name="examples", **settings):
+        data_settings = DataSettings(**settings)
+        component = ImageExampleGen(data_settings, make_source(data_settings).fingerprint(), code_hash="code")
+        artifact = standard_artifacts.Examples()
+        artifact.uri = str(tmp_path / name)
+        os.makedirs(artifact.uri)
+        context = ImageExampleGenExecutor.Context(beam_pipeline_args=[], tmp_dir=str(tmp_path / "tmp"), unique_id="1")
+        ImageExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(component.exec_properties))
+        return artifact
+
+    return run_once
+
+
+@pytest.fixture
+def run_folder(run, tmp_path):
+    return lambda **settings: run(source="image_folder", path=str(tmp_path / "images"), **settings)
+
+
+def read_split(artifact, split):
+    """Returns the split's examples as dicts: feature -> its one value."""
+    pattern = os.path.join(artifact_utils.get_split_uri([artifact], split), "*")
+    rows = []
+    for record in tf.data.TFRecordDataset(tf.io.gfile.glob(pattern), "GZIP").as_numpy_iterator():
+        row = {}
+        for key, feature in tf.train.Example.FromString(record).features.feature.items():
+            (row[key],) = getattr(feature, feature.WhichOneof("kind")).value
+        rows.append(row)
+    return rows
+
+
+def read_all(artifact):
+    return [row for split in ("train", "eval", "test") for row in read_split(artifact, split)]
+
+
+def read_summary(artifact):
+    with open(os.path.join(artifact.uri, "data_summary.json"), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def read_quarantine(artifact):
+    with open(os.path.join(artifact.uri, "quarantine.jsonl"), encoding="utf-8") as file:
+        return {row["file"]: row["reason"] for row in map(json.loads, file)}
+
+
+def test_digits(run):
+    artifact = run()
+    assert artifact_utils.decode_split_names(artifact.split_names) == ["train", "eval", "test"]
+    summary = read_summary(artifact)
+    assert summary["images_read"] == 1797
+    assert {key: summary[key] for key in ("quarantined", "duplicates_dropped", "reencoded")} == {
+        "quarantined": 0,
+        "duplicates_dropped": 0,
+        "reencoded": 0,
+    }
+    assert read_quarantine(artifact) == {}
+    rows = {split: read_split(artifact, split) for split in ("train", "eval", "test")}
+    assert {
+        split: dict(sorted(collections.Counter(row["label"].decode() for row in rows[split]).items())) for split in rows
+    } == summary["counts"]
+    assert sorted(summary["counts"]["train"]) == [str(digit) for digit in range(10)]
+    assert 0.75 < len(rows["train"]) / 1797 < 0.85
+
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    row = next(row for row in rows["train"] if row["file_name"] == b"digits/0000.png")
+    assert (row["height"], row["width"], row["format"], row["label"]) == (8, 8, b"png", b"0")
+    expected = np.repeat(np.rint(digits.images[0] / 16 * 255)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(decode_image(tf.constant(row["image"])).numpy(), expected)
+    assert row["content_sha256"].decode() == hashlib.sha256(row["image"]).hexdigest()
+    assert sorted(os.listdir(artifact.uri)) == [
+        "Split-eval",
+        "Split-test",
+        "Split-train",
+        "data_summary.json",
+        "quarantine.jsonl",
+    ]
+
+
+@pytest.fixture
+def odd_tree(tmp_path):
+    """Two classes of 150 good images, one of them with every odd and every bad image besides."""
+    root = images.make_image_tree(tmp_path / "images", ["cat", "wilder Löwe"], per_class=150, size=8)
+    for name, make in {**images.ODD_IMAGES, **images.BAD_IMAGES}.items():
+        (root / "wilder Löwe" / name).write_bytes(make())
+    return root
+
+
+def test_no_image_kills_a_run(run_folder, odd_tree):
+    artifact = run_folder()
+    quarantine = read_quarantine(artifact)
+    assert quarantine.keys() == {f"wilder Löwe/{name}" for name in images.BAD_IMAGES}
+    assert all(quarantine.values())
+    rows = {row["file_name"].decode(): row for row in read_all(artifact)}
+    assert len(rows) == 300 + len(images.ODD_IMAGES)
+    reencoded = 0
+    for name in images.ODD_IMAGES:
+        row = rows[f"wilder Löwe/{name}"]
+        original = (odd_tree / "wilder Löwe" / name).read_bytes()
+        assert row["label"].decode() == "wilder Löwe"
+        assert row["content_sha256"].decode() == hashlib.sha256(original).hexdigest()
+        pixels = decode_image(tf.constant(row["image"])).numpy()
+        assert pixels.shape == (row["height"], row["width"], 3)
+        if row["image"] != original:
+            reencoded += 1
+            assert Image.open(io.BytesIO(row["image"])).format == "PNG"
+    summary = read_summary(artifact)
+    assert summary["reencoded"] == reencoded > 5
+    assert summary["quarantined"] == len(images.BAD_IMAGES)
+    assert summary["images_read"] == len(rows) + len(images.BAD_IMAGES)
+
+
+def test_too_many_bad_images_stop_with_the_list(run_folder, odd_tree, caplog):
+    count, total = len(images.BAD_IMAGES), 300 + len(images.ODD_IMAGES) + len(images.BAD_IMAGES)
+    with caplog.at_level(logging.WARNING), pytest.raises(UserError) as caught:
+        run_folder(max_quarantined_share=0.01)
+    assert f"{count} of {total} images ({count / total:.1%}) cannot be used" in str(caught.value)
+    assert "wilder Löwe/corrupt.png (truncated or corrupt png" in str(caught.value)
+    for name in images.BAD_IMAGES:
+        assert f"wilder Löwe/{name}: " in caplog.text
+
+
+def test_declared_splits_and_duplicates(run_folder, tmp_path):
+    root = tmp_path / "images"
+    for seed, split in enumerate(("train", "val", "test")):
+        images.make_image_tree(root / split, ["cat", "dog"], per_class=40, size=8, seed=seed)
+    copied = (root / "test" / "cat" / "0003.png").read_bytes()
+    (root / "train" / "cat" / "copy.png").write_bytes(copied)
+    contradiction = images.make_png()
+    (root / "train" / "cat" / "who.png").write_bytes(contradiction)
+    (root / "val" / "dog" / "knows.png").write_bytes(contradiction)
+
+    artifact = run_folder()
+    summary = read_summary(artifact)
+    assert summary["counts"] == {split: {"cat": 40, "dog": 40} for split in ("train", "eval", "test")}
+    assert (summary["duplicates_dropped"], summary["quarantined"]) == (1, 2)
+    assert read_quarantine(artifact).keys() == {"train/cat/who.png", "val/dog/knows.png"}
+    hashes = {split: {row["content_sha256"] for row in read_split(artifact, split)} for split in summary["counts"]}
+    assert not hashes["train"] & hashes["test"]
+    assert hashlib.sha256(copied).hexdigest().encode() in hashes["test"]
+    assert {row["file_name"][:4] for row in read_split(artifact, "eval")} == {b"val/"}
+
+
+def test_examples_do_not_depend_on_the_order_of_files(run_folder, tmp_path):
+    root = images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
+    before = read_all(run_folder(name="first"))
+    for folder in ("cat", "dog"):  # Made anew in the other order, a file system lists them otherwise.
+        contents = {path.name: path.read_bytes() for path in (root / folder).iterdir()}
+        for name in contents:
+            (root / folder / name).unlink()
+        for name in sorted(contents, reverse=True):
+            (root / folder / name).write_bytes(contents[name])
+    assert read_all(run_folder(name="second")) == before
+
+
+def test_examples_can_be_a_source(run_folder, run, tmp_path):
+    """TFX's `Split-*` files: read again, they give the same examples in the same splits."""
+    images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
+    first = run_folder(name="first")
+    second = run(name="second", source="tfrecords", path=first.uri)
+    for split in ("train", "eval", "test"):
+        assert read_split(second, split) == read_split(first, split)
+
+
+@pytest.mark.parametrize(
+    ("classes", "per_class", "message"),
+    [(["cat"], 60, "only one class was found, 'cat'"), (["cat", "dog"], 1, "no image is left for the split")],
+)
+def test_data_that_cannot_do_stops(run_folder, tmp_path, classes, per_class, message):
+    images.make_image_tree(tmp_path / "images", classes, per_class=per_class, size=8)
+    with pytest.raises(UserError, match=re.escape(message)):
+        run_folder()
+
+
+def test_a_cut_tfrecord_file_stops(run, tmp_path):
+    path = tmp_path / "a.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"x" * 100)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"a.tfrecord: cannot be read after 0 records"):
+        run(source="tfrecords", path=str(path))
+
+
+def test_reports_its_outcome(run_folder, tmp_path, caplog):
+    images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        run_folder()
+    lasting = [
+        record.progress.message
+        for record in caplog.records
+        if getattr(record, "progress", None) and record.progress.lasting
+    ]
+    assert len(lasting) == 1
+    assert re.fullmatch(r"120 images: train \d+, eval \d+, test \d+; 0 quarantined", lasting[0])
+
+
+def test_cache_key_holds_settings_fingerprint_and_code():
+    component = ImageExampleGen(DataSettings(), "fingerprint", "code")
+    assert DataSettings.model_validate_json(component.exec_properties["data_settings"]) == DataSettings()
+    assert component.exec_properties["source_fingerprint"] == "fingerprint"
+    assert component.exec_properties["code_hash"] == "code"
