@@ -1,17 +1,27 @@
 """Decides whether a file is an image that the pipeline can use, and stores what a person sees in it."""
 
-import contextlib
 import io
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from data.decode import decode_image
 
 _FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "GIF": "gif", "BMP": "bmp", "WEBP": "webp"}
-# Fast: a 12-megapixel photograph takes 0.7 s instead of 3.7 s and comes out 6 % larger.
+_ORIENTATION_TAG = 0x0112
+# What EXIF asks for, by its value; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Fast: a 12-megapixel photograph takes 1.2 s instead of zlib's usual 2.6 s, and comes out 3 % larger.
 _PNG_COMPRESS_LEVEL = 1
 
 
@@ -62,18 +72,28 @@ def check_image(encoded: bytes, max_pixels: int) -> CheckedImage:
     Raises:
         UnusableImage: empty, no image, a format or a size that is not taken, truncated or corrupt.
     """
+    picture, file_format, reencoded = _inspect(encoded, max_pixels)
+    stored = _as_png(picture) if reencoded else encoded
+    return CheckedImage(stored, picture.height, picture.width, file_format, reencoded)
+
+
+def needs_reencoding(encoded: bytes, max_pixels: int) -> bool:
+    """Returns `check_image(...).reencoded`, with its errors, but makes no PNG, which takes longer than the check."""
+    return _inspect(encoded, max_pixels)[2]
+
+
+def _inspect(encoded: bytes, max_pixels: int) -> tuple[Image.Image, str, bool]:
+    """Returns the picture, its file's format, and whether `decode_image` gives anything else."""
     image = open_image(encoded, max_pixels)
+    file_format = _format(image)
     # Pillow's decoders raise many types (OSError, SyntaxError, struct.error, zlib.error, ...) on corrupt files, and one
     # such file must never end a run.
     try:
         image.load()
         picture = _picture(image)
     except Exception as error:
-        raise UnusableImage(f"truncated or corrupt {_format(image)}: {_one_line(error)}") from error
-    reencoded = not _decodes_to(encoded, picture)
-    return CheckedImage(
-        _as_png(picture) if reencoded else encoded, picture.height, picture.width, _format(image), reencoded
-    )
+        raise UnusableImage(f"truncated or corrupt {file_format}: {_one_line(error)}") from error
+    return picture, file_format, not _decodes_to(encoded, picture)
 
 
 def check_header(encoded: bytes, max_pixels: int) -> CheckedImage:
@@ -117,22 +137,18 @@ def _format(image: Image.Image) -> str:
 
 def _picture(image: Image.Image) -> Image.Image:
     """Returns the RGB image that a person sees."""
-    if image.mode.startswith("I"):  # 16 bits, of one channel; Pillow reads 16-bit colour as its high bytes by itself
-        image = _scale_16_bits(image)
-    with contextlib.suppress(Exception):  # Broken metadata around good pixels: viewers show those unturned.
-        ImageOps.exif_transpose(image, in_place=True)
+    # Not ImageOps.exif_transpose: it copies every image, and fails on broken tags that do not matter here.
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    if image.mode.startswith("I"):
+        # One channel of 16 bits. Its high byte, as libpng (so TensorFlow) does and as Pillow does for 16-bit colour;
+        # Pillow's own conversion would clip.
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if turn is not None:
+        image = image.transpose(turn)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _scale_16_bits(image: Image.Image) -> Image.Image:
-    """Keeps the high byte, as libpng (so TensorFlow) does and as Pillow does for 16-bit colour."""
-    high_bytes = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    if "exif" in image.info:
-        high_bytes.info["exif"] = image.info["exif"]
-    return high_bytes
 
 
 def _decodes_to(encoded: bytes, picture: Image.Image) -> bool:
@@ -146,8 +162,7 @@ def _decodes_to(encoded: bytes, picture: Image.Image) -> bool:
 
 def _as_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    # A bare copy: Pillow would write the original's EXIF, which asks for a second turn, and its transparency.
-    Image.frombuffer("RGB", picture.size, picture.tobytes()).save(buffer, "PNG", compress_level=_PNG_COMPRESS_LEVEL)
+    picture.save(buffer, "PNG", compress_level=_PNG_COMPRESS_LEVEL)
     return buffer.getvalue()
 
 

@@ -29,6 +29,7 @@ class Display(logging.Handler):
         self._console = console
         self._live: LiveProgress | None = None
         self._task: TaskID | None = None
+        self._node_id = ""
 
     @property
     def console(self) -> Console:
@@ -62,6 +63,7 @@ class Display(logging.Handler):
 
     def node_started(self, node_id: str) -> None:
         """Begins a node's live line."""
+        self._node_id = node_id
         if self._live is not None:
             self._end_live_line()
             self._task = self._live.add_task(node_id, total=None)
@@ -82,7 +84,7 @@ class Display(logging.Handler):
         elif self._live is not None and self._task is not None:
             self._live.update(
                 self._task,
-                description=escape(progress.message),
+                description=f"{self._node_id}  {escape(progress.message)}",
                 completed=progress.completed or 0,
                 total=progress.total,
             )

@@ -71,6 +71,7 @@ def test_imagenets_layout(tmp_path):
 def test_train_can_be_a_class(tmp_path):
     for name in ("train", "car", "plane"):
         put(tmp_path / name / "1.png")
+    put(tmp_path / "train" / "more" / "2.png")
     assert set(listed(tmp_path).values()) == {("train", None), ("car", None), ("plane", None)}
 
 
@@ -148,6 +149,13 @@ class TestFingerprint:
         os.rename(root / "dog" / "0000.jpg", root / "cat" / "0000.jpg")
         os.rename(root / "x", root / "dog" / "0000.jpg")
         assert source_of(root).fingerprint() != before
+
+    def test_sees_a_renamed_class(self, root):
+        before = source_of(root).fingerprint()
+        os.rename(root / "cat" / "0000.jpg", root / "cat" / "0000.jpeg")
+        renamed = source_of(root).fingerprint()
+        os.rename(root / "cat", root / "cats")
+        assert len({before, renamed, source_of(root).fingerprint()}) == 3
 
     def test_sees_changed_bytes_of_the_same_length(self, root):
         before = source_of(root).fingerprint()

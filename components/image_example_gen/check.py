@@ -9,7 +9,7 @@ import apache_beam as beam
 import tensorflow as tf
 
 from components.progress import report_progress
-from data.image_check import UnusableImage, check_image
+from data.image_check import UnusableImage, needs_reencoding
 from data.sources.source import Source, SourceImage
 from data.splits import ImageRecord
 
@@ -38,10 +38,10 @@ class CheckImages(beam.DoFn):
             )
         sha256 = hashlib.sha256(image.encoded).hexdigest()
         try:
-            checked = check_image(image.encoded, self._max_pixels)
+            reencoded = needs_reencoding(image.encoded, self._max_pixels)
         except UnusableImage as error:
             return ImageRecord(image.name, image.label, image.split, sha256, problem=error.reason)
-        return ImageRecord(image.name, image.label, image.split, sha256, reencoded=checked.reencoded)
+        return ImageRecord(image.name, image.label, image.split, sha256, reencoded=reencoded)
 
 
 def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str) -> None:

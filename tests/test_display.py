@@ -1,0 +1,86 @@
+"""What a person sees: plain lines without a terminal, everything else in the log file."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from components.progress import report_progress
+from pipeline.display import Display, output_to_log
+
+
+def shown(*, terminal: bool) -> str:
+    screen = io.StringIO()
+    display = Display(Console(file=screen, force_terminal=terminal, width=80, color_system=None))
+    with display.listening():
+        display.node_started("Trainer")
+        report_progress("step", completed=3, total=9)
+        time.sleep(0.3 if terminal else 0)  # the live line is drawn ten times a second
+        report_progress("epoch 1 loss [0.5]", lasting=True)
+        display.node_ended("Trainer", "complete", 12.34)
+        display.node_started("Pusher")
+        display.node_ended("Pusher", "cached", 0.0)
+    report_progress("nobody listens", lasting=True)
+    return screen.getvalue()
+
+
+def test_without_a_terminal_there_are_plain_lines_of_what_lasts() -> None:
+    assert shown(terminal=False).splitlines() == [
+        "     epoch 1 loss [0.5]",
+        " ✓ Trainer               12.3 s",
+        " = Pusher                 0.0 s  cached",
+    ]
+
+
+def test_a_terminal_also_sees_what_passes() -> None:
+    text = shown(terminal=True)
+    assert "Trainer  step" in text
+    assert "epoch 1 loss [0.5]" in text
+
+
+PRINTER = """
+import logging, os, sys, warnings
+from pathlib import Path
+from pipeline.display import output_to_log
+with output_to_log(Path(sys.argv[1]), verbose=sys.argv[2] == "verbose") as console:
+    print("printed")
+    os.write(2, b"from C\\n")
+    logging.getLogger("tfx").info("logged")
+    warnings.warn("warned")
+    console.print("seen")
+print("after")
+"""
+
+
+@pytest.mark.parametrize("mode", ["quiet", "verbose"])
+def test_only_the_console_reaches_the_screen(tmp_path: Path, mode: str) -> None:
+    log = tmp_path / "logs" / "run.log"
+    finished = subprocess.run(
+        [sys.executable, "-c", PRINTER, str(log), mode],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    logged = log.read_text(encoding="utf-8")
+    for text in ("printed", "from C", "logged", "warned"):
+        assert text in logged
+    lines = finished.stdout.splitlines()
+    assert lines[-2:] == ["seen", "after"]
+    assert ("logged" in finished.stdout) == (mode == "verbose")
+    assert not finished.stderr
+
+
+def test_the_screen_comes_back_after_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    level, handlers = logging.getLogger().level, list(logging.getLogger().handlers)
+    with pytest.raises(ZeroDivisionError), output_to_log(tmp_path / "run.log", verbose=False):
+        _ = 1 / 0
+    os.write(1, b"back\n")
+    assert capfd.readouterr().out == "back\n"
+    assert (logging.getLogger().level, list(logging.getLogger().handlers)) == (level, handlers)

@@ -1,0 +1,66 @@
+"""The last lines of a run, from the facts of `summary.json`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.config import load_config
+from pipeline.summary import make_summary, render_summary
+
+
+def render(**facts: Any) -> str:
+    summary = {**make_summary(load_config("digits"), "none", []), **facts}
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(render_summary(summary, Path("/logs/run.log"), ["do this"]))
+    return capture.get()
+
+
+def gate(**facts: Any) -> dict[str, Any]:
+    return {
+        "metric": "accuracy",
+        "slice": None,
+        "kind": "min",
+        "relation": ">=",
+        "value": 0.5,
+        "bound": 0.9,
+        "passed": False,
+        **facts,
+    }
+
+
+def test_a_run_without_results_has_failed() -> None:
+    summary = make_summary(load_config("digits"), "none", [], "no images")
+    assert (summary["status"], summary["error"], summary["pushed_model"]) == ("failed", "no images", None)
+    assert "/logs/run.log" in render()
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({}, "accuracy 0.5000 >= 0.9  refused"),
+        ({"kind": "change", "value": -0.01, "bound": -0.02, "passed": True}, "blessed model -0.0100 >= -0.02  passed"),
+        ({"metric": "recall", "slice": "a [b]", "passed": True}, "recall of a [b] 0.5000 >= 0.9  passed"),
+        ({"metric": "log_loss", "kind": "max", "relation": "<=", "bound": 1.0}, "log_loss 0.5000 <= 1  refused"),
+        ({"value": None}, "accuracy no number >= 0.9  refused"),
+    ],
+)
+def test_each_gate_is_told_with_value_and_bound(facts: dict[str, Any], line: str) -> None:
+    assert line in render(status="not_blessed", gates=[gate(**facts)])
+
+
+def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> None:
+    data = {
+        "counts": {"train": {"a": 1200, "b": 3}, "eval": {"a": 1}, "test": {"b": 2}},
+        "quarantined": 5,
+        "duplicates_dropped": 2,
+        "quarantine": [{"file": f"a/{i}[0].jpg", "reason": "is cut off"} for i in range(5)],
+        "anomalies": ["test: label: Unexpected string values"],
+    }
+    text = render(data=data)
+    for part in ("train 1,203  eval 1  test 2  (2 classes)", "5 quarantined", "a/2[0].jpg: is cut off", "2 duplicates"):
+        assert part in text
+    assert "a/3[0].jpg" not in text
+    assert "Unexpected string values" in text
