@@ -53,8 +53,8 @@ def list_tree(root: str) -> Tree:
         raise UserError(f"data.path is {root}, which does not exist; give a folder of images") from error
     except NotADirectoryError as error:
         raise UserError(f"data.path is {root}, which is a file; give a folder of images") from error
-    except PermissionError as error:
-        raise UserError(f"data.path holds {error.filename}, which may not be read; allow it or remove it") from error
+    except (OSError, ValueError) as error:  # Beam's errors among them: no such bucket, no rights, unknown scheme
+        raise UserError(f"data.path is {root}, which cannot be listed: {' '.join(str(error).split())}") from error
     return Tree(tuple(sorted(files, key=lambda file: file.path)), tuple(sorted(folders)))
 
 

@@ -132,8 +132,14 @@ def test_jpegs_are_kept_byte_for_byte(subsampling, size):
 
 
 def test_broken_exif_does_not_cost_the_image():
-    original = images.encode(images.picture(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
-    assert check_image(original, MAX_PIXELS).encoded == original
+    """Its count of tags is wrong, which `ImageOps.exif_transpose` answers with struct.error; the orientation is 6."""
+    exif = (
+        b"Exif\0\0MM\0*\0\0\0\x08\xdf\x03\x01)\0\x02\0\0\0\x06\0\0\x002\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+        b"\x82\x9a\0\x03\0\0\0\x02\0\x01\0\x03\0\0\0\0maker\0"
+    )
+    original = images.encode(images.picture(), "JPEG", exif=exif)
+    checked = check_image(original, MAX_PIXELS)
+    np.testing.assert_array_equal(decoded(checked.encoded), np.rot90(decoded(original), -1))
 
 
 REASONS = {

@@ -244,7 +244,8 @@ def test_the_first_model_needs_no_absolute_gate(examples: Artifact, good_model: 
 
 
 def test_unknown_labels_are_mistakes(good_model: Artifact, tmp_path: Path) -> None:
-    logits = 9 * np.eye(len(CLASS_NAMES))[[0, 1, 6, 6]]
+    # So sure that the other probabilities are exactly 0: an unknown label's would not rank behind them.
+    logits = 200 * np.eye(len(CLASS_NAMES))[[0, 1, 6, 6]]
     examples = make_examples(tmp_path / "examples", ["07", "10", "äpfel", "unheard of"], logits)
     results = evaluate(
         tmp_path, {"examples": examples, "model": good_model}, [{"metric": "accuracy", "min": 0.7}]
@@ -252,6 +253,7 @@ def test_unknown_labels_are_mistakes(good_model: Artifact, tmp_path: Path) -> No
     assert results.metrics["accuracy"] == 0.75
     assert results.metrics["top_5_accuracy"] == 0.75
     assert results.metrics["log_loss"] == pytest.approx(-np.log(np.finfo(np.float32).eps) / 4, abs=0.01)
+    assert results.metrics["macro_recall"] == 1.0
     assert results.classes[6].precision == 0.5
     assert results.classes[6].support == 1
     assert (-1, 6, 1) in results.matrix

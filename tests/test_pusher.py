@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,11 +97,27 @@ def test_versions_increase_within_one_second_and_above_a_version_of_the_future(m
     assert push_atomically(source, str(base)) == str(base / "100000000000")
 
 
+def test_pushes_at_once_get_a_version_each(model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, base = os.path.join(model.uri, "Format-Serving"), tmp_path / "serving"
+    copy_dir = io_utils.copy_dir
+
+    def copy_slowly(source: str, destination: str) -> None:
+        time.sleep(0.1)
+        copy_dir(source, destination)
+
+    monkeypatch.setattr(io_utils, "copy_dir", copy_slowly)
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: push_atomically(source, str(base)), range(4)))
+    assert len(set(paths)) == 4
+    assert [contents(Path(path)) for path in paths] == [FILES] * 4
+
+
 def _push_and_hang(source: str, base: str, hanging: object) -> None:
     """Copies one file of the model and stops there."""
 
     def copy_one_file(_: str, destination: str) -> None:
-        io_utils.write_string_file(os.path.join(destination, "saved_model.pb"), "graph")
+        os.mkdir(destination)
+        Path(destination, "saved_model.pb").write_text("graph")
         hanging.set()  # type: ignore[attr-defined]
         time.sleep(600)
 
@@ -122,6 +139,8 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(model: Artif
     finally:
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
+    # The next push is rarely within the same second, and then would not meet the same name.
+    (base / left).rename(base / f"{executor.PARTIAL_PREFIX}1")
     version = push_atomically(source, str(base))
     assert versions(base) == [os.path.basename(version)]
     assert contents(Path(version)) == FILES

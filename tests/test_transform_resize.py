@@ -23,11 +23,11 @@ def test_an_image_of_the_right_size_is_unchanged(aspect: str, resize_method: str
 
 @pytest.mark.parametrize("resize_method", ["bilinear", "bicubic", "lanczos3", "area"])
 def test_shrinking_is_anti_aliased(resize_method: str) -> None:
-    # Stripes of one pixel: interpolation without a filter picks black or white ones.
-    stripes = np.zeros((320, 320, 3), np.uint8)
+    # Stripes of one pixel, shrunk 11 times: without a filter every sample falls on the middle of a stripe, 0 or 255.
+    stripes = np.zeros((352, 352, 3), np.uint8)
     stripes[:, ::2] = 255
     inner = resize(stripes, resize_method=resize_method)[4:-4, 4:-4]
-    assert np.abs(inner.astype(int) - 127.5).max() < 4
+    assert np.abs(inner.astype(int) - 127.5).max() < 15  # `area` averages 5 or 6 bright ones of 11
 
 
 def test_overshoot_does_not_wrap_around() -> None:

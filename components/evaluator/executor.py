@@ -1,6 +1,5 @@
 """TFX's Evaluator, with an EvalConfig that is made when the model's classes are known."""
 
-import logging
 from typing import Any
 
 from apache_beam.utils import shared
@@ -12,6 +11,7 @@ from tfx.utils import path_utils, proto_utils
 from components.evaluator.eval_config import make_eval_config
 from components.evaluator.model_classes import read_model_classes, write_evaluation_classes
 from components.evaluator.settings import EvaluatorSettings
+from components.progress import report_progress
 
 SETTINGS_KEY = "settings"
 CODE_HASH_KEY = "code_hash"
@@ -51,7 +51,9 @@ class Executor(tfx_executor.Executor):
         if input_dict.get(specs.BASELINE_MODEL_KEY):
             baseline_class_names = _class_names(input_dict[specs.BASELINE_MODEL_KEY])
             if baseline_class_names != class_names:
-                logging.warning("the baseline has other classes: gates on the change of single classes do not apply")
+                report_progress(
+                    "the baseline has other classes: gates on the change of single classes do not apply", lasting=True
+                )
         eval_config = make_eval_config(settings, class_names, baseline_class_names)
         write_evaluation_classes(artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY]), class_names)
         super().Do(

@@ -1,0 +1,48 @@
+"""Listing and reading files, the same here and in a bucket."""
+
+import os
+
+import pytest
+
+from data.errors import UserError
+from data.files import _list_local, _list_remote, list_tree, read_bytes, read_lines, stat_file
+
+
+@pytest.fixture
+def root(tmp_path):
+    for path in ("a/1.png", "a/b/été 2.PNG", "c/3.png", "4.png", ".git/5.png", "a/.6.png", "__MACOSX/a/1.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(path.encode())
+    return tmp_path
+
+
+def test_lists_files_and_folders_sorted(root):
+    tree = list_tree(str(root))
+    assert [file.path for file in tree.files] == ["4.png", "a/1.png", "a/b/été 2.PNG", "c/3.png"]
+    assert tree.folders == ("a", "a/b", "c")
+    for file in tree.files:
+        status = os.stat(root / file.path)
+        assert (file.size, file.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def test_a_bucket_is_listed_alike(root):
+    """By Beam's file systems, of which the one for this machine stands in for that of a bucket."""
+    here, there = _list_local(str(root)), _list_remote(str(root) + "/")
+    assert sorted((f.path, f.size) for f in there[0]) == sorted((f.path, f.size) for f in here[0])
+    assert sorted(there[1]) == sorted(here[1])
+
+
+def test_what_cannot_be_listed_is_the_users_to_mend(root):
+    with pytest.raises(UserError, match="cannot be listed"):
+        list_tree("nosuchscheme://bucket/images")
+    with pytest.raises(UserError, match="does not exist"):
+        list_tree(str(root / "nowhere"))
+
+
+def test_reads(root):
+    assert read_bytes(str(root / "4.png")) == b"4.png"
+    (root / "lines.txt").write_text("\ufeffone \n\n two\n", encoding="utf-8")
+    assert list(read_lines(str(root / "lines.txt"))) == ["one", "two"]
+    assert stat_file(str(root / "4.png")).size == 5
+    with pytest.raises(UserError, match="which is a folder"):
+        stat_file(str(root / "a"))
