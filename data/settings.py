@@ -89,7 +89,7 @@ class DataSettings(Settings):
         if self.path and self.source == "digits":
             raise ValueError(f"path is {self.path!r}, but source=digits reads no path; choose another source")
         if not self.path and self.source in ("image_folder", "tfrecords"):
-            raise ValueError(f"source={self.source} needs path, the place of the images")
+            raise ValueError(f"source={self.source} needs path, the place of the images (--data PATH)")
         if self.class_names and self.source not in ("image_folder", "tfrecords"):
             raise ValueError(f"class_names is set, but source={self.source} brings its own names; leave it out")
         if self.eval_share + self.test_share >= 1:

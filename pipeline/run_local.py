@@ -91,11 +91,15 @@ def data_choice(path: str | None) -> DataChoice | None:
     """
     if path is None:
         return None
-    from data.detect import settings_for_path
+    from pipeline.display import output_to_log
 
+    with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error
+        from data.detect import settings_for_path
+
+        settings = settings_for_path(path)
     stem = Path(path.rstrip("/")).name.split(".")[0]
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
-    return DataChoice(name=slug or "images", settings=settings_for_path(path))
+    return DataChoice(name=slug or "images", settings=settings)
 
 
 def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, verbose: bool) -> int:

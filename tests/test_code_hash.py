@@ -42,7 +42,11 @@ def test_hash_does_not_depend_on_the_place(copied_packages: Path, monkeypatch: p
         ("data/decode.py", {"components.transform.preprocessing"}, set()),
         ("components/trainer/model.py", {"components.trainer.run_fn"}, {"components.transform.preprocessing"}),
         ("components/transform/__init__.py", {"components.transform.preprocessing"}, set()),
-        ("data/digits.py", set(), {"components.trainer.run_fn", "components.transform.preprocessing"}),
+        (
+            "data/sources/digits.py",
+            {"components.image_example_gen.executor"},
+            {"components.trainer.run_fn", "components.transform.preprocessing", "components.evaluator.executor"},
+        ),
     ],
 )
 def test_an_edit_changes_only_the_nodes_that_reach_it(
