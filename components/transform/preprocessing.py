@@ -37,11 +37,8 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> d
     }
 
 
-# Images of a batch differ in size, hence a loop in the graph. AutoGraph has nothing to convert in it, and looking
-# through the source of the image ops each time that TFT traces (6 times in a run) costs seconds.
-@tf.autograph.experimental.do_not_convert
 def _pack_images(encoded: tf.Tensor, settings: TransformSettings) -> tf.Tensor:
-    """Decodes, resizes and packs a string [batch] of encoded images into a string [batch]."""
+    """Decodes, resizes and packs a string [batch] of encoded images into a string [batch]; their sizes differ."""
     return tf.map_fn(
         lambda one: pack_image(resize_image(decode_image(one), settings)),
         encoded,
