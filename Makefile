@@ -6,10 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV ?= $(BIN)/uv
+VENV_TPU := .venv-tpu
+INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check format lint types lock clean benchmark
+.PHONY: help setup run test test-slow check format lint types lock clean benchmark preflight
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +49,18 @@ lint: $(INSTALLED) ## Lint the code
 types: $(INSTALLED) ## Check the types
 	@$(BIN)/mypy
 
+preflight: $(INSTALLED) $(INSTALLED_TPU) ## Compile the training step for a TPU, without one (ARGS="--tpu v5e:2x2 --preset photos")
+	@$(BIN)/python -m pipeline.preflight $(ARGS)
+
+# An environment of its own: JAX's ml-dtypes and numpy clash with those of TensorFlow 2.16.
+$(INSTALLED_TPU): requirements-tpu.txt | $(INSTALLED)
+	@echo "Setting up $(VENV_TPU): the TPU compiler, 12 locked packages, about 1 GB, once ..."
+	@rm -f $@
+	@$(BIN)/python -m venv --clear --without-pip $(VENV_TPU)
+	@UV_LINK_MODE=copy $(BIN)/uv pip install --quiet --python $(VENV_TPU)/bin/python --require-hashes --compile-bytecode -r requirements-tpu.txt
+	@touch $@
+	@echo "Setting up $(VENV_TPU): done."
+
 benchmark: $(INSTALLED) ## Measure against plain Keras (about 20 minutes)
 	@$(BIN)/python -m tests.benchmarks.default_run $(ARGS)
 
@@ -55,6 +69,8 @@ lock: ## Resolve pyproject.toml anew into the locked requirements
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.txt
 	@grep -E '^uv==' requirements.txt | sed 's/ *\\$$//' | $(UV) pip compile --quiet - --no-deps --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command "make lock" -o requirements-setup.txt
+	@echo 'jax[tpu]==0.6.2' | $(UV) pip compile --quiet - --python-version 3.10 --python-platform x86_64-manylinux_2_31 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements-tpu.txt
 
-clean: ## Remove .venv and the default output
-	rm -rf $(VENV) output
+clean: ## Remove .venv, .venv-tpu and the default output
+	rm -rf $(VENV) $(VENV_TPU) output

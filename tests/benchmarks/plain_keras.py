@@ -34,7 +34,7 @@ def main() -> None:
     digits = load_digits()
     order = np.random.default_rng(arguments.seed).permutation(len(digits.target))
     grey = (digits.images[order, :, :, None] * 255 / 16).astype(np.float32)
-    images = tf.image.resize(tf.image.grayscale_to_rgb(grey), (32, 32), antialias=True).numpy().round()
+    images = tf.image.resize(tf.image.grayscale_to_rgb(tf.constant(grey)), (32, 32), antialias=True).numpy().round()
     labels = digits.target[order]
     ends = (arguments.train, arguments.train + arguments.eval)
     train, validation, test = (
