@@ -181,14 +181,14 @@ def check_selection(selection: Selection, settings: DataSettings) -> None:
         raise UserError(
             f"{bad:,} of {selection.images_read:,} images ({bad / selection.images_read:.1%}) cannot be used, more than"
             f" data.max_quarantined_share={settings.max_quarantined_share} allows: {first}{'; ...' if bad > 5 else ''};"
-            " all of them are in the log; mend or remove them, or raise that share"
+            " all of them are in summary.json and the log; mend or remove them, or raise that share"
         )
     totals = {name: sum(selection.counts[split][name] for split in SPLITS) for name in selection.counts["train"]}
     if len(totals) < 2:
         raise UserError(f"only one class was found, {next(iter(totals), None)!r}; a classifier needs at least two")
     for name, total in totals.items():
         if not total:
-            raise UserError(f"the class {name!r} has no usable image, see the log; add some or remove the class")
+            raise UserError(f"the class {name!r} has no usable image, see summary.json; add some or remove the class")
         if not selection.counts["train"][name]:
             places = ", ".join(f"{selection.counts[split][name]} in {split}" for split in ("eval", "test"))
             raise UserError(

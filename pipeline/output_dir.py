@@ -54,7 +54,7 @@ class OutputDir:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / ".lock").open("a+")  # noqa: SIM115 (held below, past the except)
+            lock = (self.root / ".lock").open("a+")
         except OSError as error:
             raise UserError(
                 f"{self.root}: cannot be used as the output folder: {error.strerror}; choose another with --output-dir"

@@ -142,6 +142,8 @@ def _run_and_summarise(
         print(traceback.format_exc(), file=sys.stderr)  # into the log
         display.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
     summary = make_summary(config, weights, runner.results, error)
+    if mistake is not None and mistake.facts:
+        summary["data"] = mistake.facts
     if error is None:
         status = EXIT_PUSHED if summary["status"] == PUSHED else EXIT_NOT_BLESSED
     write_whole(output_dir.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

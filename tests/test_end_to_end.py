@@ -160,6 +160,23 @@ def test_an_image_moved_to_another_class_is_a_change(folder: Path) -> None:
     assert sum(by_class["green"] for by_class in counts.values()) == 24 + 2
 
 
+def test_too_many_unusable_images_stop_the_run_with_their_list(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = make_image_tree(tmp_path / "images", CLASSES, per_class=6)
+    for number in range(3):
+        (images / "blue" / f"broken{number}.jpg").write_bytes(make_truncated_jpeg())
+    assert run_local.main(["--data", str(images), "--output-dir", str(tmp_path / "output")]) == 2
+    captured = capfd.readouterr()
+    assert captured.err.startswith("error: 3 of 21 images (14.3%) cannot be used")
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.out
+    summary = json.loads((tmp_path / "output" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["status"] == "failed"
+    assert [(node["id"], node["state"]) for node in summary["nodes"]] == [("ImageExampleGen", "failed")]
+    assert [item["file"] for item in summary["data"]["quarantine"]] == [f"blue/broken{n}.jpg" for n in range(3)]
+
+
 @pytest.fixture
 def odd_images(folder: Path) -> list[str]:
     odd = folder / "odd"

@@ -14,6 +14,7 @@ from tfx.types import Artifact, artifact_utils
 from components.image_example_gen.check import add_check, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
+from data.errors import UserError
 from data.features import SPLITS
 from data.settings import DataSettings
 from data.sources import make_source
@@ -59,7 +60,10 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         selection = choose_images(read_records(work_dir), settings)
         for name, reason in selection.quarantined:
             _LOGGER.warning("quarantined: %s: %s", name, reason)
-        check_selection(selection, settings)
+        try:
+            check_selection(selection, settings)
+        except UserError as mistake:  # TFX removes the artifact of a node that fails; the list must survive
+            raise UserError(str(mistake), {**_facts(selection), "quarantine": _quarantine(selection)}) from None
 
         report_progress("writing examples")
         rules_path = os.path.join(work_dir, "rules.json")
@@ -77,17 +81,24 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
 
 def _write_summary(selection: Selection, uri: str) -> None:
     with tf.io.gfile.GFile(os.path.join(uri, QUARANTINE_FILE), "w") as file:
-        lines = (json.dumps({"file": name, "reason": reason}) + "\n" for name, reason in selection.quarantined)
-        file.write("".join(lines))  # Also where there are none: the file is always there.
-    summary = {
+        # Also where there are none: the file is always there.
+        file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
+    with tf.io.gfile.GFile(os.path.join(uri, SUMMARY_FILE), "w") as file:
+        file.write(json.dumps(_facts(selection), ensure_ascii=False, indent=2))
+
+
+def _quarantine(selection: Selection) -> list[dict[str, str]]:
+    return [{"file": name, "reason": reason} for name, reason in selection.quarantined]
+
+
+def _facts(selection: Selection) -> dict[str, Any]:
+    return {
         "counts": selection.counts,
         "quarantined": len(selection.quarantined),
         "duplicates_dropped": selection.duplicates_dropped,
         "reencoded": selection.reencoded,
         "images_read": selection.images_read,
     }
-    with tf.io.gfile.GFile(os.path.join(uri, SUMMARY_FILE), "w") as file:
-        file.write(json.dumps(summary, ensure_ascii=False, indent=2))
 
 
 def _summary_line(selection: Selection) -> str:
