@@ -1,0 +1,77 @@
+"""The graph: its nodes, what each node's cache key holds, and import paths that TFX finds again."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from tfx.dsl.compiler.compiler import Compiler
+from tfx.proto.orchestration import pipeline_pb2
+from tfx.utils import import_utils
+
+from components.trainer.weights import ResolvedWeights
+from pipeline.config import PipelineConfig, load_config
+from pipeline.create_pipeline import PREPROCESSING_FN, RUN_FN, Deployment, create_pipeline
+
+DEPLOYMENT = Deployment("/root_of_it", "/served", (), "/metadata.sqlite")
+
+
+def nodes(config: PipelineConfig, weights: ResolvedWeights | None = None) -> dict[str, pipeline_pb2.PipelineNode]:
+    pipeline = create_pipeline(config, DEPLOYMENT, "fingerprint", weights or ResolvedWeights("none"))
+    return {node.pipeline_node.node_info.id: node.pipeline_node for node in Compiler().compile(pipeline).nodes}
+
+
+def changed_nodes(*overrides: str, weights: ResolvedWeights | None = None) -> set[str]:
+    before, after = nodes(load_config("digits")), nodes(load_config("digits", overrides=overrides), weights)
+    return {name for name in before if before[name].parameters != after[name].parameters}
+
+
+def test_the_nodes_and_their_order() -> None:
+    upstream = {name: set(node.upstream_nodes) for name, node in nodes(load_config("digits")).items()}
+    assert upstream == {
+        "ImageExampleGen": set(),
+        "StatisticsGen": {"ImageExampleGen"},
+        "SchemaGen": {"StatisticsGen"},
+        "ExampleValidator": {"StatisticsGen", "SchemaGen"},
+        "Transform": {"ImageExampleGen", "SchemaGen"},
+        "Trainer": {"Transform", "SchemaGen"},
+        "ModelResolver": {"Trainer"},
+        "Evaluator": {"ImageExampleGen", "SchemaGen", "Trainer", "ModelResolver"},
+        "Pusher": {"Trainer", "Evaluator"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "touched"),
+    [
+        ("trainer.batch_size=64", {"Trainer"}),
+        ("transform.aspect=crop", {"Transform"}),
+        ("transform.image_size=64", {"Transform", "Trainer"}),
+        ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
+        ("data.test_share=0.2", {"ImageExampleGen"}),
+    ],
+)
+def test_a_setting_is_part_of_the_cache_key_of_the_nodes_that_it_touches(override: str, touched: set[str]) -> None:
+    assert changed_nodes(override) == touched
+
+
+def test_other_weights_retrain() -> None:
+    assert changed_nodes(weights=ResolvedWeights("none", None, "0" * 64)) == {"Trainer"}
+
+
+def test_a_curated_schema_takes_the_place_of_the_inferred_one(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.pbtxt"
+    schema.touch()
+    graph = nodes(load_config("digits", overrides=[f"schema_path={schema}"]))
+    assert "SchemaGen" not in graph
+    assert "ImportSchemaGen" in graph
+    assert "ImportSchemaGen" in graph["Transform"].upstream_nodes
+
+
+@pytest.mark.parametrize("path", [PREPROCESSING_FN, RUN_FN])
+def test_import_paths_are_found_by_the_loader_of_tfx(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    function = import_utils.import_func_from_module(module, name)
+    assert inspect.isfunction(function)
+    # TFX reloads the module: it must hold functions and constants only.
+    classes = [value for value in vars(inspect.getmodule(function)).values() if inspect.isclass(value)]
+    assert not [value for value in classes if value.__module__ == module]
