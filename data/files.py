@@ -1,6 +1,7 @@
 """Lists and reads files, on this machine and in a bucket."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -16,7 +17,8 @@ class FileEntry:
 
     Attributes:
         path: relative to the tree's root, with `/`.
-        size: bytes; -1 where it cannot be opened: a broken link, or a name that is not UTF-8.
+        size: bytes; -1 where it cannot be opened: a broken link, a pipe or device (whose end may never come), or a name
+            that is not UTF-8.
         mtime_ns: time of the last change, nanoseconds.
     """
 
@@ -93,7 +95,7 @@ def _entry(entry: os.DirEntry, path: str) -> FileEntry:
         status = entry.stat()
     except OSError:
         status = None
-    if status is None or not _is_utf8(path):
+    if status is None or not stat.S_ISREG(status.st_mode) or not _is_utf8(path):
         return FileEntry(_printable(path), -1, 0)
     return FileEntry(path, status.st_size, status.st_mtime_ns)
 

@@ -35,6 +35,15 @@ class SplitFolders(Settings):
         return self
 
 
+# The sources that read a setting, where not all do.
+_READ_BY = {
+    "split_folders": ("image_folder", "tfrecords"),
+    "tfrecord_image_feature": ("tfrecords",),
+    "tfrecord_label_feature": ("tfrecords",),
+    "tfrecord_name_feature": ("tfrecords",),
+}
+
+
 class DataSettings(Settings):
     """Where the labelled images come from, how they are checked and how they are split."""
 
@@ -78,6 +87,11 @@ class DataSettings(Settings):
 
     tfrecord_name_feature: Annotated[str, Field(min_length=1)] = "file_name"
     """`tfrecords`: the bytes feature that names the image in lists; records without it are called `FILE#NUMBER`."""
+
+    def without_unread(self) -> "DataSettings":
+        """Returns a copy with defaults for what this source never reads, so that changing it re-runs nothing."""
+        unread = [name for name, sources in _READ_BY.items() if self.source not in sources]
+        return self.model_copy(update={name: type(self).model_fields[name].default for name in unread})
 
     @field_validator("path", "class_names")
     @classmethod

@@ -171,7 +171,7 @@ def check_selection(selection: Selection, settings: DataSettings) -> None:
 
     Raises:
         UserError: no images, too many unusable ones, fewer than two classes, a class without a usable or without a
-            train image, or a split left empty.
+            train image, a class name of several lines, or a split left empty.
     """
     if not selection.images_read:
         raise UserError(f"data.path is {settings.path}, which holds no images; give a place that holds some")
@@ -187,6 +187,8 @@ def check_selection(selection: Selection, settings: DataSettings) -> None:
     if len(totals) < 2:
         raise UserError(f"only one class was found, {next(iter(totals), None)!r}; a classifier needs at least two")
     for name, total in totals.items():
+        if "\n" in name or "\r" in name:  # The vocabulary is a text file, one class a line.
+            raise UserError(f"the class {name!r} has a line break in its name; rename it")
         if not total:
             raise UserError(f"the class {name!r} has no usable image, see summary.json; add some or remove the class")
         if not selection.counts["train"][name]:

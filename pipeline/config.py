@@ -28,7 +28,7 @@ class PipelineConfig(Settings):
     """Names the pipeline, its output folder and the served model; runs of one name are compared with each other."""
 
     schema_path: str | None = None
-    """A curated schema (`.pbtxt`) to validate against; without one the schema is inferred from the train split."""
+    """A curated schema (`.pbtxt`) to validate against; without one the schema is inferred from all splits."""
 
     serving_model_dir: str | None = None
     """Where models are pushed to, as `<serving_model_dir>/<name>/<version>`; default: in the output folder."""
@@ -150,7 +150,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: holds a {type(tree).__name__}, not sections with settings, like 'trainer: {{seed: 1}}'"
         )
-    return tree
+    # `trainer:` with nothing below it, or comments only, says nothing.
+    return {key: value for key, value in tree.items() if value is not None or not _is_section(key)}
 
 
 def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
@@ -182,6 +183,8 @@ def _parse_override(override: str) -> dict[str, Any]:
 def _explain(error: dict[str, Any]) -> str:
     """Turns one pydantic error into: what was found, what is allowed, what to do."""
     location = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":  # Its `input` is what lacks the key.
+        return f"{location} is missing from {error['input']!r}; give it a value"
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1, cutoff=0.4)

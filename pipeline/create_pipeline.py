@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 
 from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer, Transform
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
@@ -17,6 +16,7 @@ from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
 from components.pusher.component import AtomicPusher
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
+from components.schema_gen.component import CuratedSchemaGen
 from components.trainer.weights import ResolvedWeights
 from pipeline.config import PipelineConfig
 
@@ -53,6 +53,9 @@ def create_pipeline(
         deployment: where to do it.
         source_fingerprint: the state of the images, from `Source.fingerprint()`; part of ImageExampleGen's cache key.
         weights: what training starts from, looked up; their hash is part of the Trainer's cache key.
+
+    Raises:
+        UserError: the curated schema cannot be used.
     """
     example_gen = ImageExampleGen(
         config.data, source_fingerprint, make_code_hash("components.image_example_gen.executor")
@@ -63,7 +66,7 @@ def create_pipeline(
     if config.schema_path is None:
         schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True)
     else:
-        schema_gen = ImportSchemaGen(schema_file=config.schema_path)
+        schema_gen = CuratedSchemaGen(config.schema_path)
     schema = schema_gen.outputs["schema"]
     example_validator = ExampleValidator(statistics=statistics, schema=schema)
     transform = Transform(

@@ -1,9 +1,12 @@
 """Runs a pipeline in this process, node by node, and tells a listener what happens."""
 
+import contextlib
 import datetime
+import json
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +20,15 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from data.errors import UserError
 
 PUSHED_DESTINATION = "pushed_destination"
 _Execution = metadata_store_pb2.Execution
 _MAX_RESTARTS = 20
+_SAVED_MODEL = "saved_model.pb"
 
 
 class NodeListener(Protocol):
@@ -70,6 +78,7 @@ class ObservedLocalRunner:
         """Reports to `listener` while `run` runs; `results` holds what has ended so far, also after an error."""
         self._listener = listener
         self.results: list[NodeResult] = []
+        self._told: set[str] = set()
 
     def run(self, pipeline: Pipeline) -> list[NodeResult]:
         """Runs the nodes in topological order.
@@ -78,6 +87,7 @@ class ObservedLocalRunner:
             NodeFailedError: a node's inputs could not be resolved.
             Exception: whatever a node's executor raised, unchanged; the node's result says `failed`.
         """
+        self._told = set()
         without_cache: set[str] = set()
         for _ in range(_MAX_RESTARTS):
             try:
@@ -106,7 +116,7 @@ class ObservedLocalRunner:
         node_id = node.node_info.id
         self._listener.node_started(node_id)
         started = time.monotonic()
-        result = NodeResult(node_id, "failed", 0.0)
+        result, gone = NodeResult(node_id, "failed", 0.0), False
         self.results.append(result)
         try:
             executor_spec = runner_utils.extract_executor_spec(deployment, node_id)
@@ -126,15 +136,18 @@ class ObservedLocalRunner:
                 # A system node (the Resolver) looks things up each time and is always published as cached; it has
                 # nothing new to say when nothing before it was new.
                 cached = all(earlier.state == "cached" for earlier in self.results[:-1])
-            elif cached and not _outputs_exist(outputs):
+            elif cached and not _outputs_are_whole(outputs):
                 raise _CachedOutputsGoneError(node_id)
             result.outputs = outputs
             result.state = "cached" if cached else "complete"
         except _CachedOutputsGoneError:
+            gone = True
             raise
         finally:
             result.seconds = time.monotonic() - started
-            self._listener.node_ended(node_id, result.state, result.seconds)
+            if not gone and node_id not in self._told:  # after a restart only what is new
+                self._told.add(node_id)
+                self._listener.node_ended(node_id, result.state, result.seconds)
 
 
 def _published(
@@ -153,27 +166,42 @@ def _published(
     return execution.last_known_state, outputs
 
 
-def _outputs_exist(outputs: dict[str, list[metadata_store_pb2.Artifact]]) -> bool:
+def _outputs_are_whole(outputs: dict[str, list[metadata_store_pb2.Artifact]]) -> bool:
+    """Says whether what other nodes and the user read is still there: splits, models, and what was pushed."""
+    needed: list[str] = []
     for artifact in (artifact for artifacts in outputs.values() for artifact in artifacts):
-        destination = artifact.custom_properties[PUSHED_DESTINATION].string_value
-        if not fileio.exists(artifact.uri) or (destination and not fileio.exists(destination)):
-            return False
-    return True
+        needed.append(artifact.uri)
+        if artifact.type == standard_artifacts.Examples.TYPE_NAME:
+            splits = json.loads(artifact.properties["split_names"].string_value or "[]")
+            needed += [os.path.join(artifact.uri, f"Split-{split}") for split in splits]
+        if artifact.type == standard_artifacts.Model.TYPE_NAME:
+            needed.append(os.path.join(path_utils.serving_model_dir(artifact.uri), _SAVED_MODEL))
+        if destination := artifact.custom_properties[PUSHED_DESTINATION].string_value:
+            needed.append(os.path.join(destination, _SAVED_MODEL))
+    return all(map(fileio.exists, needed))
 
 
 def clear_abandoned_executions(metadata_path: str, pipeline_root: str) -> int:
     """Closes what a killed run left open: executions marked as running, and their half-written folders.
 
+    Without the metadata nobody finds the artifacts any more, and since their folders are numbered from 1 again, new
+    files would mix with old ones: then all of `pipeline_root` is removed.
+
     Only safe while the output folder is locked: then nothing can really be running.
 
     Returns:
         How many executions were closed.
+
+    Raises:
+        UserError: the metadata are damaged.
     """
     root = Path(pipeline_root)
+    if not os.path.exists(metadata_path) or not os.path.getsize(metadata_path):
+        shutil.rmtree(root, ignore_errors=True)
+        return 0
+    _check_database(metadata_path)
     for leftover in root.glob("*/.system/stateful_working_dir"):
         shutil.rmtree(leftover, ignore_errors=True)
-    if not os.path.exists(metadata_path):
-        return 0
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(metadata_path)) as handle:
         abandoned = [
             execution
@@ -187,3 +215,20 @@ def clear_abandoned_executions(metadata_path: str, pipeline_root: str) -> int:
         if abandoned:
             handle.store.put_executions(abandoned)
     return len(abandoned)
+
+
+def _check_database(path: str) -> None:
+    """Looks whether SQLite can read the file; ML Metadata itself retries for seconds and gives no advice.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            ((found,),) = database.execute("PRAGMA quick_check(1)")
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise UserError(
+            f"{path}: is damaged ({found}); remove it to run everything anew, or choose another --output-dir"
+        )

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ class OutputDir:
         Raises:
             UserError: another run holds it, or the folder cannot be made or written.
         """
+        if any(character in str(self.root) for character in "*?["):
+            raise UserError(
+                f"{self.root}: cannot be the output folder, since Beam takes *, ? and [ in a path for a pattern; choose"
+                " another with --output-dir"
+            )
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("a+")
@@ -73,6 +79,28 @@ class OutputDir:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+
+def make_serving_dir(path: str) -> str:
+    """Makes the folder that `serving_model_dir` names, before hours of training end in a push that must fail.
+
+    Returns:
+        The absolute path; a remote one as it is.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    if "://" in path:
+        return path
+    folder = Path(path).expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except OSError as error:
+        raise UserError(
+            f"serving_model_dir is {path}, which cannot be written: {error.strerror}; choose another"
+        ) from None
 
 
 def write_whole(path: Path, text: str) -> None:

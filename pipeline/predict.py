@@ -100,7 +100,13 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
         loaded = tf.saved_model.load(str(model_dir))
         signature = loaded.signatures["serving_default"]
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"--model {model_dir}: cannot be loaded as a model of this pipeline: {error}") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"--model {model_dir}: cannot be loaded as a model of this pipeline: {reason}") from None
+    if "image_bytes" not in signature.structured_input_signature[1] or "labels" not in signature.structured_outputs:
+        raise UserError(
+            f"--model {model_dir}: its serving_default does not map image_bytes to labels; give a model that this"
+            " pipeline pushed"
+        )
     answers: list[dict[str, Any]] = [{"image": image} for image in images]
     for batch in _batches(images, answers):
         outputs = signature(image_bytes=tf.constant([encoded for _, encoded in batch]))

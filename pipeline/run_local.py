@@ -5,6 +5,8 @@ import datetime
 import json
 import os
 import re
+import shlex
+import signal
 import sys
 import textwrap
 import traceback
@@ -16,7 +18,7 @@ from rich.markup import escape
 
 from data.errors import UserError
 from pipeline.config import DataChoice, PipelineConfig, describe_settings, dump_config, load_config, preset_names
-from pipeline.output_dir import OutputDir, write_whole
+from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
@@ -50,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -96,7 +101,7 @@ def data_choice(path: str | None) -> DataChoice | None:
     with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error
         from data.detect import settings_for_path
 
-        settings = settings_for_path(path)
+        settings = settings_for_path(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
     stem = Path(path.rstrip("/")).name.split(".")[0]
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
     return DataChoice(name=slug or "images", settings=settings)
@@ -111,7 +116,7 @@ def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, ve
 
     with output_to_log(log_path, verbose) as console:
         display = Display(console)
-        display.message(f"[bold]{config.name}[/]: {config.data.source} -> {output_dir.root}")
+        display.message(f"[bold]{config.name}[/]: {config.data.source} -> {escape(str(output_dir.root))}")
         with display.listening():
             display.node_started("loading TensorFlow and TFX")
             return _run_and_summarise(config, output_dir, log_path, display, enable_cache)
@@ -123,6 +128,7 @@ def _run_and_summarise(
     from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_executions
     from pipeline.summary import PUSHED, make_summary, render_summary
 
+    output_dir.summary_path.unlink(missing_ok=True)  # If this run is killed, nobody takes the last one's for its own.
     write_whole(output_dir.config_path, dump_config(config))
     runner = ObservedLocalRunner(display)
     weights, status, error, mistake = config.trainer.weights, EXIT_FAULT, None, None
@@ -167,7 +173,7 @@ def _make_pipeline(
     display.message(escape(f"     weights: {weights.kind}{note}"))
     deployment = Deployment(
         pipeline_root=str(output_dir.pipeline_root),
-        serving_model_dir=config.serving_model_dir or str(output_dir.serving_model_dir),
+        serving_model_dir=make_serving_dir(config.serving_model_dir or str(output_dir.serving_model_dir)),
         beam_pipeline_args=BEAM_PIPELINE_ARGS,
         metadata_path=str(output_dir.metadata_path),
         enable_cache=enable_cache,
@@ -179,10 +185,11 @@ def _next_commands(summary: dict[str, Any], output_dir: OutputDir) -> list[str]:
     if summary["status"] != "pushed":
         return []
     return [
-        f"python -m pipeline.predict --model {summary['pushed_model']} IMAGE...",
-        f"tensorboard --logdir {output_dir.pipeline_root}/Trainer/model_run",
+        f"python -m pipeline.predict --model {shlex.quote(summary['pushed_model'])} IMAGE...",
+        f"tensorboard --logdir {shlex.quote(str(output_dir.pipeline_root / 'Trainer' / 'model_run'))}",
     ]
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run as Ctrl-C does, with a summary.
     sys.exit(main())

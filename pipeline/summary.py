@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from components.evaluator.results import EvaluationResults, read_results
 from pipeline.config import PipelineConfig
@@ -67,8 +68,9 @@ def make_summary(
 
 def _data_facts(examples: Path) -> dict[str, Any]:
     facts = json.loads((examples / "data_summary.json").read_text(encoding="utf-8"))
-    lines = (examples / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
-    return {**facts, "quarantine": [json.loads(line) for line in lines]}
+    # Not splitlines: file names may hold what it takes for line ends, such as U+2028.
+    with (examples / "quarantine.jsonl").open(encoding="utf-8") as lines:
+        return {**facts, "quarantine": [json.loads(line) for line in lines]}
 
 
 def _anomalies(folder: Path) -> list[str]:
@@ -96,14 +98,18 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
             grid.add_row("" if start else "test", "  ".join(shown[start : start + _METRICS_PER_LINE]))
     for gate in summary["gates"]:
         grid.add_row("gate", _gate_text(gate))
+    lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
     if summary["status"] == PUSHED:
-        grid.add_row("[green]pushed[/]", escape(str(summary["pushed_model"])))
+        lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:
         grid.add_row("[yellow]refused[/]", "the model is not blessed, so nothing was pushed")
-    grid.add_row("log", escape(str(log_path)))
-    for command in next_commands:
-        grid.add_row("next", escape(command))
-    return Group("", grid)
+    # Not in the grid, which would fold paths and commands, so that they could not be copied from a narrow terminal.
+    styles = {"pushed": "bold green"}
+    copied = (
+        Text.assemble((f"{name:<9}", styles.get(name, "bold")), text, no_wrap=True, overflow="ignore")
+        for name, text in lines
+    )
+    return Group("", grid, *copied)
 
 
 def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -61,6 +61,7 @@ def test_the_four_presets_are_there() -> None:
         ("trainer.seed", "--set trainer.seed: expected section.key=value"),
         ("trainer.seed=[1", "'[1' is not a YAML value"),
         ("trainer=5", "trainer is 5"),
+        ("evaluator.gates=[{min: 1}]", "evaluator.gates.0.metric is missing from {'min': 1}; give it a value"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(override: str, message: str) -> None:
@@ -96,3 +97,8 @@ def test_every_setting_is_described() -> None:
     rows = list(describe_settings())
     assert {"trainer.batch_size", "data.max_pixels", "evaluator.gates"} <= {key for key, *_ in rows}
     assert not [key for key, _, _, text in rows if not text]
+
+
+def test_a_section_with_comments_only_keeps_the_presets(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "trainer:\n  # seed: 5\n")
+    assert load_config("digits", file, overrides=["trainer.seed=6"]).trainer.fine_tune_blocks == 5

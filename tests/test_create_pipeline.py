@@ -1,6 +1,7 @@
 """The graph: its nodes, what each node's cache key holds, and import paths that TFX finds again."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from tfx.proto.orchestration import pipeline_pb2
 from tfx.utils import import_utils
 
 from components.trainer.weights import ResolvedWeights
+from data.errors import UserError
 from pipeline.config import PipelineConfig, load_config
 from pipeline.create_pipeline import PREPROCESSING_FN, RUN_FN, Deployment, create_pipeline
 
+SCHEMA = 'feature { name: "image" type: BYTES } feature { name: "label" type: BYTES }'
 DEPLOYMENT = Deployment("/root_of_it", "/served", (), "/metadata.sqlite")
 
 
@@ -60,7 +63,7 @@ def test_other_weights_retrain() -> None:
 
 def test_a_curated_schema_takes_the_place_of_the_inferred_one(tmp_path: Path) -> None:
     schema = tmp_path / "schema.pbtxt"
-    schema.touch()
+    schema.write_text(SCHEMA, encoding="utf-8")
     graph = nodes(load_config("digits", overrides=[f"schema_path={schema}"]))
     assert "SchemaGen" not in graph
     assert "ImportSchemaGen" in graph
@@ -75,3 +78,34 @@ def test_import_paths_are_found_by_the_loader_of_tfx(path: str) -> None:
     # TFX reloads the module: it must hold functions and constants only.
     classes = [value for value in vars(inspect.getmodule(function)).values() if inspect.isclass(value)]
     assert not [value for value in classes if value.__module__ == module]
+
+
+def curated_key(path: Path) -> str:
+    node = nodes(load_config("digits", overrides=[f"schema_path={path}"]))["ImportSchemaGen"]
+    return str(node.parameters)
+
+
+def test_an_edited_curated_schema_is_not_served_from_cache(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.pbtxt"
+    schema.write_text(SCHEMA, encoding="utf-8")
+    before = curated_key(schema)
+    assert curated_key(schema) == before
+    schema.write_text(SCHEMA + "# edited", encoding="utf-8")
+    assert curated_key(schema) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "which cannot be read (NotFoundError)"),
+        ("feature {", "which is no schema"),
+        ('feature { name: "image" }', "which has no feature 'label'"),
+    ],
+)
+def test_a_curated_schema_that_cannot_be_used_is_one_clear_line(tmp_path: Path, text: str | None, message: str) -> None:
+    schema = tmp_path / "schema.pbtxt"
+    if text is not None:
+        schema.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(f"schema_path is {schema}, {message}")) as caught:
+        curated_key(schema)
+    assert "\n" not in str(caught.value)

@@ -85,14 +85,16 @@ def test_files_that_cannot_be_used_say_why(tmp_path):
     put(tmp_path / "cat" / "1.png")
     put(tmp_path / "stray.jpg")
     os.symlink(tmp_path / "nowhere", tmp_path / "cat" / "broken_link.jpg")
+    os.mkfifo(tmp_path / "cat" / "pipe.jpg")
     with open(os.fsencode(tmp_path) + b"/cat/\xff.jpg", "wb") as file:
         file.write(images.make_png())
     with open(tmp_path / "cat" / "huge.jpg", "wb") as file:
         file.truncate(2**20 + 8 * 1000 + 1)
     problems = {i.path: i.problem for i in source_of(tmp_path, max_pixels=1000).list_images() if i.problem}
-    assert problems.keys() == {"stray.jpg", "cat/broken_link.jpg", "cat/\\xff.jpg", "cat/huge.jpg"}
+    assert problems.keys() == {"stray.jpg", "cat/broken_link.jpg", "cat/pipe.jpg", "cat/\\xff.jpg", "cat/huge.jpg"}
     assert "outside of the class folders" in problems["stray.jpg"]
     assert "broken link" in problems["cat/broken_link.jpg"]
+    assert "pipe" in problems["cat/pipe.jpg"]
     assert "not UTF-8" in problems["cat/\\xff.jpg"]
     assert "1,056,577 bytes, more than 1,000 pixels" in problems["cat/huge.jpg"]
 

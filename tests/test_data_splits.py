@@ -159,6 +159,7 @@ def test_a_fatal_problem_stops():
             "the class 'bird' has no image in train (0 in eval, 1 in test)",
         ),
         (many(6), "no image is left for the split"),
+        (many(100, labels=("cat", "two\nlines")), "the class 'two\\nlines' has a line break in its name; rename it"),
         (
             [*many(100, "train"), record("y", "cat", "test", problem="empty file")],
             "'test'",

@@ -35,6 +35,7 @@ BEFORE_TRAINER = set(NODES[:5])
 SETTINGS = [
     "trainer.weights=none",
     "trainer.head_epochs=1",
+    "trainer.head_learning_rate=0.001",
     "trainer.fine_tune_epochs=1",
     "trainer.batch_size=16",
     "data.test_share=0.2",

@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 from tfx.types import artifact_utils, standard_artifacts
 
+from components.image_example_gen import executor
 from components.image_example_gen.component import ImageExampleGen
 from components.image_example_gen.executor import ImageExampleGenExecutor
 from components.progress import LOGGER
@@ -21,6 +22,7 @@ from data.decode import decode_image
 from data.errors import UserError
 from data.settings import DataSettings
 from data.sources import make_source
+from data.splits import check_selection
 from tests import images
 
 
@@ -229,3 +231,35 @@ def test_cache_key_holds_settings_fingerprint_and_code():
     assert DataSettings.model_validate_json(component.exec_properties["data_settings"]) == DataSettings()
     assert component.exec_properties["source_fingerprint"] == "fingerprint"
     assert component.exec_properties["code_hash"] == "code"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "cat" / "0000.jpg").unlink(),
+        lambda folder: (folder / "cat" / "new.jpg").write_bytes(images.make_truncated_jpeg()),
+        lambda folder: (folder / "dog" / "0002.jpg").write_bytes(images.make_text()),
+    ],
+)
+def test_images_that_change_between_the_two_readings_stop_the_run(run_folder, tmp_path, monkeypatch, change):
+    folder = images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
+
+    def check_and_change(selection, settings):
+        check_selection(selection, settings)
+        change(folder)
+
+    monkeypatch.setattr(executor, "check_selection", check_and_change)
+    with pytest.raises(UserError, match="came, went or changed while they were read; run again"):
+        run_folder()
+
+
+def test_what_a_source_does_not_read_is_not_part_of_its_cache_key():
+    def key(**settings):
+        return ImageExampleGen(DataSettings(**settings), "fingerprint", "code").exec_properties["data_settings"]
+
+    folder = {"source": "image_folder", "path": "images"}
+    records = {"source": "tfrecords", "path": "a.tfrecord"}
+    assert key(**folder, tfrecord_label_feature="class") == key(**folder)
+    assert key(**records, tfrecord_label_feature="class") != key(**records)
+    assert key(split_folders={"test": ["holdout"]}) == key()
+    assert key(**folder, split_folders={"test": ["holdout"]}) != key(**folder)

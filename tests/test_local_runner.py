@@ -17,13 +17,16 @@ from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_execution
 
 @component
 def Make(number: Parameter[int], examples: OutputArtifact[Examples]) -> None:
+    examples.split_names = '["train"]'
+    (Path(examples.uri) / "Split-train").mkdir()
     (Path(examples.uri) / "number").write_text(str(number), encoding="utf-8")
 
 
 @component
 def Use(examples: InputArtifact[Examples], model: OutputArtifact[Model]) -> None:
     number = int((Path(examples.uri) / "number").read_text(encoding="utf-8"))
-    (Path(model.uri) / "half").write_text("half", encoding="utf-8")
+    (Path(model.uri) / "Format-Serving").mkdir()
+    (Path(model.uri) / "Format-Serving" / "saved_model.pb").touch()
     if number < 0:
         raise UserError(f"number is {number}; it must not be negative")
 
@@ -83,7 +86,7 @@ def test_cached_outputs_that_were_deleted_are_made_again(tmp_path: Path) -> None
     run(tmp_path)
     shutil.rmtree(tmp_path / "root" / "Make" / "examples")
     heard = run(tmp_path)
-    assert heard.ended[-2][0:2] == ("Make", "complete")
+    assert heard.ended == [("Make", "complete"), ("Use", "complete")]
     assert len(list((tmp_path / "root" / "Make" / "examples").glob("*/number"))) == 1
 
 
@@ -110,5 +113,31 @@ def test_what_a_killed_run_left_open_is_closed_and_removed(tmp_path: Path) -> No
 
 
 def test_nothing_to_clear_before_the_first_run(tmp_path: Path) -> None:
-    assert clear_abandoned_executions(str(tmp_path / "none.sqlite"), str(tmp_path)) == 0
+    assert clear_abandoned_executions(str(tmp_path / "none.sqlite"), str(tmp_path / "root")) == 0
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_a_deleted_split_and_a_deleted_saved_model_are_made_again(tmp_path: Path) -> None:
+    run(tmp_path)
+    (saved_model,) = (tmp_path / "root" / "Use" / "model").glob("*/Format-Serving/saved_model.pb")
+    saved_model.unlink()
+    assert run(tmp_path).ended == [("Make", "cached"), ("Use", "complete")]
+    (split,) = (tmp_path / "root" / "Make" / "examples").glob("*/Split-train")
+    shutil.rmtree(split)
+    assert run(tmp_path).ended == [("Make", "complete"), ("Use", "complete")]
+
+
+def test_artifacts_without_metadata_are_removed(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "metadata.sqlite").unlink()
+    assert clear_abandoned_executions(str(tmp_path / "metadata.sqlite"), str(tmp_path / "root")) == 0
+    assert not (tmp_path / "root").exists()
+    assert run(tmp_path).ended == [("Make", "complete"), ("Use", "complete")]
+
+
+def test_damaged_metadata_are_the_users_to_remove(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "metadata.sqlite").write_bytes(b"not a database" * 1000)
+    with pytest.raises(UserError, match=r"metadata\.sqlite: is damaged .*; remove it to run everything anew"):
+        clear_abandoned_executions(str(tmp_path / "metadata.sqlite"), str(tmp_path / "root"))
+    assert (tmp_path / "root").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import UserError
-from pipeline.output_dir import OutputDir, write_whole
+from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
 
 HOLD = """
 import sys
@@ -50,3 +50,24 @@ def test_write_whole_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     write_whole(target, "new ü")
     assert target.read_text(encoding="utf-8") == "new ü"
     assert [path.name for path in target.parent.iterdir()] == ["summary.json"]
+
+
+def test_a_serving_model_dir_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UserError, match=r"serving_model_dir is .*/file/models, which cannot be written: Not a directory"
+    ):
+        make_serving_dir(str(tmp_path / "file" / "models"))
+
+
+def test_a_serving_model_dir_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert make_serving_dir("models") == str(tmp_path / "models")
+    assert not list((tmp_path / "models").iterdir())
+    assert make_serving_dir("gs://bucket/models") == "gs://bucket/models"
+
+
+def test_a_folder_that_beam_takes_for_a_pattern_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"takes .* for a pattern"), OutputDir(tmp_path / "[2024] run").locked():
+        pass
+    assert not list(tmp_path.iterdir())

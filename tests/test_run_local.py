@@ -1,6 +1,10 @@
 """The command line: mistakes are one line on standard error and exit status 2, before anything is done."""
 
+import json
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +59,20 @@ def test_the_name_comes_from_the_data(path: str, name: str, monkeypatch: pytest.
     assert choice is not None
     assert choice.name == name
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", choice.name)
+
+
+def test_a_run_that_is_terminated_says_so_and_leaves_no_older_summary(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"status": "pushed"}', encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline.run_local", "--output-dir", str(tmp_path)]
+    run = subprocess.Popen(command, cwd=Path(run_local.__file__).parent.parent, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "pipeline_root").exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run.poll() is None
+    run.terminate()
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert b"interrupted; run it again" in output
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["status"], summary["pushed_model"]) == ("failed", None)
+    assert summary["error"].startswith("interrupted")

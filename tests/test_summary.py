@@ -1,12 +1,15 @@
 """The last lines of a run, from the facts of `summary.json`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 
 from pipeline.config import load_config
+from pipeline.local_runner import NodeResult
 from pipeline.summary import make_summary, render_summary
 
 
@@ -14,7 +17,7 @@ def render(**facts: Any) -> str:
     summary = {**make_summary(load_config("digits"), "none", []), **facts}
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
-        console.print(render_summary(summary, Path("/logs/run.log"), ["do this"]))
+        console.print(render_summary(summary, Path("/logs/run.log"), ["do this"]), soft_wrap=True)
     return capture.get()
 
 
@@ -64,3 +67,19 @@ def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> No
         assert part in text
     assert "a/3[0].jpg" not in text
     assert "Unexpected string values" in text
+
+
+def test_a_file_name_with_an_odd_line_end_is_one_entry(tmp_path: Path) -> None:
+    (tmp_path / "data_summary.json").write_text('{"quarantined": 1}', encoding="utf-8")
+    item = {"file": "a\u2028b\x85.jpg", "reason": "not an image"}
+    (tmp_path / "quarantine.jsonl").write_text(json.dumps(item, ensure_ascii=False) + "\n", encoding="utf-8")
+    artifact = metadata_store_pb2.Artifact(uri=str(tmp_path))
+    result = NodeResult("ImageExampleGen", "complete", 1.0, {"examples": [artifact]})
+    assert make_summary(load_config("digits"), "none", [result])["data"]["quarantine"] == [item]
+
+
+def test_paths_and_commands_are_not_folded_in_a_narrow_terminal() -> None:
+    model = "/a" * 60
+    lines = render(status="pushed", pushed_model=model).splitlines()
+    assert f"pushed   {model}" in lines
+    assert "next     do this" in lines

@@ -47,7 +47,7 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
         super().__init__(
             spec=ImageExampleGenSpec(
                 **{
-                    DATA_SETTINGS_KEY: data_settings.model_dump_json(),
+                    DATA_SETTINGS_KEY: data_settings.without_unread().model_dump_json(),
                     SOURCE_FINGERPRINT_KEY: source_fingerprint,
                     CODE_HASH_KEY: code_hash,
                     EXAMPLES_KEY: as_channel([standard_artifacts.Examples()]),

@@ -43,7 +43,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples, `quarantine.jsonl` and `data_summary.json` into the `examples` artifact.
 
         Raises:
-            UserError: the source cannot be read, or its images do not do; see `choose_images` and `check_selection`.
+            UserError: the source cannot be read, its images do not do (see `choose_images` and `check_selection`), or
+                they changed between the two jobs.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = DataSettings.model_validate_json(exec_properties[DATA_SETTINGS_KEY])
@@ -51,6 +52,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         source = make_source(settings)
         source.prepare()
+        fingerprint = source.fingerprint()
 
         work_dir = os.path.join(artifact.uri, "work")
         tf.io.gfile.makedirs(work_dir)
@@ -69,8 +71,15 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         rules_path = os.path.join(work_dir, "rules.json")
         write_rules(selection.rules, rules_path)
         split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
-        with self._make_beam_pipeline() as pipeline:
-            add_examples(pipeline, source, settings.max_pixels, rules_path, split_dirs)
+        try:
+            with self._make_beam_pipeline() as pipeline:
+                add_examples(pipeline, source, settings.max_pixels, rules_path, split_dirs)
+        finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
+            if source.fingerprint() != fingerprint:
+                raise UserError(
+                    f"data.path is {settings.path}, where images came, went or changed while they were read; run again"
+                    " when nothing writes there"
+                )
         tf.io.gfile.rmtree(work_dir)
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)

@@ -101,7 +101,7 @@ class ImageFolderSource:
         if not label:
             return "lies outside of the class folders"
         if file.size < 0:
-            return "cannot be opened: a broken link, or a name that is not UTF-8"
+            return "cannot be opened: a broken link, a pipe or device, or a name that is not UTF-8"
         # Eight bytes a pixel is the most that any supported format needs; reading more could exhaust the memory.
         if file.size > 8 * self._settings.max_pixels + 2**20:
             return f"{file.size:,} bytes, more than {self._settings.max_pixels:,} pixels (data.max_pixels) can take"
