@@ -28,7 +28,7 @@ class PipelineConfig(Settings):
     """Names the pipeline, its output folder and the served model; runs of one name are compared with each other."""
 
     schema_path: str | None = None
-    """A curated schema (`.pbtxt`) to validate against; without one the schema is inferred from all splits."""
+    """A curated schema (`.pbtxt`) to validate against; without one the schema is inferred from train."""
 
     serving_model_dir: str | None = None
     """Where models are pushed to, as `<serving_model_dir>/<name>/<version>`; default: in the output folder."""

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from tensorflow_data_validation import StatsOptions
 from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer, Transform
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -18,9 +19,11 @@ from components.pusher.component import AtomicPusher
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
 from components.trainer.weights import ResolvedWeights
+from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
 from pipeline.config import PipelineConfig
 
 PREPROCESSING_FN = "components.transform.preprocessing.preprocessing_fn"
+VALIDATED_FEATURES = (IMAGE_KEY, LABEL_KEY, HEIGHT_KEY, WIDTH_KEY, FORMAT_KEY)
 RUN_FN = "components.trainer.run_fn.run_fn"
 
 
@@ -61,10 +64,14 @@ def create_pipeline(
         config.data, source_fingerprint, make_code_hash("components.image_example_gen.executor")
     )
     examples = example_gen.outputs["examples"]
-    statistics_gen = StatisticsGen(examples=examples)
+    # Not the names and hashes: each is another one, and a schema would list them as the only allowed values.
+    statistics_gen = StatisticsGen(
+        examples=examples, stats_options=StatsOptions(feature_allowlist=list(VALIDATED_FEATURES))
+    )
     statistics = statistics_gen.outputs["statistics"]
     if config.schema_path is None:
-        schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True)
+        # From train alone: `eval` and `test` are then validated against something that they did not shape.
+        schema_gen = SchemaGen(statistics=statistics, infer_feature_shape=True, exclude_splits=["eval", "test"])
     else:
         schema_gen = CuratedSchemaGen(config.schema_path)
     schema = schema_gen.outputs["schema"]
