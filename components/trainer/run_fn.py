@@ -13,11 +13,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
+from tensorflow.python.framework.config import disable_op_determinism
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
+from components.trainer.checkpoints import open_checkpoint_dir
 from components.trainer.export import export_model
-from components.trainer.inputs import make_dataset
+from components.trainer.inputs import open_split
 from components.trainer.model import load_backbone_weights, make_model
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
@@ -35,7 +37,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: TFX's. `custom_config` holds `trainer`, the dump of `TrainerSettings` whose `weights` are `imagenet`,
-            `none` or a path, and `image_size` in pixels; its other keys only mark the cache. `train_files` fit the
+            `none` or a path, and `image_size` in pixels; `checkpoint_dir`, if it is there, is the
+            folder in which a killed run leaves its state; the other keys only mark the cache. `train_files` fit the
             weights and `eval_files` choose among them; no other split is read.
 
     Raises:
@@ -44,10 +47,15 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     settings = TrainerSettings.model_validate(fn_args.custom_config["trainer"])
     tf_keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     try:
         _train_and_export(settings, fn_args.custom_config["image_size"], fn_args)
     finally:
         tf_keras.backend.clear_session()
+        if settings.deterministic:
+            # TensorFlow has no public way back, and what runs in this process after us did not ask for it.
+            disable_op_determinism()
 
 
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs) -> None:
@@ -64,15 +72,16 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         model = make_model(class_count, image_size, settings.dropout, precision)
         if weights.path is not None:
             load_backbone_weights(model, weights.path)
-    train_data = make_dataset(
-        fn_args.train_files,
-        image_size,
-        settings.batch_size,
-        shuffle_seed=settings.seed,
-        drop_remainder=replicas > 1,
+    train_split = open_split(
+        fn_args.train_files, image_size, settings.batch_size, seed=settings.seed, drop_remainder=replicas > 1
     )
-    eval_data = make_dataset(fn_args.eval_files, image_size, settings.batch_size)
-    history, best = train(model, train_data, eval_data, settings, fn_args.model_run_dir)
+    eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
+    checkpoint_dir = open_checkpoint_dir(
+        fn_args.custom_config.get("checkpoint_dir") or os.path.join(fn_args.model_run_dir, "resume"),
+        fn_args.custom_config,
+        [*fn_args.train_files, *fn_args.eval_files],
+    )
+    history, best = train(model, train_split, eval_split, settings, fn_args.model_run_dir, checkpoint_dir)
 
     report_progress("exporting the model")
     export_model(model, transform_output, image_size, fn_args.serving_model_dir)
@@ -96,6 +105,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             },
         },
     )
+    checkpoint_dir.remove()
 
 
 def _check_batch(batch_size: int, replicas: int) -> None:

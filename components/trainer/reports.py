@@ -1,0 +1,51 @@
+"""What a person sees of a training: progress on screen, and TensorBoard."""
+
+import os
+
+import tensorflow as tf
+
+from components.progress import report_progress
+from components.trainer.phases import EpochResult, Phase
+
+
+def report_step(phase: Phase, epoch: int, totals: list[float], completed: int, total: int | None) -> None:
+    """Reports a step, with the epoch's mean loss and accuracy so far."""
+    loss, right, weight = totals
+    message = f"{phase.name} {epoch + 1}/{phase.epochs} loss {loss / weight:.3f} accuracy {right / weight:.3f}"
+    report_progress(message, completed=completed, total=total)
+
+
+def report_epoch(phase: Phase, result: EpochResult) -> None:
+    """Reports an epoch."""
+    report_progress(
+        f"{phase.name} {result.epoch}/{phase.epochs} loss {result.loss:.3f} accuracy {result.accuracy:.3f} "
+        f"eval_loss {result.eval_loss:.3f} eval_accuracy {result.eval_accuracy:.3f}",
+        lasting=True,
+    )
+
+
+class TensorBoard:
+    """Scalars of each epoch, in the folder of its phase."""
+
+    def __init__(self, folder: str) -> None:
+        """Writes below a local or `gs://` folder."""
+        self._folder = folder
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+
+    def write(self, result: EpochResult) -> None:
+        """Adds an epoch; the names are those of Keras's own callback."""
+        values = {"train": (result.loss, result.accuracy), "validation": (result.eval_loss, result.eval_accuracy)}
+        for split, (loss, accuracy) in values.items():
+            with self._writer(result.phase, split).as_default(result.epoch - 1):
+                tf.summary.scalar("epoch_loss", loss)
+                tf.summary.scalar("epoch_accuracy", accuracy)
+                if split == "train":
+                    tf.summary.scalar("epoch_learning_rate", result.learning_rate)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def _writer(self, phase: str, split: str) -> tf.summary.SummaryWriter:
+        folder = os.path.join(self._folder, phase, split)
+        if folder not in self._writers:
+            self._writers[folder] = tf.summary.create_file_writer(folder)
+        return self._writers[folder]
