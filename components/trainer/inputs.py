@@ -30,6 +30,12 @@ class Split(Protocol):
     """What the training loop reads; images or features, from memory or from disk."""
 
     batch_size: int
+    seed: int
+    drop_remainder: bool
+
+    @property
+    def augmented(self) -> bool:
+        """Whether the same example differs between epochs."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Batches (inputs [n, ...], int64 labels [n], float32 weights [n]) of one epoch, from one of its steps on.
@@ -69,15 +75,20 @@ class ArraySplit:
         self.batch_size = batch_size
         self.labels = np.asarray(labels, np.int64)
         self._inputs = inputs
-        self._seed, self._drop_remainder = seed, drop_remainder
+        self.seed, self.drop_remainder = seed, drop_remainder
         self._decode, self._augment = decode, augment
+
+    @property
+    def augmented(self) -> bool:
+        """See `Split`."""
+        return self._augment is not None
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """See `Split`."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.labels))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
         indices = tf.data.Dataset.from_tensor_slices(order[first_step * self.batch_size :])
-        batches = self._gather(indices.batch(self.batch_size, drop_remainder=self._drop_remainder))
-        return _finish(batches, self._augment and _make_augment(self._augment, self._seed, epoch, first_step))
+        batches = self._gather(indices.batch(self.batch_size, drop_remainder=self.drop_remainder))
+        return _finish(batches, self._augment and _make_augment(self._augment, self.seed, epoch, first_step))
 
     def in_order(self) -> tf.data.Dataset:
         """See `Split`."""
@@ -122,18 +133,23 @@ class RecordSplit:
         """Reads nothing yet; arguments as in `open_split`."""
         self.batch_size = batch_size
         self._files, self._image_size = sorted(files), image_size
-        self._seed, self._drop_remainder, self._augment = seed, drop_remainder, augment
+        self.seed, self.drop_remainder, self._augment = seed, drop_remainder, augment
+
+    @property
+    def augmented(self) -> bool:
+        """See `Split`."""
+        return self._augment is not None
 
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """See `Split`. The records before `first_step` are read again, but not parsed."""
-        random = np.random.default_rng([self._seed, epoch])
+        random = np.random.default_rng([self.seed, epoch])
         records = _read_records([self._files[number] for number in random.permutation(len(self._files))])
         buffer_size = max(_SHUFFLE_BYTES // (self._image_size**2 * 3), 1000)
         records = records.shuffle(buffer_size, seed=int(random.integers(1, 2**62)), reshuffle_each_iteration=False)
-        batches = records.batch(self.batch_size, drop_remainder=self._drop_remainder).skip(first_step)
+        batches = records.batch(self.batch_size, drop_remainder=self.drop_remainder).skip(first_step)
         return _finish(
             batches.map(self._parse, num_parallel_calls=_PARALLEL_CALLS),
-            self._augment and _make_augment(self._augment, self._seed, epoch, first_step),
+            self._augment and _make_augment(self._augment, self.seed, epoch, first_step),
         )
 
     def in_order(self) -> tf.data.Dataset:

@@ -64,6 +64,10 @@ class TrainerSettings(Settings):
     """Share of its past that a moving average of the weights keeps at each step; the averages are then what is
     evaluated, chosen and exported. Null keeps none."""
 
+    feature_cache: Literal["auto", "off"] = "auto"
+    """`auto` computes what the frozen backbone makes of each image once, where the first phase has more than one epoch
+    and nothing augments the images, and trains the head on that; `off` computes it anew in each epoch."""
+
     checkpoint_every_steps: int = Field(default=0, ge=0)
     """A killed run goes on from its last checkpoint, written after so many steps; 0 writes by time alone."""
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
+from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import Split
 from components.trainer.learner import Judge, Learner
 from components.trainer.model import set_trainable_blocks
@@ -57,7 +58,10 @@ def train(
     """
     with Preemption() as preemption:
         training = _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step)
-        return training.run()
+        try:
+            return training.run()
+        finally:
+            training.close()
 
 
 class _Training:
@@ -80,6 +84,7 @@ class _Training:
         self._noise = StepNoise(model, settings.seed)
         self._tensorboard = TensorBoard(os.path.join(run_dir, "tensorboard"))
         self._judge = Judge(model)
+        self._cache = FeatureCache(model)
         self._steps_in_epoch: int | None = None  # known once all images have been read
         self._saved_at = time.monotonic()
         self._saved_step = 0
@@ -96,27 +101,35 @@ class _Training:
                 state.phase, state.epoch, state.step, state.phase_steps = number, 0, 0, 0
                 state.lowest_loss, state.stale_epochs = None, 0
             set_trainable_blocks(self._model, phases[number].blocks)
-            learner = Learner(self._model, phases[number], self._settings, self._noise)
+            cached = can_cache_features(phases[number], self._settings, self._train_split, self._model)
+            learner = Learner(self._model, phases[number], self._settings, self._noise, reads_features=cached)
             if saved and number == saved[0].phase:
                 read_variables(self._variables(learner), saved[1])
                 saved = None
-            self._run_phase(phases[number], learner)
+            splits, judge = (self._train_split, self._eval_split), self._judge
+            if cached:
+                splits = self._cache.compute(splits[0], "train"), self._cache.compute(splits[1], "eval")
+                judge = Judge(self._model, reads_features=True)
+            self._run_phase(phases[number], learner, judge, *splits)
             self._restore_best()
         assert self.state.best is not None
         write_variables(self._model.weights, os.path.join(self._run_dir, "checkpoints", "best"))
         return self.state.history, self.state.best
 
-    def _run_phase(self, phase: Phase, learner: Learner) -> None:
+    def close(self) -> None:
+        self._cache.close()
+
+    def _run_phase(self, phase: Phase, learner: Learner, judge: Judge, train_split: Split, eval_split: Split) -> None:
         state = self.state
         function = None
         while state.epoch < phase.epochs and state.stale_epochs < self._settings.early_stopping_patience:
             # The number of the epoch over all phases: each has an order of its own.
             batches = learner.strategy.experimental_distribute_dataset(
-                self._train_split.epoch(len(state.history), state.step)
+                train_split.epoch(len(state.history), state.step)
             )
             function = function or learner.make_train_function(batches.element_spec)
             rate = self._run_epoch(phase, learner, function, batches)
-            self._end_epoch(phase, learner, rate)
+            self._end_epoch(phase, learner, judge, eval_split, rate)
 
     def _run_epoch(self, phase: Phase, learner: Learner, function: Any, batches: Any) -> float:
         """Does the steps of an epoch that are left, and returns the rate of the last one."""
@@ -149,13 +162,13 @@ class _Training:
         self._steps_in_epoch = state.step
         return phase.learning_rate_at(state.epoch, state.phase_steps - 1)
 
-    def _end_epoch(self, phase: Phase, learner: Learner, rate: float) -> None:
+    def _end_epoch(self, phase: Phase, learner: Learner, judge: Judge, eval_split: Split, rate: float) -> None:
         """Evaluates, keeps the weights if they are the best so far, and turns to the next epoch."""
         state = self.state
         started = time.monotonic()
-        batches = learner.strategy.experimental_distribute_dataset(self._eval_split.in_order())
+        batches = learner.strategy.experimental_distribute_dataset(eval_split.in_order())
         with learner.averaged():
-            judged = self._judge.evaluate(batches, until=lambda: self._preemption.noticed)
+            judged = judge.evaluate(batches, until=lambda: self._preemption.noticed)
             if judged is not None:
                 result = self._make_result(phase, *judged, rate, state.seconds + time.monotonic() - started)
                 # The loss and not the accuracy: on a small `eval` split many epochs share one accuracy.
