@@ -53,12 +53,24 @@ class EpochResult:
 
 def make_phases(settings: TrainerSettings) -> list[Phase]:
     """Returns the phases that train at least one epoch."""
-    head = Phase("head", settings.head_epochs, settings.head_learning_rate, 0, settings.warmup_steps)
+    scale, warmup = learning_rate_scale(settings), settings.warmup_steps
+    head = Phase("head", settings.head_epochs, settings.head_learning_rate * scale, 0, warmup)
     fine_tune = Phase(
         "fine-tune",
         settings.fine_tune_epochs,
-        settings.fine_tune_learning_rate,
+        settings.fine_tune_learning_rate * scale,
         settings.fine_tune_blocks,
-        settings.warmup_steps,
+        warmup,
     )
     return [phase for phase in (head, fine_tune) if phase.epochs]
+
+
+def learning_rate_scale(settings: TrainerSettings) -> float:
+    """Returns what the rates are multiplied by, because the batch is another than the one they are meant for.
+
+    Source: Goyal et al. 2017, section 2.1 (SGD, linear); Malladi et al. 2022 (Adam, square root).
+    """
+    if settings.learning_rate_batch_size is None:
+        return 1.0
+    ratio = settings.batch_size / settings.learning_rate_batch_size
+    return ratio if settings.optimizer == "sgd" else math.sqrt(ratio)

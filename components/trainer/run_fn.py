@@ -22,7 +22,7 @@ from components.trainer.export import export_model
 from components.trainer.inputs import open_split
 from components.trainer.model import load_backbone_weights, make_model
 from components.trainer.settings import TrainerSettings
-from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
+from components.trainer.strategy import choose_precision, describe_strategy, make_strategy, needs_static_shapes
 from components.trainer.training import train
 from components.trainer.weights import resolve_weights
 from components.transform.features import LABEL_VOCABULARY
@@ -60,7 +60,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs) -> None:
     weights = resolve_weights(settings.weights)
-    strategy = make_strategy()
+    strategy = make_strategy(settings.strategy, settings.tpu)
     precision = choose_precision(settings.precision, strategy)
     replicas = strategy.num_replicas_in_sync
     _check_batch(settings.batch_size, replicas)
@@ -73,7 +73,11 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         if weights.path is not None:
             load_backbone_weights(model, weights.path)
     train_split = open_split(
-        fn_args.train_files, image_size, settings.batch_size, seed=settings.seed, drop_remainder=replicas > 1
+        fn_args.train_files,
+        image_size,
+        settings.batch_size,
+        seed=settings.seed,
+        drop_remainder=needs_static_shapes(strategy),
     )
     eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
     checkpoint_dir = open_checkpoint_dir(

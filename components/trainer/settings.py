@@ -20,8 +20,19 @@ class TrainerSettings(Settings):
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of the pooled features that are dropped in training."""
 
+    strategy: Literal["auto", "tpu", "mirrored", "multi_worker", "one_device"] = "auto"
+    """Where training runs: `tpu`; `mirrored`, on all GPUs of this machine; `multi_worker`, on the machines that
+    `TF_CONFIG` names; `one_device`; or `auto`: a TPU if this machine has one, else its GPUs, else its CPU."""
+
+    tpu: str = Field(default="local", min_length=1)
+    """For `strategy` tpu: `local` is that of this machine (a TPU VM, Colab), else a TPU's name or address."""
+
     batch_size: int = Field(default=32, ge=1, le=65536)
-    """Images in a training step, over all replicas."""
+    """Images in a training step, over all replicas: a multiple of their number."""
+
+    learning_rate_batch_size: int | None = Field(default=None, ge=1)
+    """The batch that both rates are meant for: with another `batch_size` they are multiplied by the ratio of the two
+    (`sgd`) or by its square root (`adam`, `adamw`). Null takes the rates as they are."""
 
     head_epochs: int = Field(default=1, ge=0)
     """Epochs of the first phase: the backbone is frozen, only the head learns."""
