@@ -27,6 +27,8 @@ def can_cache_features(phase: Phase, settings: TrainerSettings, split: Split, mo
         and phase.blocks == 0
         and phase.epochs > 1
         and not split.augmented
+        and not settings.mixup_alpha
+        and not settings.cutmix_alpha
         and not several_hosts
     )
 

@@ -37,6 +37,9 @@ class Split(Protocol):
     def augmented(self) -> bool:
         """Whether the same example differs between epochs."""
 
+    def count_labels(self, class_count: int) -> np.ndarray:
+        """Returns int64 [class_count], how many examples each class has."""
+
     def epoch(self, epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Batches (inputs [n, ...], int64 labels [n], float32 weights [n]) of one epoch, from one of its steps on.
 
@@ -94,6 +97,10 @@ class ArraySplit:
         """See `Split`."""
         indices = tf.data.Dataset.range(len(self.labels)).batch(self.batch_size)
         return _finish(_pad(self._gather(indices), self.batch_size))
+
+    def count_labels(self, class_count: int) -> np.ndarray:
+        """See `Split`."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=class_count)
 
     def _gather(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         labels = tf.constant(self.labels)
@@ -157,6 +164,15 @@ class RecordSplit:
         batches = _read_records(self._files).batch(self.batch_size)
         return _finish(_pad(batches.map(self._parse, num_parallel_calls=_PARALLEL_CALLS), self.batch_size))
 
+    def count_labels(self, class_count: int) -> np.ndarray:
+        """See `Split`; reads all records."""
+        counts = np.zeros(class_count, np.int64)
+        spec = {TRANSFORMED_LABEL_KEY: TRANSFORMED_FEATURE_SPEC[TRANSFORMED_LABEL_KEY]}
+        for records in _read_records(self._files).batch(_READ_RECORDS):
+            labels = tf.io.parse_example(records, spec)[TRANSFORMED_LABEL_KEY].numpy()
+            counts += np.bincount(labels[labels >= 0], minlength=class_count)
+        return counts
+
     @tf.autograph.experimental.do_not_convert
     def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         features = tf.io.parse_example(records, TRANSFORMED_FEATURE_SPEC)
@@ -208,6 +224,11 @@ def open_split(
                 augment=augment,
             )
     return RecordSplit(files, image_size, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment)
+
+
+def balance_classes(counts: np.ndarray) -> np.ndarray:
+    """Returns float32 [classes]: weights with which all classes weigh the same, 1 on average over the examples."""
+    return (counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 def _read_records(files: Sequence[str]) -> tf.data.Dataset:

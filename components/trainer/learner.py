@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.mixing import UNMIXED, mix
 from components.trainer.noise import StepNoise
 from components.trainer.optimizers import average_variables, make_optimizer
 from components.trainer.phases import Phase
@@ -35,6 +37,7 @@ class Learner:
         noise: StepNoise,
         *,
         reads_features: bool = False,
+        class_weights: np.ndarray | None = None,
     ) -> None:
         """Makes the optimizer's variables, in the scope of the model's strategy.
 
@@ -44,11 +47,13 @@ class Learner:
             settings: the optimizer, label smoothing, the average of weights.
             noise: of the model's dropout.
             reads_features: the inputs are outputs of `feature_model` (only where the backbone is frozen).
+            class_weights: float32 [classes], what an example of each class weighs; None weighs all alike.
         """
         self.model = model
         self.strategy = model.distribute_strategy
         self._phase, self._settings, self._noise = phase, settings, noise
-        self._reads_features = reads_features
+        self._reads_features, self._class_weights = reads_features, class_weights
+        self._mixes = settings.mixup_alpha > 0 or settings.cutmix_alpha > 0
         self._features = feature_model(model)
         with self.strategy.scope():
             self.optimizer = make_optimizer(model, phase, settings)
@@ -74,14 +79,17 @@ class Learner:
                 variable.assign(value)
 
     def make_train_function(self, batch_spec: Any) -> TrainFunction:
-        """Returns (step int64, batch) -> sums over all replicas: see `train_step`."""
+        """Returns (step int64, mixing float32 [4], batch) -> sums over all replicas: see `train_step`."""
         return _distribute(self.strategy, self.train_step, batch_spec)
 
-    def train_step(self, step: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    def train_step(
+        self, step: tf.Tensor, mixing: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
         """Learns from a replica's share of a batch.
 
         Args:
             step: int64 scalar, counted over all phases: seeds dropout.
+            mixing: float32 [4], from `components.trainer.mixing.draw_mix`.
             inputs: images, or features, [n, ...].
             labels: int64 [n].
             weights: float32 [n].
@@ -91,26 +99,27 @@ class Learner:
         """
         images_per_step = tf.cast(tf.shape(labels)[0] * self.strategy.num_replicas_in_sync, tf.float32)
         frozen = self._phase.blocks == 0
+        targets = tf.one_hot(labels, self.model.output_shape[-1])
+        if self._mixes:
+            inputs, targets = mix(inputs, targets, mixing)
+        if self._class_weights is not None:
+            weights *= tf.linalg.matvec(targets, self._class_weights)
         with self._noise.at(step):
             if frozen and not self._reads_features:
                 # In inference, outside of the tape: neither statistics nor gradients of what does not learn.
                 inputs = self._features(inputs, training=False)
             with tf.GradientTape() as tape:
                 logits = classify(self.model, inputs) if frozen else self.model(inputs, training=True)
-                losses = self._losses(labels, logits)
+                losses = tf.nn.softmax_cross_entropy_with_logits(self._smooth(targets), logits)
                 loss = tf.reduce_sum(losses * weights) / images_per_step
         variables = self.model.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return _sums(losses, labels, logits, weights)
+        return _sums(losses, tf.argmax(targets, -1), logits, weights)
 
-    def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Returns float32 [n]: the cross-entropy with the smoothed label."""
-        if not self._settings.label_smoothing:
-            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        classes = logits.shape[-1]
+    def _smooth(self, targets: tf.Tensor) -> tf.Tensor:
+        """Returns targets [n, classes] of which a share is spread evenly (Szegedy et al. 2015, section 7)."""
         share = self._settings.label_smoothing
-        targets = tf.one_hot(labels, classes) * (1.0 - share) + share / classes
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        return targets * (1.0 - share) + share / self.model.output_shape[-1] if share else targets
 
 
 class Judge:
@@ -129,11 +138,11 @@ class Judge:
             until: is asked after each batch; if it says True, the result is None.
         """
         if self._function is None:
-            step = lambda _, *batch: self.test_step(*batch)  # noqa: E731
+            step = lambda _, __, *batch: self.test_step(*batch)  # noqa: E731
             self._function = _distribute(self._model.distribute_strategy, step, batches.element_spec)
         totals = tf.zeros([3])
         for batch in batches:
-            totals += self._function(tf.constant(0, tf.int64), batch)
+            totals += self._function(tf.constant(0, tf.int64), UNMIXED, batch)
             if until():
                 return None
         loss, right, weight = totals.numpy().tolist()
@@ -170,8 +179,8 @@ def _distribute(strategy: tf.distribute.Strategy, step_function: Callable[..., t
     # AutoGraph has nothing to convert, but knows `keras` as such and not `tf_keras`: it read and rewrote the source
     # of every layer, which took 16 of the 19 s of a first step.
     @tf.autograph.experimental.do_not_convert
-    def run(step: tf.Tensor, batch: Any) -> tf.Tensor:
-        sums = strategy.run(step_function, args=(step, *batch))
+    def run(step: tf.Tensor, mixing: tf.Tensor, batch: Any) -> tf.Tensor:
+        sums = strategy.run(step_function, args=(step, mixing, *batch))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
-    return tf.function(run, input_signature=[tf.TensorSpec([], tf.int64), spec], autograph=False)
+    return tf.function(run, input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([4]), spec], autograph=False)

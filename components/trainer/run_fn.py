@@ -17,6 +17,7 @@ from tensorflow.python.framework.config import disable_op_determinism
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
+from components.trainer.augmentation import make_augment
 from components.trainer.checkpoints import open_checkpoint_dir
 from components.trainer.export import export_model
 from components.trainer.inputs import open_split
@@ -78,6 +79,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         settings.batch_size,
         seed=settings.seed,
         drop_remainder=needs_static_shapes(strategy),
+        augment=make_augment(settings),
     )
     eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
     checkpoint_dir = open_checkpoint_dir(

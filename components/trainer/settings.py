@@ -75,6 +75,25 @@ class TrainerSettings(Settings):
     """Share of its past that a moving average of the weights keeps at each step; the averages are then what is
     evaluated, chosen and exported. Null keeps none."""
 
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs an example of train by how rare its class is there, so that all classes weigh the same."""
+
+    random_flip: bool = False
+    """Mirrors half of the training images left to right."""
+
+    random_crop_area: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Cuts a rectangle of at least this share of each training image and resizes it; 1 leaves images whole."""
+
+    trivial_augment: bool = False
+    """Changes each training image in light, contrast, colour or geometry, by a random strength."""
+
+    mixup_alpha: float = Field(default=0.0, ge=0.0)
+    """Blends training images and their labels in pairs, in a share from Beta(alpha, alpha); 0 does not."""
+
+    cutmix_alpha: float = Field(default=0.0, ge=0.0)
+    """Puts a rectangle of another training image into each, its area from Beta(alpha, alpha); 0 does not. With
+    `mixup_alpha` too, each has half of the steps."""
+
     feature_cache: Literal["auto", "off"] = "auto"
     """`auto` computes what the frozen backbone makes of each image once, where the first phase has more than one epoch
     and nothing augments the images, and trains the head on that; `off` computes it anew in each epoch."""

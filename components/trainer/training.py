@@ -11,8 +11,9 @@ import tf_keras
 
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
 from components.trainer.feature_cache import FeatureCache, can_cache_features
-from components.trainer.inputs import Split
+from components.trainer.inputs import Split, balance_classes
 from components.trainer.learner import Judge, Learner
+from components.trainer.mixing import draw_mix
 from components.trainer.model import set_trainable_blocks
 from components.trainer.noise import StepNoise
 from components.trainer.phases import EpochResult, Phase, make_phases
@@ -95,6 +96,9 @@ class _Training:
         for result in self.state.history:
             self._tensorboard.write(result)
         phases = make_phases(self._settings)
+        weights = None
+        if self._settings.class_weights == "balanced":
+            weights = balance_classes(self._train_split.count_labels(self._model.output_shape[-1]))
         for number in range(self.state.phase, len(phases)):
             if number > self.state.phase:
                 state = self.state
@@ -102,7 +106,9 @@ class _Training:
                 state.lowest_loss, state.stale_epochs = None, 0
             set_trainable_blocks(self._model, phases[number].blocks)
             cached = can_cache_features(phases[number], self._settings, self._train_split, self._model)
-            learner = Learner(self._model, phases[number], self._settings, self._noise, reads_features=cached)
+            learner = Learner(
+                self._model, phases[number], self._settings, self._noise, reads_features=cached, class_weights=weights
+            )
             if saved and number == saved[0].phase:
                 read_variables(self._variables(learner), saved[1])
                 saved = None
@@ -137,7 +143,11 @@ class _Training:
         for batch in batches:
             started = time.monotonic()
             learner.set_rate(phase.learning_rate_at(state.epoch, state.phase_steps))
-            sums = function(tf.constant(state.total_steps, tf.int64), batch).numpy().tolist()
+            sums = (
+                function(tf.constant(state.total_steps, tf.int64), draw_mix(self._settings, state.total_steps), batch)
+                .numpy()
+                .tolist()
+            )
             state.step, state.phase_steps, state.total_steps = (
                 state.step + 1,
                 state.phase_steps + 1,
