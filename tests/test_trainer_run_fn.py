@@ -16,7 +16,7 @@ from tfx.utils import import_utils, json_utils, path_utils
 
 from components.trainer import training
 from components.trainer.model import make_model
-from components.trainer.run_fn import TRAINING_FILE, _check_batch
+from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE, _check_batch
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
 from tests.images import encode, make_bmp, make_gif, make_jpeg, make_pixels, make_png
@@ -159,6 +159,12 @@ def test_the_training_is_recorded(output: Path) -> None:
     assert record["settings"]["batch_size"] == 8
     assert record["versions"]["tensorflow"] == tf.__version__
     assert not (output / "model_run" / "resume").exists()  # nothing is left to go on with
+
+
+def test_the_history_is_a_table_too(output: Path) -> None:
+    rows = (output / "model_run" / HISTORY_FILE).read_text().splitlines()
+    assert rows[0] == "phase,epoch,loss,accuracy,eval_loss,eval_accuracy,learning_rate,seconds"
+    assert [row.split(",")[:2] for row in rows[1:]] == [["head", "1"], ["fine-tune", "1"]]
 
 
 def test_the_exported_weights_are_those_of_the_best_epoch(output: Path, model: Any) -> None:

@@ -16,6 +16,7 @@ from components.trainer.settings import TrainerSettings
 
 HEAD = "head"
 DROPOUT = "dropout"
+_MOST_CONFUSED_CLASSES = 100
 
 TrainFunction = Callable[..., tf.Tensor]
 
@@ -53,7 +54,7 @@ class Learner:
         self.strategy = model.distribute_strategy
         self._phase, self._settings, self._noise = phase, settings, noise
         self._reads_features, self._class_weights = reads_features, class_weights
-        self._mixes = settings.mixup_alpha > 0 or settings.cutmix_alpha > 0
+        self.mixes = settings.mixup_alpha > 0 or settings.cutmix_alpha > 0
         self._features = feature_model(model)
         with self.strategy.scope():
             self.optimizer = make_optimizer(model, phase, settings)
@@ -100,7 +101,7 @@ class Learner:
         images_per_step = tf.cast(tf.shape(labels)[0] * self.strategy.num_replicas_in_sync, tf.float32)
         frozen = self._phase.blocks == 0
         targets = tf.one_hot(labels, self.model.output_shape[-1])
-        if self._mixes:
+        if self.mixes:
             inputs, targets = mix(inputs, targets, mixing)
         if self._class_weights is not None:
             weights *= tf.linalg.matvec(targets, self._class_weights)
@@ -129,6 +130,9 @@ class Judge:
         """Judges a model; `reads_features` as in `Learner`."""
         self._model, self._reads_features = model, reads_features
         self._function: TrainFunction | None = None
+        self.confusion: np.ndarray | None = None
+        """Of the last evaluation: float32 [classes, classes], examples by class (row) and answer (column); None where
+        there are more than 100 classes."""
 
     def evaluate(self, batches: Any, until: Callable[[], bool] = lambda: False) -> tuple[float, float] | None:
         """Returns the mean cross-entropy in nats, and the accuracy, over all examples that weigh anything.
@@ -140,22 +144,38 @@ class Judge:
         if self._function is None:
             step = lambda _, __, *batch: self.test_step(*batch)  # noqa: E731
             self._function = _distribute(self._model.distribute_strategy, step, batches.element_spec)
-        totals = tf.zeros([3])
+        totals: Any = 0.0
         for batch in batches:
             totals += self._function(tf.constant(0, tf.int64), UNMIXED, batch)
             if until():
                 return None
-        loss, right, weight = totals.numpy().tolist()
+        loss, right, weight = totals[:3].numpy().tolist()
+        if self._counts_confusion:
+            self.confusion = totals[3:].numpy().reshape([self._model.output_shape[-1]] * 2)
         return (loss / weight, right / weight) if weight else (float("nan"), float("nan"))
 
     def test_step(self, inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        """Judges a replica's share of a batch; arguments and result as in `Learner.train_step`, without smoothing."""
+        """Judges a replica's share of a batch; arguments and result as in `Learner.train_step`, without smoothing.
+
+        The result is followed by the confusion matrix, row by row, where there are few classes.
+        """
         if self._reads_features:
             logits = classify(self._model, inputs, training=False)
         else:
             logits = self._model(inputs, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return _sums(losses, labels, logits, weights)
+        sums = _sums(losses, labels, logits, weights)
+        if not self._counts_confusion:
+            return sums
+        classes = logits.shape[-1]
+        # As a product, which every device has; `tf.math.confusion_matrix` scatters and asserts.
+        rows = tf.one_hot(labels, classes) * weights[:, None]
+        counts = tf.matmul(rows, tf.one_hot(tf.argmax(logits, -1), classes), transpose_a=True)
+        return tf.concat([sums, tf.reshape(counts, [-1])], axis=0)
+
+    @property
+    def _counts_confusion(self) -> bool:
+        return self._model.output_shape[-1] <= _MOST_CONFUSED_CLASSES
 
 
 def classify(model: tf_keras.Model, features: tf.Tensor, *, training: bool = True) -> tf.Tensor:

@@ -3,10 +3,11 @@
 The Trainer reloads this module: it holds functions and constants only.
 """
 
+import csv
 import json
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
 from components.trainer.augmentation import make_augment
-from components.trainer.checkpoints import open_checkpoint_dir
+from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
 from components.trainer.export import export_model
 from components.trainer.inputs import open_split
 from components.trainer.model import load_backbone_weights, make_model
+from components.trainer.phases import EpochResult
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import choose_precision, describe_strategy, make_strategy, needs_static_shapes
 from components.trainer.training import train
@@ -31,6 +33,9 @@ from data.errors import UserError
 
 TRAINING_FILE = "training.json"
 """In the `model_run` artifact: epochs, the best one, weights, strategy, precision and versions."""
+
+HISTORY_FILE = "history.csv"
+"""In the `model_run` artifact: a row an epoch, with the columns of `EpochResult`."""
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -82,11 +87,11 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         augment=make_augment(settings),
     )
     eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
-    checkpoint_dir = open_checkpoint_dir(
-        fn_args.custom_config.get("checkpoint_dir") or os.path.join(fn_args.model_run_dir, "resume"),
-        fn_args.custom_config,
-        [*fn_args.train_files, *fn_args.eval_files],
-    )
+    if root := fn_args.custom_config.get("checkpoint_dir"):
+        files = [*fn_args.train_files, *fn_args.eval_files]
+        checkpoint_dir = open_checkpoint_dir(root, fn_args.custom_config, files)
+    else:
+        checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"))
     history, best = train(model, train_split, eval_split, settings, fn_args.model_run_dir, checkpoint_dir)
 
     report_progress("exporting the model")
@@ -111,6 +116,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             },
         },
     )
+    _write_csv(os.path.join(fn_args.model_run_dir, HISTORY_FILE), history)
     checkpoint_dir.remove()
 
 
@@ -131,3 +137,11 @@ def _write_record(path: str, record: dict[str, Any]) -> None:
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "w") as file:
         file.write(json.dumps(record, indent=2) + "\n")
+
+
+def _write_csv(path: str, history: list[EpochResult]) -> None:
+    """Writes a row an epoch to a local or `gs://` path."""
+    with tf.io.gfile.GFile(path, "w") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(EpochResult)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in history)

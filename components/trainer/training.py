@@ -13,7 +13,7 @@ from components.trainer.checkpoints import CheckpointDir, TrainingState, read_va
 from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import Split, balance_classes
 from components.trainer.learner import Judge, Learner
-from components.trainer.mixing import draw_mix
+from components.trainer.mixing import draw_mix, mix
 from components.trainer.model import set_trainable_blocks
 from components.trainer.noise import StepNoise
 from components.trainer.phases import EpochResult, Phase, make_phases
@@ -112,6 +112,10 @@ class _Training:
             if saved and number == saved[0].phase:
                 read_variables(self._variables(learner), saved[1])
                 saved = None
+            if self._train_split.augmented or learner.mixes:
+                images, labels, _ = next(iter(self._train_split.epoch(len(self.state.history))))
+                mixing = draw_mix(self._settings, self.state.total_steps)
+                self._tensorboard.write_images(phases[number], mix(images, tf.one_hot(labels, 1), mixing)[0])
             splits, judge = (self._train_split, self._eval_split), self._judge
             if cached:
                 splits = self._cache.compute(splits[0], "train"), self._cache.compute(splits[1], "eval")
@@ -194,7 +198,7 @@ class _Training:
             state.stale_epochs += 1
         state.history.append(result)
         state.epoch, state.step, state.totals, state.seconds = state.epoch + 1, 0, [0.0, 0.0, 0.0], 0.0
-        self._tensorboard.write(result)
+        self._tensorboard.write(result, judge.confusion)
         report_epoch(phase, result)
         self._save_if_due(learner)
 
