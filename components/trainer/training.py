@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from components.progress import report_progress
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
 from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import Split, balance_classes
@@ -96,6 +97,13 @@ class _Training:
         for result in self.state.history:
             self._tensorboard.write(result)
         phases = make_phases(self._settings)
+        if saved:
+            phase = phases[self.state.phase]
+            report_progress(
+                f"going on where a run was interrupted: {phase.name}, epoch {self.state.epoch + 1}, after step "
+                f"{self.state.step}",
+                lasting=True,
+            )
         weights = None
         if self._settings.class_weights == "balanced":
             weights = balance_classes(self._train_split.count_labels(self._model.output_shape[-1]))
