@@ -86,7 +86,9 @@ def test_a_run_killed_at_random_steps_ends_as_if_it_had_not_been(undisturbed: An
     assert seen[-1] == STEPS
 
 
-@pytest.mark.parametrize("step", [14, 15, 21])
+@pytest.mark.parametrize(
+    "step", [14, pytest.param(15, marks=pytest.mark.slow), pytest.param(21, marks=pytest.mark.slow)]
+)
 def test_the_ends_of_epochs_and_phases_are_no_exception(undisturbed: Any, tmp_path: Path, step: int) -> None:
     with pytest.raises(KilledError):
         run(tmp_path, kill_at(step), checkpoint_every_steps=1)
