@@ -100,6 +100,8 @@ def create_pipeline(
             "image_size": config.transform.image_size,
             "weights_hash": weights.sha256,
             "code_hash": make_code_hash("components.trainer.run_fn"),
+            # The same in every run, unlike TFX's folders: a run that was killed is gone on with.
+            "checkpoint_dir": os.path.join(deployment.pipeline_root, "Trainer", ".resume"),
         },
     )
     model = trainer.outputs["model"]

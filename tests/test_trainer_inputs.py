@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.inputs import make_dataset
+from components.trainer.inputs import ArraySplit, RecordSplit, Split, open_split
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, pack_image
 
 COUNT = 50
@@ -28,47 +28,98 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "*")
 
 
+@pytest.fixture(params=["memory", "disk"])
+def split(request: pytest.FixtureRequest, pattern: str, monkeypatch: pytest.MonkeyPatch) -> Split:
+    if request.param == "disk":
+        monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", 20 * 32 * 32 * 3)  # found out while reading
+    split = open_split([pattern], 32, 16, seed=1)
+    assert isinstance(split, ArraySplit if request.param == "memory" else RecordSplit)
+    return split
+
+
 def read_labels(dataset: tf.data.Dataset) -> list[int]:
-    return [int(label) for _, labels in dataset for label in labels]
+    return [
+        int(label) for _, labels, weights in dataset for label, weight in zip(labels, weights, strict=True) if weight
+    ]
 
 
-def test_every_image_is_read_once_with_its_label(pattern: str) -> None:
-    batches = list(make_dataset([pattern], 32, 16))
-    assert [len(labels) for _, labels in batches] == [16, 16, 16, 2]
-    for images, labels in batches:
+def test_every_image_is_read_once_with_its_label(split: Split) -> None:
+    batches = list(split.epoch(0))
+    assert [len(labels) for _, labels, _ in batches] == [16, 16, 16, 2]
+    for images, labels, weights in batches:
         assert images.dtype == tf.uint8
         np.testing.assert_array_equal(images, np.broadcast_to(labels[:, None, None, None], [len(labels), 32, 32, 3]))
-    assert sorted(read_labels(make_dataset([pattern], 32, 16))) == list(range(COUNT))
+        np.testing.assert_array_equal(weights, 1.0)
+    assert sorted(read_labels(split.epoch(0))) == list(range(COUNT))
 
 
-def test_eval_keeps_the_order_of_the_files(pattern: str) -> None:
-    dataset = make_dataset([pattern], 32, 16)
-    assert read_labels(dataset) == read_labels(dataset) == read_labels(make_dataset([pattern], 32, 16))
+def test_in_order_fills_the_last_batch_with_what_weighs_nothing(split: Split) -> None:
+    batches = list(split.in_order())
+    assert [images.shape for images, _, _ in batches] == [[16, 32, 32, 3]] * 4
+    assert split.in_order().element_spec[0].shape == [16, 32, 32, 3]
+    assert sorted(read_labels(split.in_order())) == list(range(COUNT))
+    assert read_labels(split.in_order()) == read_labels(split.in_order())
+    np.testing.assert_array_equal(batches[-1][2], [1.0] * 2 + [0.0] * 14)
 
 
-def test_the_order_follows_from_the_seed_and_differs_by_epoch(pattern: str) -> None:
-    dataset = make_dataset([pattern], 32, 16, shuffle_seed=1)
-    first, second = read_labels(dataset), read_labels(dataset)
+def test_the_order_follows_from_the_seed_and_the_epoch(split: Split, pattern: str) -> None:
+    first, second = read_labels(split.epoch(0)), read_labels(split.epoch(1))
     assert sorted(first) == sorted(second) == list(range(COUNT))
     assert first != second
-    again = make_dataset([pattern], 32, 16, shuffle_seed=1)
-    assert [read_labels(again), read_labels(again)] == [first, second]
-    assert read_labels(make_dataset([pattern], 32, 16, shuffle_seed=2)) != first
+    assert read_labels(split.epoch(0)) == first
+    assert read_labels(open_split([pattern], 32, 16, seed=2).epoch(0)) != first
 
 
-def test_a_dropped_remainder_makes_shapes_static(pattern: str) -> None:
-    dataset = make_dataset([pattern], 32, 16, drop_remainder=True)
-    assert [len(labels) for _, labels in dataset] == [16, 16, 16]
+def test_an_epoch_can_be_entered_at_any_step(split: Split) -> None:
+    whole = [labels.numpy().tolist() for _, labels, _ in split.epoch(1)]
+    for step in range(5):
+        assert [labels.numpy().tolist() for _, labels, _ in split.epoch(1, step)] == whole[step:]
+
+
+def test_augmentation_follows_from_the_step(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return images + tf.cast(tf.random.stateless_uniform([], seed, 0, 256, tf.int32), tf.uint8)
+
+    for _ in range(2):
+        split = open_split([pattern], 32, 16, augment=augment)
+        whole = [images.numpy() for images, _, _ in split.epoch(2)]
+        for found, expected in zip(split.epoch(2, 2), whole[2:], strict=True):
+            np.testing.assert_array_equal(found[0], expected)
+        plain = open_split([pattern], 32, 16)
+        added = {int(a[0, 0, 0, 0]) - int(b[0][0, 0, 0, 0]) for a, b in zip(whole, plain.epoch(2), strict=True)}
+        assert len(added) == 4  # each step has a number of its own
+        for found, expected in zip(split.in_order(), plain.in_order(), strict=True):
+            np.testing.assert_array_equal(found[0], expected[0])
+        monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", 0)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**20])
+def test_a_dropped_remainder_makes_shapes_static(
+    pattern: str, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", memory_bytes)
+    dataset = open_split([pattern], 32, 16, drop_remainder=True).epoch(0)
+    assert [len(labels) for _, labels, _ in dataset] == [16, 16, 16]
     assert dataset.element_spec[0].shape == [16, 32, 32, 3]
 
 
-def test_a_split_too_large_for_memory_is_read_from_disk(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = read_labels(make_dataset([pattern], 32, 16))
-    monkeypatch.setattr("components.trainer.inputs._CACHE_BYTES", 0)
-    assert read_labels(make_dataset([pattern], 32, 16)) == expected
+def test_a_class_that_train_does_not_know_weighs_nothing() -> None:
+    split = ArraySplit(np.zeros([3, 4], np.float32), np.array([1, -1, 0]), 3)
+    ((_, labels, weights),) = split.in_order()
+    assert labels.numpy().tolist() == [1, 0, 0]
+    assert weights.numpy().tolist() == [1.0, 0.0, 1.0]
+
+
+def test_features_are_read_from_a_file(tmp_path: Path) -> None:
+    stored = np.memmap(tmp_path / "features", np.float32, "w+", shape=(10, 4))
+    stored[:] = np.arange(40).reshape(10, 4)
+    on_disk, in_memory = (ArraySplit(inputs, np.arange(10), 4, seed=5) for inputs in (stored, np.array(stored)))
+    for found, expected in zip(on_disk.epoch(3), in_memory.epoch(3), strict=True):
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[0][:, 0], 4.0 * tf.cast(found[1], tf.float32))
 
 
 def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "part-0.gz").write_bytes(b"not a record")
     with pytest.raises(tf.errors.OpError):
-        read_labels(make_dataset([str(tmp_path / "*")], 32, 16))
+        open_split([str(tmp_path / "*")], 32, 16)

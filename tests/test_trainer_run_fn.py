@@ -1,5 +1,6 @@
 """The Trainer as TFX runs it: what it exports, what it records, what it does not touch."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils, path_utils
 
+from components.trainer import training
 from components.trainer.model import make_model
-from components.trainer.run_fn import TRAINING_FILE, _check_batch
+from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE, _check_batch
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
 from tests.images import encode, make_bmp, make_gif, make_jpeg, make_pixels, make_png
@@ -39,7 +41,7 @@ def make_images(count: int, seed: int) -> list[tuple[bytes, str]]:
     return [(encode(image, "JPEG" if number % 2 else "PNG"), label) for number, (image, label) in enumerate(pixels)]
 
 
-def run_trainer(root: Path, output: Path, settings: dict[str, Any]) -> Path:
+def run_trainer(root: Path, output: Path, settings: dict[str, Any], **custom_config: Any) -> Path:
     """Runs TFX's Trainer executor on a `run_transform` folder and returns the SavedModel's folder."""
     GenericExecutor(GenericExecutor.Context(tmp_dir=str(root / "temporary"), unique_id="1")).Do(
         {
@@ -55,7 +57,7 @@ def run_trainer(root: Path, output: Path, settings: dict[str, Any]) -> Path:
             "train_args": "{}",
             "eval_args": "{}",
             "custom_config": json_utils.dumps(
-                {"trainer": settings, "image_size": 32, "weights_hash": None, "code_hash": "0"}
+                {"trainer": settings, "image_size": 32, "weights_hash": None, "code_hash": "0", **custom_config}
             ),
         },
     )
@@ -156,6 +158,13 @@ def test_the_training_is_recorded(output: Path) -> None:
     assert record["precision"] == "bfloat16"
     assert record["settings"]["batch_size"] == 8
     assert record["versions"]["tensorflow"] == tf.__version__
+    assert not (output / "model_run" / "resume").exists()  # nothing is left to go on with
+
+
+def test_the_history_is_a_table_too(output: Path) -> None:
+    rows = (output / "model_run" / HISTORY_FILE).read_text().splitlines()
+    assert rows[0] == "phase,epoch,loss,accuracy,eval_loss,eval_accuracy,learning_rate,seconds"
+    assert [row.split(",")[:2] for row in rows[1:]] == [["head", "1"], ["fine-tune", "1"]]
 
 
 def test_the_exported_weights_are_those_of_the_best_epoch(output: Path, model: Any) -> None:
@@ -178,6 +187,44 @@ def test_the_same_seed_gives_the_same_training(root: Path, output: Path, tmp_pat
     )
     # Threads add up gradients in no fixed order, and bfloat16 rounds what they add.
     assert [epoch["loss"] for epoch in second] == pytest.approx([epoch["loss"] for epoch in first], rel=1e-2)
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {
+        **SETTINGS,
+        "deterministic": True,
+        "head_epochs": 2,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "ema_momentum": 0.9,
+        "layer_decay": 0.7,
+        "random_flip": True,
+        "trivial_augment": True,
+        "cutmix_alpha": 1.0,
+        "checkpoint_every_steps": 1,
+    }
+    expected = tf.saved_model.load(run_trainer(root, tmp_path / "undisturbed", settings))
+
+    def report_step(phase: Any, epoch: int, totals: Any, completed: int, total: Any) -> None:
+        if (phase.name, epoch, completed) == place:
+            raise InterruptedError
+
+    resumed_from: list[str] = []
+    read = training.read_variables
+    for place in (("head", 1, 3), ("fine-tune", 0, 2), None):
+        monkeypatch.setattr(training, "report_step", report_step)
+        monkeypatch.setattr(training, "read_variables", lambda v, path: resumed_from.append(path) or read(v, path))
+        with contextlib.nullcontext() if place is None else pytest.raises(InterruptedError):
+            # A new folder for each execution, as TFX gives.
+            exported = run_trainer(root, tmp_path / f"{place}", settings, checkpoint_dir=str(tmp_path / "resume"))
+    assert [Path(path).name for path in resumed_from if "step-" in path] == ["step-6-0-1-2", "step-9-1-0-1"]
+    found = tf.saved_model.load(exported)
+    for name, variable in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], variable)
+    assert not list((tmp_path / "resume").iterdir())
 
 
 def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ def test_settings_survive_json() -> None:
         ({"precision": "float16"}, "'auto', 'float32' or 'bfloat16'"),
         ({"backbone": "vgg19"}, "'vgg16'"),
         ({"weights": ""}, "at least 1 character"),
+        ({"weight_decay": 0.1}, "set optimizer to adamw or sgd, or weight_decay to 0"),
+        ({"strategy": "tpus"}, "'auto', 'tpu', 'mirrored', 'multi_worker' or 'one_device'"),
+        ({"random_crop_area": 0.0}, "greater than 0"),
         ({"learning_rate": 0.1}, "Extra inputs are not permitted"),
     ],
 )

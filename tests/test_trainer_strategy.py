@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from components.trainer.strategy import choose_precision, cpu_has_bfloat16, describe_strategy, has_tpu, make_strategy
+from components.trainer.phases import learning_rate_scale
+from components.trainer.strategy import (
+    choose_precision,
+    cpu_has_bfloat16,
+    describe_strategy,
+    has_tpu,
+    make_strategy,
+    needs_static_shapes,
+)
+from data.errors import UserError
+from tests.tiny_training import make_settings
 
 
 def add_pci_device(root: Path, vendor: str, device: str) -> None:
@@ -62,3 +72,35 @@ def test_a_precision_that_is_set_is_taken(setting: str) -> None:
 
 def test_mirrored_devices_are_counted() -> None:
     assert describe_strategy(tf.distribute.MirroredStrategy(["CPU:0"])) == "CPU x 1"
+
+
+def test_a_tpu_that_is_not_there_is_an_error_of_one_line() -> None:
+    with pytest.raises(UserError, match=r"^trainer\.strategy is tpu, but this machine has no TPU; set .*auto.*$"):
+        make_strategy("tpu")
+    with pytest.raises(UserError, match=r"^trainer\.strategy is tpu, but the TPU grpc://localhost:1 cannot be reached"):
+        make_strategy("tpu", "grpc://localhost:1")
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="needs a machine without GPUs")
+def test_gpus_that_are_not_there_are_an_error() -> None:
+    with pytest.raises(UserError, match=r"mirrored, but this machine has no GPU; set trainer\.strategy to auto or one"):
+        make_strategy("mirrored")
+
+
+@pytest.mark.parametrize("config", [None, "{}", "not JSON"])
+def test_workers_without_addresses_are_an_error(monkeypatch: pytest.MonkeyPatch, config: str | None) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(UserError, match="TF_CONFIG names no workers"):
+        make_strategy("multi_worker")
+
+
+def test_one_device_may_have_a_partial_batch() -> None:
+    assert not needs_static_shapes(make_strategy("one_device"))
+
+
+def test_rates_follow_the_batch_by_a_stated_rule() -> None:
+    assert learning_rate_scale(make_settings(batch_size=128)) == 1.0
+    assert learning_rate_scale(make_settings(batch_size=128, learning_rate_batch_size=32)) == 2.0
+    assert learning_rate_scale(make_settings(batch_size=128, learning_rate_batch_size=32, optimizer="sgd")) == 4.0

@@ -3,24 +3,29 @@
 The Trainer reloads this module: it holds functions and constants only.
 """
 
+import csv
 import json
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
+from tensorflow.python.framework.config import disable_op_determinism
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
+from components.trainer.augmentation import make_augment
+from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
 from components.trainer.export import export_model
-from components.trainer.inputs import make_dataset
+from components.trainer.inputs import open_split
 from components.trainer.model import load_backbone_weights, make_model
+from components.trainer.phases import EpochResult
 from components.trainer.settings import TrainerSettings
-from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
+from components.trainer.strategy import choose_precision, describe_strategy, make_strategy, needs_static_shapes
 from components.trainer.training import train
 from components.trainer.weights import resolve_weights
 from components.transform.features import LABEL_VOCABULARY
@@ -29,13 +34,17 @@ from data.errors import UserError
 TRAINING_FILE = "training.json"
 """In the `model_run` artifact: epochs, the best one, weights, strategy, precision and versions."""
 
+HISTORY_FILE = "history.csv"
+"""In the `model_run` artifact: a row an epoch, with the columns of `EpochResult`."""
+
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains a classifier and exports it.
 
     Args:
         fn_args: TFX's. `custom_config` holds `trainer`, the dump of `TrainerSettings` whose `weights` are `imagenet`,
-            `none` or a path, and `image_size` in pixels; its other keys only mark the cache. `train_files` fit the
+            `none` or a path, and `image_size` in pixels; `checkpoint_dir`, if it is there, is the
+            folder in which a killed run leaves its state; the other keys only mark the cache. `train_files` fit the
             weights and `eval_files` choose among them; no other split is read.
 
     Raises:
@@ -44,15 +53,20 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     settings = TrainerSettings.model_validate(fn_args.custom_config["trainer"])
     tf_keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     try:
         _train_and_export(settings, fn_args.custom_config["image_size"], fn_args)
     finally:
         tf_keras.backend.clear_session()
+        if settings.deterministic:
+            # TensorFlow has no public way back, and what runs in this process after us did not ask for it.
+            disable_op_determinism()
 
 
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs) -> None:
     weights = resolve_weights(settings.weights)
-    strategy = make_strategy()
+    strategy = make_strategy(settings.strategy, settings.tpu)
     precision = choose_precision(settings.precision, strategy)
     replicas = strategy.num_replicas_in_sync
     _check_batch(settings.batch_size, replicas)
@@ -64,15 +78,21 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         model = make_model(class_count, image_size, settings.dropout, precision)
         if weights.path is not None:
             load_backbone_weights(model, weights.path)
-    train_data = make_dataset(
+    train_split = open_split(
         fn_args.train_files,
         image_size,
         settings.batch_size,
-        shuffle_seed=settings.seed,
-        drop_remainder=replicas > 1,
+        seed=settings.seed,
+        drop_remainder=needs_static_shapes(strategy),
+        augment=make_augment(settings),
     )
-    eval_data = make_dataset(fn_args.eval_files, image_size, settings.batch_size)
-    history, best = train(model, train_data, eval_data, settings, fn_args.model_run_dir)
+    eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
+    if root := fn_args.custom_config.get("checkpoint_dir"):
+        files = [*fn_args.train_files, *fn_args.eval_files]
+        checkpoint_dir = open_checkpoint_dir(root, fn_args.custom_config, files)
+    else:
+        checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"))
+    history, best = train(model, train_split, eval_split, settings, fn_args.model_run_dir, checkpoint_dir)
 
     report_progress("exporting the model")
     export_model(model, transform_output, image_size, fn_args.serving_model_dir)
@@ -96,6 +116,8 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             },
         },
     )
+    _write_csv(os.path.join(fn_args.model_run_dir, HISTORY_FILE), history)
+    checkpoint_dir.remove()
 
 
 def _check_batch(batch_size: int, replicas: int) -> None:
@@ -115,3 +137,11 @@ def _write_record(path: str, record: dict[str, Any]) -> None:
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "w") as file:
         file.write(json.dumps(record, indent=2) + "\n")
+
+
+def _write_csv(path: str, history: list[EpochResult]) -> None:
+    """Writes a row an epoch to a local or `gs://` path."""
+    with tf.io.gfile.GFile(path, "w") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(EpochResult)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(epoch) for epoch in history)

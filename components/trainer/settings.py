@@ -20,20 +20,31 @@ class TrainerSettings(Settings):
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of the pooled features that are dropped in training."""
 
+    strategy: Literal["auto", "tpu", "mirrored", "multi_worker", "one_device"] = "auto"
+    """Where training runs: `tpu`; `mirrored`, on all GPUs of this machine; `multi_worker`, on the machines that
+    `TF_CONFIG` names; `one_device`; or `auto`: a TPU if this machine has one, else its GPUs, else its CPU."""
+
+    tpu: str = Field(default="local", min_length=1)
+    """For `strategy` tpu: `local` is that of this machine (a TPU VM, Colab), else a TPU's name or address."""
+
     batch_size: int = Field(default=32, ge=1, le=65536)
-    """Images in a training step, over all replicas."""
+    """Images in a training step, over all replicas: a multiple of their number."""
+
+    learning_rate_batch_size: int | None = Field(default=None, ge=1)
+    """The batch that both rates are meant for: with another `batch_size` they are multiplied by the ratio of the two
+    (`sgd`) or by its square root (`adam`, `adamw`). Null takes the rates as they are."""
 
     head_epochs: int = Field(default=1, ge=0)
     """Epochs of the first phase: the backbone is frozen, only the head learns."""
 
     head_learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
-    """Adam's rate in the first phase."""
+    """The optimizer's rate in the first phase."""
 
     fine_tune_epochs: int = Field(default=4, ge=0)
     """Epochs of the second phase: the head and the last blocks learn."""
 
     fine_tune_learning_rate: float = Field(default=1e-4, gt=0.0, le=1.0)
-    """Adam's rate in the second phase."""
+    """The optimizer's rate in the second phase."""
 
     fine_tune_blocks: int = Field(default=1, ge=0, le=5)
     """How many of VGG16's five blocks learn in the second phase, counted from the head."""
@@ -41,16 +52,77 @@ class TrainerSettings(Settings):
     early_stopping_patience: int = Field(default=3, ge=1)
     """A phase ends after so many epochs in a row without a lower loss on `eval`."""
 
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """`adam`; `adamw`, whose weight decay is decoupled from the gradient; `sgd` with Nesterov momentum 0.9."""
+
+    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of a kernel, times the rate, that each step takes off it (`adamw`, `sgd`); biases and norms
+    do not decay."""
+
+    gradient_clip_norm: float | None = Field(default=None, gt=0.0)
+    """Gradients whose norm over all variables is larger are scaled down to it; null leaves them alone."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """Over so many first steps of a phase the rate rises linearly to what the cosine over its epochs says."""
+
+    layer_decay: float = Field(default=1.0, gt=0.0, le=1.0)
+    """In the second phase each block learns at this share of the rate of the block above it; the head at the rate."""
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the target that is spread evenly over all classes, in training."""
+
+    ema_momentum: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Share of its past that a moving average of the weights keeps at each step; the averages are then what is
+    evaluated, chosen and exported. Null keeps none."""
+
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs an example of train by how rare its class is there, so that all classes weigh the same."""
+
+    random_flip: bool = False
+    """Mirrors half of the training images left to right."""
+
+    random_crop_area: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Cuts a rectangle of at least this share of each training image and resizes it; 1 leaves images whole."""
+
+    trivial_augment: bool = False
+    """Changes each training image in light, contrast, colour or geometry, by a random strength."""
+
+    mixup_alpha: float = Field(default=0.0, ge=0.0)
+    """Blends training images and their labels in pairs, in a share from Beta(alpha, alpha); 0 does not."""
+
+    cutmix_alpha: float = Field(default=0.0, ge=0.0)
+    """Puts a rectangle of another training image into each, its area from Beta(alpha, alpha); 0 does not. With
+    `mixup_alpha` too, each has half of the steps."""
+
+    feature_cache: Literal["auto", "off"] = "auto"
+    """`auto` computes what the frozen backbone makes of each image once, where the first phase has more than one epoch
+    and nothing augments the images, and trains the head on that; `off` computes it anew in each epoch."""
+
+    checkpoint_every_steps: int = Field(default=0, ge=0)
+    """A killed run goes on from its last checkpoint, written after so many steps; 0 writes by time alone."""
+
+    checkpoint_every_seconds: float = Field(default=30.0, gt=0.0)
+    """Seconds after which a checkpoint is written, whatever the steps."""
+
+    deterministic: bool = False
+    """Makes every operation add up in a fixed order, so that runs on the same devices end with the same bits, killed
+    in between or not; somewhat slower."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training; `auto` is bfloat16 where the CPU or TPU has it. The exported model is float32."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the initial weights, the order of the images and dropout."""
+    """Seed of the initial weights, the order of the images, dropout and augmentation."""
 
     @model_validator(mode="after")
     def _check_phases(self) -> "TrainerSettings":
         if self.head_epochs + self.fine_tune_epochs == 0:
             raise ValueError("head_epochs and fine_tune_epochs are both 0: nothing would be trained; raise one of them")
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError(
+                f"weight_decay is {self.weight_decay:g}, which adam does not decouple from the gradient; "
+                "set optimizer to adamw or sgd, or weight_decay to 0"
+            )
         if self.fine_tune_epochs > 0 and self.fine_tune_blocks == 0:
             raise ValueError(
                 f"fine_tune_epochs is {self.fine_tune_epochs} but fine_tune_blocks is 0; "

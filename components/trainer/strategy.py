@@ -1,12 +1,19 @@
 """Which devices train, and in which arithmetic."""
 
+import json
 import logging
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import tensorflow as tf
 
+from data.errors import UserError
+
 Precision = Literal["float32", "bfloat16"]
+StrategyName = Literal["auto", "tpu", "mirrored", "multi_worker", "one_device"]
 
 # Google's vendor id alone is not enough: its virtual network card carries it too. Device ids of TPU v2/v3, v4, v5p,
 # v5e and v6e, as in JAX's `jax/_src/hardware_utils.py`.
@@ -27,19 +34,78 @@ def has_tpu(pci_root: Path = Path("/sys/bus/pci/devices")) -> bool:
     return pci_root.is_dir() and any(is_tpu(device) for device in pci_root.iterdir())
 
 
-def make_strategy() -> tf.distribute.Strategy:
-    """Returns TPUStrategy on a TPU machine, MirroredStrategy where there are GPUs, else the default strategy."""
-    if has_tpu():
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        strategy: tf.distribute.Strategy = tf.distribute.TPUStrategy(resolver)
-    elif tf.config.list_physical_devices("GPU"):
-        strategy = tf.distribute.MirroredStrategy()
-    else:
-        strategy = tf.distribute.get_strategy()
+def make_strategy(setting: StrategyName = "auto", tpu: str = "local") -> tf.distribute.Strategy:
+    """Returns the strategy that a setting names; call it before anything runs on a device.
+
+    Args:
+        setting: `auto` is `tpu` where this machine has one, else `mirrored` where it has GPUs, else `one_device`.
+        tpu: for `tpu`: `local`, or the name or address of a TPU elsewhere.
+
+    Raises:
+        UserError: the devices are not there.
+    """
+    if setting == "auto":
+        setting = "tpu" if has_tpu() else "mirrored" if tf.config.list_physical_devices("GPU") else "one_device"
+    strategy = _MAKERS[setting](tpu)
     logging.getLogger(__name__).info("training with %s", describe_strategy(strategy))
     return strategy
+
+
+def _make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:
+    remedy = "set trainer.strategy to auto, or trainer.tpu to the TPU's name"
+    if tpu == "local" and not has_tpu():
+        raise UserError(f"trainer.strategy is tpu, but this machine has no TPU; {remedy}")
+    try:
+        if tpu.startswith("grpc://"):
+            # TensorFlow would wait for ever for an address where nobody listens.
+            host, _, port = tpu.removeprefix("grpc://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except Exception as error:  # of TensorFlow, of Google's API client and of the network: no class is common to them
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"trainer.strategy is tpu, but the TPU {tpu} cannot be reached ({reason}); {remedy}") from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def _make_mirrored_strategy(_: str) -> tf.distribute.Strategy:
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1 and devices[0].device_type == "CPU":
+        raise UserError(
+            "trainer.strategy is mirrored, but this machine has no GPU; set trainer.strategy to auto or one_device"
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _make_multi_worker_strategy(_: str) -> tf.distribute.Strategy:
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+    except json.JSONDecodeError:
+        cluster = {}
+    if not cluster.get("worker"):
+        raise UserError(
+            "trainer.strategy is multi_worker, but TF_CONFIG names no workers; "
+            "start every worker with TF_CONFIG, or set trainer.strategy to auto"
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _make_default_strategy(_: str) -> tf.distribute.Strategy:
+    return tf.distribute.get_strategy()
+
+
+_MAKERS: dict[str, Callable[[str], tf.distribute.Strategy]] = {
+    "tpu": _make_tpu_strategy,
+    "mirrored": _make_mirrored_strategy,
+    "multi_worker": _make_multi_worker_strategy,
+    "one_device": _make_default_strategy,
+}
+
+
+def needs_static_shapes(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether every batch must be full: replicas share it evenly, and a TPU compiles for one shape."""
+    return strategy.num_replicas_in_sync > 1 or is_tpu_strategy(strategy)
 
 
 def is_tpu_strategy(strategy: tf.distribute.Strategy) -> bool:
@@ -54,7 +120,9 @@ def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     if isinstance(strategy, tf.distribute.MirroredStrategy):
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         return f"{kind} x {strategy.num_replicas_in_sync}"
-    return "CPU"
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return f"several workers x {strategy.num_replicas_in_sync}"
+    return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
 def choose_precision(setting: str, strategy: tf.distribute.Strategy) -> Precision:

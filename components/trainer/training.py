@@ -1,78 +1,249 @@
 """The two phases of training, and which weights they leave in the model."""
 
+import math
 import os
+import time
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from components.trainer.callbacks import BestWeights, EpochReporter, EpochResult, Phase
+from components.progress import report_progress
+from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
+from components.trainer.feature_cache import FeatureCache, can_cache_features
+from components.trainer.inputs import Split, balance_classes
+from components.trainer.learner import Judge, Learner
+from components.trainer.mixing import draw_mix, mix
 from components.trainer.model import set_trainable_blocks
+from components.trainer.noise import StepNoise
+from components.trainer.phases import EpochResult, Phase, make_phases
+from components.trainer.preemption import Preemption
+from components.trainer.reports import TensorBoard, report_epoch, report_step
 from components.trainer.settings import TrainerSettings
+from data.errors import UserError
 
-
-def make_phases(settings: TrainerSettings) -> list[Phase]:
-    """Returns the phases that train at least one epoch."""
-    head = Phase("head", settings.head_epochs, settings.head_learning_rate, blocks=0)
-    fine_tune = Phase(
-        "fine-tune", settings.fine_tune_epochs, settings.fine_tune_learning_rate, settings.fine_tune_blocks
-    )
-    return [phase for phase in (head, fine_tune) if phase.epochs]
+_REMEDY = (
+    "lower trainer.head_learning_rate and trainer.fine_tune_learning_rate, set trainer.gradient_clip_norm to 1, "
+    "or set trainer.precision to float32"
+)
 
 
 def train(
     model: tf_keras.Model,
-    train_data: tf.data.Dataset,
-    eval_data: tf.data.Dataset,
+    train_split: Split,
+    eval_split: Split,
     settings: TrainerSettings,
     run_dir: str,
+    checkpoint_dir: CheckpointDir,
+    on_step: Callable[[TrainingState], None] | None = None,
 ) -> tuple[list[EpochResult], EpochResult]:
     """Trains the head on the frozen backbone, then the head and the last blocks at a lower rate.
 
     Each phase starts from, and the model ends with, the weights of the lowest loss on `eval` over all phases so far.
+    Killed at any moment and called again, it goes on from its last checkpoint and ends as it would have.
 
     Args:
         model: from `make_model`, built in the scope of the strategy that is to train it.
-        train_data: batches of (images, labels); an epoch is one pass.
-        eval_data: the same of `eval`: it chooses the weights and ends phases early.
+        train_split: fits the weights.
+        eval_split: chooses the weights and ends phases early.
         settings: phases, rates and patience.
-        run_dir: gets `checkpoints/` and the TensorBoard logs.
+        run_dir: gets `checkpoints/best` and the TensorBoard logs.
+        checkpoint_dir: where a killed run left its state; the caller removes it when the model is safe.
+        on_step: is called after each step.
 
     Returns:
         Every epoch in order, and the one whose weights the model holds now.
 
     Raises:
-        UserError: no epoch had a finite loss on `eval`.
+        UserError: the loss was not finite.
     """
-    best = BestWeights(model, os.path.join(run_dir, "checkpoints"))
-    reporter = EpochReporter(best)
-    for phase in make_phases(settings):
-        set_trainable_blocks(model, phase.blocks)
-        _compile(model, phase)
-        reporter.phase = phase
-        model.fit(
-            train_data,
-            validation_data=eval_data,
-            epochs=phase.epochs,
-            verbose=0,
-            callbacks=[
-                tf_keras.callbacks.LearningRateScheduler(phase.learning_rate_at),
-                reporter,
-                tf_keras.callbacks.EarlyStopping(patience=settings.early_stopping_patience),
-                tf_keras.callbacks.TensorBoard(os.path.join(run_dir, "tensorboard", phase.name), write_graph=False),
-            ],
-        )
-        best_result = best.restore()
-    return reporter.history, best_result
+    with Preemption() as preemption:
+        training = _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step)
+        try:
+            return training.run()
+        finally:
+            training.close()
 
 
-def _compile(model: tf_keras.Model, phase: Phase) -> None:
-    """Gives the model a fresh optimizer: the frozen variables of the last phase have no place in it."""
-    with model.distribute_strategy.scope():
-        model.compile(
-            # XLA compiles the update for seconds on a CPU and gains nothing there; Keras's default is to let it.
-            optimizer=tf_keras.optimizers.Adam(phase.learning_rate, jit_compile=False),
-            loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+class _Training:
+    """What the loops of phases, epochs and steps share."""
+
+    def __init__(
+        self,
+        model: tf_keras.Model,
+        train_split: Split,
+        eval_split: Split,
+        settings: TrainerSettings,
+        run_dir: str,
+        checkpoint_dir: CheckpointDir,
+        preemption: Preemption,
+        on_step: Callable[[TrainingState], None] | None,
+    ) -> None:
+        self._model, self._settings, self._run_dir = model, settings, run_dir
+        self._train_split, self._eval_split = train_split, eval_split
+        self._checkpoint_dir, self._preemption, self._on_step = checkpoint_dir, preemption, on_step
+        self._noise = StepNoise(model, settings.seed)
+        self._tensorboard = TensorBoard(os.path.join(run_dir, "tensorboard"))
+        self._judge = Judge(model)
+        self._cache = FeatureCache(model)
+        self._steps_in_epoch: int | None = None  # known once all images have been read
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+
+    def run(self) -> tuple[list[EpochResult], EpochResult]:
+        saved = self._checkpoint_dir.load()
+        self.state = saved[0] if saved else TrainingState()
+        for result in self.state.history:
+            self._tensorboard.write(result)
+        phases = make_phases(self._settings)
+        if saved:
+            phase = phases[self.state.phase]
+            report_progress(
+                f"going on where a run was interrupted: {phase.name}, epoch {self.state.epoch + 1}, after step "
+                f"{self.state.step}",
+                lasting=True,
+            )
+        weights = None
+        if self._settings.class_weights == "balanced":
+            weights = balance_classes(self._train_split.count_labels(self._model.output_shape[-1]))
+        for number in range(self.state.phase, len(phases)):
+            if number > self.state.phase:
+                state = self.state
+                state.phase, state.epoch, state.step, state.phase_steps = number, 0, 0, 0
+                state.lowest_loss, state.stale_epochs = None, 0
+            set_trainable_blocks(self._model, phases[number].blocks)
+            cached = can_cache_features(phases[number], self._settings, self._train_split, self._model)
+            learner = Learner(
+                self._model, phases[number], self._settings, self._noise, reads_features=cached, class_weights=weights
+            )
+            if saved and number == saved[0].phase:
+                read_variables(self._variables(learner), saved[1])
+                saved = None
+            if self._train_split.augmented or learner.mixes:
+                images, labels, _ = next(iter(self._train_split.epoch(len(self.state.history))))
+                mixing = draw_mix(self._settings, self.state.total_steps)
+                self._tensorboard.write_images(phases[number], mix(images, tf.one_hot(labels, 1), mixing)[0])
+            splits, judge = (self._train_split, self._eval_split), self._judge
+            if cached:
+                splits = self._cache.compute(splits[0], "train"), self._cache.compute(splits[1], "eval")
+                judge = Judge(self._model, reads_features=True)
+            self._run_phase(phases[number], learner, judge, *splits)
+            self._restore_best()
+        assert self.state.best is not None
+        write_variables(self._model.weights, os.path.join(self._run_dir, "checkpoints", "best"))
+        return self.state.history, self.state.best
+
+    def close(self) -> None:
+        self._cache.close()
+
+    def _run_phase(self, phase: Phase, learner: Learner, judge: Judge, train_split: Split, eval_split: Split) -> None:
+        state = self.state
+        function = None
+        while state.epoch < phase.epochs and state.stale_epochs < self._settings.early_stopping_patience:
+            # The number of the epoch over all phases: each has an order of its own.
+            batches = learner.strategy.experimental_distribute_dataset(
+                train_split.epoch(len(state.history), state.step)
+            )
+            function = function or learner.make_train_function(batches.element_spec)
+            rate = self._run_epoch(phase, learner, function, batches)
+            self._end_epoch(phase, learner, judge, eval_split, rate)
+
+    def _run_epoch(self, phase: Phase, learner: Learner, function: Any, batches: Any) -> float:
+        """Does the steps of an epoch that are left, and returns the rate of the last one."""
+        state = self.state
+        for batch in batches:
+            started = time.monotonic()
+            learner.set_rate(phase.learning_rate_at(state.epoch, state.phase_steps))
+            sums = (
+                function(tf.constant(state.total_steps, tf.int64), draw_mix(self._settings, state.total_steps), batch)
+                .numpy()
+                .tolist()
+            )
+            state.step, state.phase_steps, state.total_steps = (
+                state.step + 1,
+                state.phase_steps + 1,
+                state.total_steps + 1,
+            )
+            if not math.isfinite(sums[0]):
+                self._checkpoint_dir.remove()
+                raise UserError(
+                    f"training diverged: the loss was {sums[0]} at step {state.step} of epoch {state.epoch + 1} of the "
+                    f"phase {phase.name}; {_REMEDY}"
+                )
+            state.totals = [total + value for total, value in zip(state.totals, sums, strict=True)]
+            state.seconds += time.monotonic() - started
+            report_step(phase, state.epoch, state.totals, state.step, self._steps_in_epoch)
+            self._save_if_due(learner)
+            if self._on_step is not None:
+                self._on_step(state)
+        if not state.step:
+            raise UserError(
+                f"trainer.batch_size is {self._train_split.batch_size}, more than train has images; lower it"
+            )
+        self._steps_in_epoch = state.step
+        return phase.learning_rate_at(state.epoch, state.phase_steps - 1)
+
+    def _end_epoch(self, phase: Phase, learner: Learner, judge: Judge, eval_split: Split, rate: float) -> None:
+        """Evaluates, keeps the weights if they are the best so far, and turns to the next epoch."""
+        state = self.state
+        started = time.monotonic()
+        batches = learner.strategy.experimental_distribute_dataset(eval_split.in_order())
+        with learner.averaged():
+            judged = judge.evaluate(batches, until=lambda: self._preemption.noticed)
+            if judged is not None:
+                result = self._make_result(phase, *judged, rate, state.seconds + time.monotonic() - started)
+                # The loss and not the accuracy: on a small `eval` split many epochs share one accuracy.
+                if state.best is None or result.eval_loss < state.best.eval_loss:
+                    state.best, state.best_name = result, f"best-{state.total_steps}"
+                    write_variables(self._model.weights, self._checkpoint_dir.path(state.best_name))
+        if judged is None:
+            self._save_if_due(learner)
+            raise AssertionError("a preempted run goes no further")
+        if state.lowest_loss is None or result.eval_loss < state.lowest_loss:
+            state.lowest_loss, state.stale_epochs = result.eval_loss, 0
+        else:
+            state.stale_epochs += 1
+        state.history.append(result)
+        state.epoch, state.step, state.totals, state.seconds = state.epoch + 1, 0, [0.0, 0.0, 0.0], 0.0
+        self._tensorboard.write(result, judge.confusion)
+        report_epoch(phase, result)
+        self._save_if_due(learner)
+
+    def _make_result(
+        self, phase: Phase, eval_loss: float, eval_accuracy: float, rate: float, seconds: float
+    ) -> EpochResult:
+        if not math.isfinite(eval_loss):
+            self._checkpoint_dir.remove()
+            raise UserError(
+                f"training diverged: the loss on eval was {eval_loss} after epoch {self.state.epoch + 1} of the phase "
+                f"{phase.name}; {_REMEDY}"
+            )
+        loss, right, weight = self.state.totals
+        return EpochResult(
+            phase=phase.name,
+            epoch=self.state.epoch + 1,
+            loss=loss / weight,
+            accuracy=right / weight,
+            eval_loss=eval_loss,
+            eval_accuracy=eval_accuracy,
+            learning_rate=rate,
+            seconds=round(seconds, 3),
         )
-        # A step that has to make the optimizer's variables is traced twice, for seconds each time.
-        model.optimizer.build(model.trainable_variables)
+
+    def _restore_best(self) -> None:
+        assert self.state.best_name is not None
+        read_variables(self._model.weights, self._checkpoint_dir.path(self.state.best_name))
+
+    def _variables(self, learner: Learner) -> list[tf.Variable]:
+        return [*self._model.weights, *learner.optimizer.variables]
+
+    def _save_if_due(self, learner: Learner) -> None:
+        steps = self._settings.checkpoint_every_steps
+        by_steps = steps and self.state.total_steps - self._saved_step >= steps
+        by_time = time.monotonic() - self._saved_at >= self._settings.checkpoint_every_seconds
+        if by_steps or by_time or self._preemption.noticed:
+            self._checkpoint_dir.save(self.state, self._variables(learner))
+            self._saved_at, self._saved_step = time.monotonic(), self.state.total_steps
+        if self._preemption.noticed:
+            self._preemption.leave()

@@ -1,0 +1,130 @@
+"""What a killed training needs to go on: its place, its figures and its variables, on disk."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from components.trainer.phases import EpochResult
+
+_STATE_FILE = "state.json"
+
+
+@dataclass
+class TrainingState:
+    """Where a training is, in everything that is not a variable.
+
+    Attributes:
+        phase: number of the phase, from 0.
+        epoch: of the phase, from 0.
+        step: steps done of the epoch.
+        phase_steps: steps done of the phase.
+        total_steps: steps done of all phases.
+        totals: sums over the epoch's steps: weight x loss, weight x right, weight.
+        seconds: spent in the epoch.
+        lowest_loss: on eval, of the phase.
+        stale_epochs: in a row without a lower loss in the phase.
+        history: the finished epochs of all phases.
+        best: the epoch of the lowest loss on eval, over all phases.
+        best_name: the checkpoint of its weights.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    phase_steps: int = 0
+    total_steps: int = 0
+    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    seconds: float = 0.0
+    lowest_loss: float | None = None
+    stale_epochs: int = 0
+    history: list[EpochResult] = field(default_factory=list)
+    best: EpochResult | None = None
+    best_name: str | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainingState":
+        """Reads what `asdict` wrote."""
+        state = cls(**values)
+        state.history = [EpochResult(**result) for result in values["history"]]
+        state.best = EpochResult(**values["best"]) if values["best"] else None
+        return state
+
+
+class CheckpointDir:
+    """A folder with one state and the checkpoints of variables that it names.
+
+    The state is put in place by a rename and names its checkpoints, which are never overwritten: a process that is
+    killed at any moment leaves either the state before or the one after.
+    """
+
+    def __init__(self, folder: str) -> None:
+        """Uses a local or `gs://` folder, which need not exist."""
+        self.folder = folder
+
+    def save(self, state: TrainingState, variables: Iterable[tf.Variable]) -> None:
+        """Writes the state and the variables (model, then optimizer), and removes what it no longer needs."""
+        tf.io.gfile.makedirs(self.folder)
+        name = f"step-{state.total_steps}-{state.phase}-{state.epoch}-{state.step}"
+        write_variables(variables, self.path(name))
+        temporary = self.path(f"{_STATE_FILE}.tmp")
+        with tf.io.gfile.GFile(temporary, "w") as file:
+            file.write(json.dumps({"state": asdict(state), "variables": name}))
+        tf.io.gfile.rename(temporary, self.path(_STATE_FILE), overwrite=True)
+        for found in tf.io.gfile.listdir(self.folder):
+            if found != _STATE_FILE and not found.startswith((f"{name}.", f"{state.best_name}.")):
+                tf.io.gfile.remove(self.path(found))
+
+    def load(self) -> tuple[TrainingState, str] | None:
+        """Returns the saved state and the path of its variables, or None where nothing was saved."""
+        try:
+            with tf.io.gfile.GFile(self.path(_STATE_FILE), "r") as file:
+                saved = json.loads(file.read())
+        except tf.errors.NotFoundError:
+            return None
+        return TrainingState.from_json(saved["state"]), self.path(saved["variables"])
+
+    def path(self, name: str) -> str:
+        """Returns the path of a checkpoint in the folder."""
+        return os.path.join(self.folder, name)
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        with contextlib.suppress(tf.errors.NotFoundError):
+            tf.io.gfile.rmtree(self.folder)
+
+
+def write_variables(variables: Iterable[tf.Variable], path: str) -> None:
+    """Writes variables as a TensorFlow checkpoint, by their number."""
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    tf.train.Checkpoint(**{str(number): variable for number, variable in enumerate(variables)}).write(path)
+
+
+def read_variables(variables: Iterable[tf.Variable], path: str) -> None:
+    """Sets variables to what `write_variables` wrote of the same list."""
+    checkpoint = tf.train.Checkpoint(**{str(number): variable for number, variable in enumerate(variables)})
+    checkpoint.read(path).assert_consumed()
+
+
+def open_checkpoint_dir(root: str, custom_config: Mapping[str, Any], file_patterns: Iterable[str]) -> CheckpointDir:
+    """Returns the folder of this very training, and removes those of others, which nobody will go on with.
+
+    Args:
+        root: of all trainings of one pipeline.
+        custom_config: the Trainer's: settings, and the hashes of code and weights.
+        file_patterns: globs of its examples; names and sizes stand for the content, as TFX never writes one twice.
+    """
+    files = sorted(tf.io.gfile.glob(list(file_patterns)))
+    sizes = [(file, tf.io.gfile.stat(file).length) for file in files]
+    config = {key: value for key, value in custom_config.items() if key != "checkpoint_dir"}
+    key = hashlib.sha256(json.dumps([config, sizes], sort_keys=True).encode()).hexdigest()[:16]
+    if tf.io.gfile.isdir(root):
+        for other in tf.io.gfile.listdir(root):
+            if other.rstrip("/") != key:
+                tf.io.gfile.rmtree(os.path.join(root, other))
+    return CheckpointDir(os.path.join(root, key))

@@ -1,0 +1,121 @@
+"""The outputs of a frozen backbone, computed once: the head then trains on them at a small share of the price."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from components.progress import report_progress
+from components.trainer.inputs import ArraySplit, Split
+from components.trainer.learner import feature_model
+from components.trainer.phases import Phase
+from components.trainer.settings import TrainerSettings
+from data.errors import UserError
+
+_MEMORY_BYTES = 2**30
+
+
+def can_cache_features(phase: Phase, settings: TrainerSettings, split: Split, model: tf_keras.Model) -> bool:
+    """Tells whether the features of a phase are the same in each of its epochs, and worth keeping."""
+    several_hosts = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return (
+        settings.feature_cache == "auto"
+        and phase.blocks == 0
+        and phase.epochs > 1
+        and not split.augmented
+        and not settings.mixup_alpha
+        and not settings.cutmix_alpha
+        and not several_hosts
+    )
+
+
+class FeatureCache:
+    """Features of splits, in memory as far as they fit, else in a temporary file that ends with this object."""
+
+    def __init__(self, model: tf_keras.Model) -> None:
+        """Computes with a model's present weights, in its precision and on its devices."""
+        self._strategy = model.distribute_strategy
+        self._features = feature_model(model)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        """Removes the files."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def compute(self, split: Split, name: str) -> ArraySplit:
+        """Returns a split whose inputs are the features of another one, in the same order.
+
+        Args:
+            split: of images, none of them augmented.
+            name: of the split, shown while it is computed.
+
+        Raises:
+            UserError: they fit neither into the memory set aside for them nor on the disk.
+        """
+        chunks: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
+        file = None
+        size = done = 0
+        for features, batch_labels in self._batches(split):
+            labels.append(batch_labels)
+            done += len(batch_labels)
+            report_progress(f"computing features of {name}", completed=done)
+            size += features.nbytes
+            if file is None and size > _MEMORY_BYTES:
+                file = self._open_file(name)
+                for chunk in chunks:
+                    _append(file, chunk)
+                chunks = []
+            if file is None:
+                chunks.append(features)
+            else:
+                _append(file, features)
+        all_labels = np.concatenate(labels) if labels else np.zeros(0, np.int64)
+        stored: np.ndarray
+        if file is None:
+            stored = np.concatenate(chunks) if chunks else np.zeros([0, *self._features.output_shape[1:]], np.float32)
+        else:
+            file.close()
+            stored = np.memmap(file.name, features.dtype, "r", shape=(done, *features.shape[1:]))
+        return ArraySplit(stored, all_labels, split.batch_size, seed=split.seed, drop_remainder=split.drop_remainder)
+
+    def _batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields features [n, ...] and labels [n] of all examples that weigh anything: not of what pads a batch."""
+        batches = self._strategy.experimental_distribute_dataset(split.in_order())
+
+        def forward(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return self._features(images, training=False), labels, weights
+
+        @tf.autograph.experimental.do_not_convert
+        def run(batch: Any) -> Any:
+            return self._strategy.run(forward, args=batch)
+
+        function = tf.function(run, input_signature=[batches.element_spec], autograph=False)
+        for batch in batches:
+            parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
+            features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
+            yield features[weights > 0], labels[weights > 0]
+
+    def _open_file(self, name: str) -> Any:
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="features-")
+        return (Path(self._folder.name) / name).open("wb", buffering=0)
+
+
+def _append(file: Any, features: np.ndarray) -> None:
+    """Writes an array's bytes.
+
+    Raises:
+        UserError: there is no space.
+    """
+    try:
+        file.write(np.ascontiguousarray(features).tobytes())
+    except OSError as error:
+        raise UserError(
+            f"trainer.feature_cache: {Path(file.name).parent} has no space for the features of the frozen backbone "
+            f"({error.strerror}); free some, point TMPDIR to another disk, or set trainer.feature_cache to off"
+        ) from error

@@ -1,0 +1,206 @@
+"""The steps: how the model learns from a batch in one phase, and how it is judged on one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from components.trainer.mixing import UNMIXED, mix
+from components.trainer.noise import StepNoise
+from components.trainer.optimizers import average_variables, make_optimizer
+from components.trainer.phases import Phase
+from components.trainer.settings import TrainerSettings
+
+HEAD = "head"
+DROPOUT = "dropout"
+_MOST_CONFUSED_CLASSES = 100
+
+TrainFunction = Callable[..., tf.Tensor]
+
+
+def feature_model(model: tf_keras.Model) -> tf_keras.Model:
+    """Returns the part of a classifier below dropout and head, with the same layers: images -> features."""
+    names = [layer.name for layer in model.layers]
+    return tf_keras.Model(model.input, model.get_layer(DROPOUT if DROPOUT in names else HEAD).input, name="features")
+
+
+class Learner:
+    """One phase: its optimizer, and the step that trains."""
+
+    def __init__(
+        self,
+        model: tf_keras.Model,
+        phase: Phase,
+        settings: TrainerSettings,
+        noise: StepNoise,
+        *,
+        reads_features: bool = False,
+        class_weights: np.ndarray | None = None,
+    ) -> None:
+        """Makes the optimizer's variables, in the scope of the model's strategy.
+
+        Args:
+            model: whose blocks are set trainable for the phase.
+            phase: what learns, and how fast.
+            settings: the optimizer, label smoothing, the average of weights.
+            noise: of the model's dropout.
+            reads_features: the inputs are outputs of `feature_model` (only where the backbone is frozen).
+            class_weights: float32 [classes], what an example of each class weighs; None weighs all alike.
+        """
+        self.model = model
+        self.strategy = model.distribute_strategy
+        self._phase, self._settings, self._noise = phase, settings, noise
+        self._reads_features, self._class_weights = reads_features, class_weights
+        self.mixes = settings.mixup_alpha > 0 or settings.cutmix_alpha > 0
+        self._features = feature_model(model)
+        with self.strategy.scope():
+            self.optimizer = make_optimizer(model, phase, settings)
+        self._averages = average_variables(model, self.optimizer)
+        self._rate = phase.learning_rate
+
+    def set_rate(self, rate: float) -> None:
+        """Sets the rate of the steps to come."""
+        if rate != self._rate:
+            self.optimizer.learning_rate = rate
+            self._rate = rate
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside it, the model has the moving averages for weights, if there are any."""
+        own = [variable.read_value() for variable, _ in self._averages]
+        for variable, average in self._averages:
+            variable.assign(average.read_value())
+        try:
+            yield
+        finally:
+            for (variable, _), value in zip(self._averages, own, strict=True):
+                variable.assign(value)
+
+    def make_train_function(self, batch_spec: Any) -> TrainFunction:
+        """Returns (step int64, mixing float32 [4], batch) -> sums over all replicas: see `train_step`."""
+        return _distribute(self.strategy, self.train_step, batch_spec)
+
+    def train_step(
+        self, step: tf.Tensor, mixing: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
+        """Learns from a replica's share of a batch.
+
+        Args:
+            step: int64 scalar, counted over all phases: seeds dropout.
+            mixing: float32 [4], from `components.trainer.mixing.draw_mix`.
+            inputs: images, or features, [n, ...].
+            labels: int64 [n].
+            weights: float32 [n].
+
+        Returns:
+            float32 [3]: the sums of weight x loss, weight x (1 where the likeliest class is right), and weight.
+        """
+        images_per_step = tf.cast(tf.shape(labels)[0] * self.strategy.num_replicas_in_sync, tf.float32)
+        frozen = self._phase.blocks == 0
+        targets = tf.one_hot(labels, self.model.output_shape[-1])
+        if self.mixes:
+            inputs, targets = mix(inputs, targets, mixing)
+        if self._class_weights is not None:
+            weights *= tf.linalg.matvec(targets, self._class_weights)
+        with self._noise.at(step):
+            if frozen and not self._reads_features:
+                # In inference, outside of the tape: neither statistics nor gradients of what does not learn.
+                inputs = self._features(inputs, training=False)
+            with tf.GradientTape() as tape:
+                logits = classify(self.model, inputs) if frozen else self.model(inputs, training=True)
+                losses = tf.nn.softmax_cross_entropy_with_logits(self._smooth(targets), logits)
+                loss = tf.reduce_sum(losses * weights) / images_per_step
+        variables = self.model.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return _sums(losses, tf.argmax(targets, -1), logits, weights)
+
+    def _smooth(self, targets: tf.Tensor) -> tf.Tensor:
+        """Returns targets [n, classes] of which a share is spread evenly (Szegedy et al. 2015, section 7)."""
+        share = self._settings.label_smoothing
+        return targets * (1.0 - share) + share / self.model.output_shape[-1] if share else targets
+
+
+class Judge:
+    """The step that evaluates, the same in all phases."""
+
+    def __init__(self, model: tf_keras.Model, *, reads_features: bool = False) -> None:
+        """Judges a model; `reads_features` as in `Learner`."""
+        self._model, self._reads_features = model, reads_features
+        self._function: TrainFunction | None = None
+        self.confusion: np.ndarray | None = None
+        """Of the last evaluation: float32 [classes, classes], examples by class (row) and answer (column); None where
+        there are more than 100 classes."""
+
+    def evaluate(self, batches: Any, until: Callable[[], bool] = lambda: False) -> tuple[float, float] | None:
+        """Returns the mean cross-entropy in nats, and the accuracy, over all examples that weigh anything.
+
+        Args:
+            batches: of the model's strategy; all of one shape.
+            until: is asked after each batch; if it says True, the result is None.
+        """
+        if self._function is None:
+            step = lambda _, __, *batch: self.test_step(*batch)  # noqa: E731
+            self._function = _distribute(self._model.distribute_strategy, step, batches.element_spec)
+        totals: Any = 0.0
+        for batch in batches:
+            totals += self._function(tf.constant(0, tf.int64), UNMIXED, batch)
+            if until():
+                return None
+        loss, right, weight = totals[:3].numpy().tolist()
+        if self._counts_confusion:
+            self.confusion = totals[3:].numpy().reshape([self._model.output_shape[-1]] * 2)
+        return (loss / weight, right / weight) if weight else (float("nan"), float("nan"))
+
+    def test_step(self, inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Judges a replica's share of a batch; arguments and result as in `Learner.train_step`, without smoothing.
+
+        The result is followed by the confusion matrix, row by row, where there are few classes.
+        """
+        if self._reads_features:
+            logits = classify(self._model, inputs, training=False)
+        else:
+            logits = self._model(inputs, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        sums = _sums(losses, labels, logits, weights)
+        if not self._counts_confusion:
+            return sums
+        classes = logits.shape[-1]
+        # As a product, which every device has; `tf.math.confusion_matrix` scatters and asserts.
+        rows = tf.one_hot(labels, classes) * weights[:, None]
+        counts = tf.matmul(rows, tf.one_hot(tf.argmax(logits, -1), classes), transpose_a=True)
+        return tf.concat([sums, tf.reshape(counts, [-1])], axis=0)
+
+    @property
+    def _counts_confusion(self) -> bool:
+        return self._model.output_shape[-1] <= _MOST_CONFUSED_CLASSES
+
+
+def classify(model: tf_keras.Model, features: tf.Tensor, *, training: bool = True) -> tf.Tensor:
+    """Maps features to logits with the model's own dropout and head."""
+    names = [layer.name for layer in model.layers]
+    if DROPOUT in names:
+        features = model.get_layer(DROPOUT)(features, training=training)
+    return model.get_layer(HEAD)(features)
+
+
+def _sums(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    right = tf.cast(tf.argmax(logits, -1) == labels, tf.float32)
+    # A padded example weighs 0, and 0 x inf must not spoil the sum.
+    counted = tf.where(weights > 0, losses * weights, tf.zeros_like(losses))
+    return tf.stack([tf.reduce_sum(counted), tf.reduce_sum(right * weights), tf.reduce_sum(weights)])
+
+
+def _distribute(strategy: tf.distribute.Strategy, step_function: Callable[..., tf.Tensor], spec: Any) -> TrainFunction:
+    """Returns the graph of a step over all replicas, whose results are added up."""
+
+    # AutoGraph has nothing to convert, but knows `keras` as such and not `tf_keras`: it read and rewrote the source
+    # of every layer, which took 16 of the 19 s of a first step.
+    @tf.autograph.experimental.do_not_convert
+    def run(step: tf.Tensor, mixing: tf.Tensor, batch: Any) -> tf.Tensor:
+        sums = strategy.run(step_function, args=(step, mixing, *batch))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    return tf.function(run, input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([4]), spec], autograph=False)

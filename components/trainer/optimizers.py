@@ -1,0 +1,124 @@
+"""Keras's optimizers, with a rate of its own for each layer where that is wanted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from components.trainer.phases import Phase
+from components.trainer.settings import TrainerSettings
+
+
+class _RateByVariable:
+    """Scales the rate, and so the update and the decoupled weight decay, of each variable by a factor.
+
+    Not the gradient: Adam divides by the gradient's own size, so that a scaled gradient gives the same update.
+    """
+
+    factors: Mapping[str, float] = {}
+    """By the optimizer's key of the variable; 1 where it is missing."""
+    _factor = 1.0
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rate of the variable that is being updated; outside of an update, the rate itself."""
+        rate = self._learning_rate  # type: ignore[attr-defined]
+        return rate if self._factor == 1.0 else rate * self._factor
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self._learning_rate.assign(value)  # type: ignore[attr-defined]
+
+    def _update_step(self, gradient: Any, variable: Any) -> None:
+        self._factor = self.factors.get(self._var_key(variable), 1.0)  # type: ignore[attr-defined]
+        super()._update_step(gradient, variable)  # type: ignore[misc]
+        self._factor = 1.0
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        # Keras asks this right before it reads the rate for the variable's decay.
+        self._factor = self.factors.get(self._var_key(variable), 1.0)  # type: ignore[attr-defined]
+        used = super()._use_weight_decay(variable)  # type: ignore[misc]
+        if not used:
+            self._factor = 1.0
+        return used
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        super()._apply_weight_decay(variables)  # type: ignore[misc]
+        self._factor = 1.0
+
+
+class _Adam(_RateByVariable, tf_keras.optimizers.Adam):
+    pass
+
+
+class _AdamW(_RateByVariable, tf_keras.optimizers.AdamW):
+    pass
+
+
+class _Sgd(_RateByVariable, tf_keras.optimizers.SGD):
+    pass
+
+
+def make_optimizer(model: tf_keras.Model, phase: Phase, settings: TrainerSettings) -> tf_keras.optimizers.Optimizer:
+    """Builds a phase's optimizer for the variables of a model that learn now; call it in the strategy's scope.
+
+    Biases and the parameters of norms do not decay (He et al. 2018, "Bag of tricks", section 3.1).
+
+    Args:
+        model: whose blocks are set trainable for the phase.
+        phase: its rate.
+        settings: the optimizer, its decay, clipping and average.
+    """
+    shared: dict[str, Any] = {
+        "global_clipnorm": settings.gradient_clip_norm,
+        "use_ema": settings.ema_momentum is not None,
+        # XLA compiles the update for seconds on a CPU and gains nothing there; Keras's default is to let it.
+        "jit_compile": False,
+    }
+    if settings.ema_momentum is not None:
+        shared["ema_momentum"] = settings.ema_momentum
+    if settings.optimizer == "adamw":
+        optimizer = _AdamW(phase.learning_rate, weight_decay=settings.weight_decay, **shared)
+    elif settings.optimizer == "adam":
+        optimizer = _Adam(phase.learning_rate, **shared)
+    else:
+        optimizer = _Sgd(
+            phase.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay or None, **shared
+        )
+    variables = model.trainable_variables
+    optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
+    depths = layer_depths(model)
+    optimizer.factors = {
+        optimizer._var_key(variable): settings.layer_decay ** depths.get(variable.ref(), 0) for variable in variables
+    }
+    # A step that has to make the optimizer's variables is traced twice, for seconds each time.
+    optimizer.build(variables)
+    return optimizer
+
+
+def layer_depths(model: tf_keras.Model) -> dict[Any, int]:
+    """Returns how many learning blocks lie between each learning variable and the logits, by `variable.ref()`.
+
+    The head is 0, the last block 1, and so on: a block is what layers share before the first `_` of their name.
+    """
+    blocks: list[str] = []
+    depths: dict[Any, int] = {}
+    for layer in reversed(list(model._flatten_layers(include_self=False, recursive=True))):
+        own = [variable for variable in layer.trainable_variables if variable.ref() not in depths]
+        if not own or getattr(layer, "layers", None):
+            continue
+        block = layer.name.partition("_")[0]
+        if block not in blocks:
+            blocks.append(block)
+        depths.update({variable.ref(): blocks.index(block) for variable in own})
+    return depths
+
+
+def average_variables(
+    model: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer
+) -> list[tuple[tf.Variable, tf.Variable]]:
+    """Returns pairs (learning variable, its moving average); none where the optimizer keeps no averages."""
+    if not optimizer.use_ema:
+        return []
+    return list(zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True))

@@ -1,0 +1,101 @@
+"""Augmentation on the host and mixing in the step do what they say, and follow from their seed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.trainer.augmentation import make_augment, random_crop, random_flip, trivial_augment
+from components.trainer.mixing import UNMIXED, draw_mix, mix
+from tests.tiny_training import make_settings
+
+SEED = tf.constant([3, 4])
+
+
+@pytest.fixture(scope="module")
+def images() -> tf.Tensor:
+    return tf.constant(np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), np.uint8))
+
+
+def same_as(changed: tf.Tensor, images: tf.Tensor) -> np.ndarray:
+    return np.all(changed.numpy() == images.numpy(), axis=(1, 2, 3))
+
+
+def test_flip_mirrors_about_half(images: tf.Tensor) -> None:
+    changed = random_flip(images, SEED)
+    kept, mirrored = same_as(changed, images), same_as(changed, images[:, :, ::-1])
+    assert np.all(kept ^ mirrored)
+    assert 20 <= mirrored.sum() <= 44
+
+
+def test_crops_are_parts_of_the_allowed_size(images: tf.Tensor) -> None:
+    # A ramp tells where a crop comes from: its slope is the crop's share of the side.
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (64, 64, 3))
+    crops = random_crop(tf.constant(np.stack([ramp, ramp.transpose(1, 0, 2)] * 100)), SEED, 0.5).numpy().astype(float)
+    heights = (crops[::2, -1, 0, 0] - crops[::2, 0, 0, 0]) / (63 * 4)
+    assert crops.min() >= 0
+    assert heights.min() >= np.sqrt(0.5 * 3 / 4) - 0.02
+    assert heights.max() <= 1.0
+    assert heights.std() > 0.05
+    # The largest rectangle of a ratio: a crop of the whole area is the image itself, but for the cut-off ratio.
+    assert random_crop(images, SEED, 1.0).shape == images.shape
+
+
+def test_trivial_augment_changes_most_images_and_stays_in_range(images: tf.Tensor) -> None:
+    changed = trivial_augment(images, SEED)
+    assert changed.dtype == tf.uint8
+    kept = same_as(changed, images)
+    assert 1 <= kept.sum() <= 20  # one operation of nine leaves the image alone
+    flat = trivial_augment(tf.fill([200, 8, 8, 3], tf.constant(128, tf.uint8)), SEED).numpy()
+    flat_kept = np.all(flat == 128, axis=(1, 2, 3))
+    # On even grey only light and solarize change anything, so that geometry fills with what is there.
+    assert 0.6 < flat_kept.mean() < 0.95
+
+
+def test_all_follow_from_the_seed(images: tf.Tensor) -> None:
+    augment = make_augment(make_settings(random_flip=True, random_crop_area=0.4, trivial_augment=True))
+    assert augment is not None
+    first = augment(images, SEED)
+    np.testing.assert_array_equal(augment(images, SEED), first)
+    assert np.any(augment(images, SEED + 1) != first)
+    assert make_augment(make_settings()) is None
+
+
+def test_nothing_is_mixed_unless_asked_for() -> None:
+    np.testing.assert_array_equal(draw_mix(make_settings(), 5), UNMIXED)
+
+
+def test_a_mix_follows_from_seed_and_step() -> None:
+    settings = make_settings(mixup_alpha=0.4, cutmix_alpha=1.0)
+    drawn = np.stack([draw_mix(settings, step) for step in range(200)])
+    np.testing.assert_array_equal(drawn[7], draw_mix(settings, 7))
+    assert 70 < (drawn[:, 0] == 1).sum() < 130
+    assert set(drawn[:, 0]) == {1, 2}
+    assert len(set(drawn[:, 1])) == 200
+
+
+def test_mixup_blends_images_and_labels(images: tf.Tensor) -> None:
+    targets = tf.one_hot(tf.range(64) % 3, 3)
+    mixed, shares = mix(images, targets, np.array([1, 0.75, 0, 0], np.float32))
+    expected = np.round(0.75 * images.numpy() + 0.25 * images.numpy()[::-1].astype(float))
+    assert np.abs(mixed.numpy().astype(float) - expected).max() <= 1  # halves may round either way
+    np.testing.assert_allclose(shares, 0.75 * targets + 0.25 * targets[::-1], rtol=1e-6)
+
+
+def test_cutmix_takes_labels_by_area(images: tf.Tensor) -> None:
+    targets = tf.one_hot(tf.range(64) % 3, 3)
+    mixed, shares = mix(images, targets, np.array([2, 0.75, 0.5, 0.5], np.float32))
+    expected = images.numpy().copy()
+    expected[:, 4:12, 4:12] = images.numpy()[::-1, 4:12, 4:12]
+    np.testing.assert_array_equal(mixed, expected)
+    np.testing.assert_allclose(shares, 0.75 * targets + 0.25 * targets[::-1], rtol=1e-6)
+    # At the edge the rectangle is cut off, and the labels with it.
+    _, shares = mix(images, targets, np.array([2, 0.75, 0.0, 0.0], np.float32))
+    np.testing.assert_allclose(shares, 0.9375 * targets + 0.0625 * targets[::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_mixing_has_ops_that_xla_compiles(images: tf.Tensor, kind: int) -> None:
+    drawn = np.array([kind, 0.6, 0.3, 0.9], np.float32)
+    targets = tf.one_hot(tf.range(64) % 3, 3)
+    compiled = tf.function(mix, jit_compile=True, autograph=False)(images, targets, drawn)
+    np.testing.assert_array_equal(compiled[0], mix(images, targets, drawn)[0])

@@ -1,0 +1,116 @@
+"""Training the head on stored features is training it on images."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from components.trainer import feature_cache
+from components.trainer.checkpoints import CheckpointDir
+from components.trainer.feature_cache import FeatureCache, can_cache_features
+from components.trainer.inputs import ArraySplit
+from components.trainer.learner import feature_model
+from components.trainer.model import ImageClassifier
+from components.trainer.phases import EpochResult, make_phases
+from components.trainer.training import train
+from data.errors import UserError
+from tests.tiny_training import make_model, make_points, make_settings
+
+
+def run(
+    folder: Path, model: ImageClassifier, split: ArraySplit, eval_split: ArraySplit, **values: Any
+) -> list[EpochResult]:
+    settings = make_settings(**{"fine_tune_epochs": 0, "head_epochs": 4, **values})
+    return train(model, split, eval_split, settings, str(folder), CheckpointDir(str(folder / "resume")))[0]
+
+
+@pytest.mark.parametrize("ema_momentum", [None, 0.9])
+def test_the_cache_changes_nothing(tmp_path: Path, ema_momentum: float | None) -> None:
+    splits = make_points(count=100, seed=3), make_points(count=41)
+    models = make_model(dropout=0.4), make_model(dropout=0.4)
+    histories = [
+        run(tmp_path / cache, model, *splits, feature_cache=cache, ema_momentum=ema_momentum)
+        for cache, model in zip(("auto", "off"), models, strict=True)
+    ]
+    # The same float32 operations; only which rows are multiplied together differs, and so how sums are ordered.
+    for cached, plain in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_allclose(cached, plain, rtol=1e-5, atol=1e-6)
+    assert [e.eval_loss for e in histories[0]] == pytest.approx([e.eval_loss for e in histories[1]], rel=1e-5)
+    assert [e.loss for e in histories[0]] == pytest.approx([e.loss for e in histories[1]], rel=1e-5)
+
+
+def test_the_backbone_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images: list[int] = []
+
+    class Counting(tf_keras.layers.Layer):
+        def call(self, inputs: tf.Tensor) -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(self.count, [inputs], tf.float32), inputs.shape)
+
+        def count(self, inputs: np.ndarray) -> np.ndarray:
+            images.append(len(inputs))
+            return inputs
+
+    inputs = tf_keras.Input([4])
+    features = Counting(name="block5_count")(inputs)
+    model = ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head")(features))
+    run(tmp_path / "cached", model, make_points(), make_points(count=32))
+    assert sum(images) == 64 + 32
+    images.clear()
+    run(tmp_path / "plain", model, make_points(), make_points(count=32), feature_cache="off")
+    assert sum(images) == 4 * (64 + 32)
+
+
+def test_features_too_large_for_memory_go_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", 20 * 8 * 4)
+    model, points = make_model(), make_points(count=50, seed=2)
+    cache = FeatureCache(model)
+    stored = cache.compute(points, "train")
+    assert isinstance(stored._inputs, np.memmap)
+    for (features, labels, _), (inputs, expected, _) in zip(stored.epoch(1), points.epoch(1), strict=True):
+        np.testing.assert_array_equal(labels, expected)
+        np.testing.assert_allclose(features, feature_model(model)(inputs), rtol=1e-5, atol=1e-6)
+    folder = Path(stored._inputs.filename).parent
+    cache.close()
+    assert not folder.exists()
+
+
+def test_bfloat16_features_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for memory_bytes in (2**20, 0):
+        monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", memory_bytes)
+        inputs = tf_keras.Input([4])
+        features = tf_keras.layers.Dense(8, dtype="mixed_bfloat16", name="block5_dense")(inputs)
+        model = ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head", dtype="float32")(features))
+        cache = FeatureCache(model)
+        ((features, _, _),) = cache.compute(make_points(count=8), "train").epoch(0)
+        assert features.dtype == tf.bfloat16
+        cache.close()
+
+
+def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", 0)
+
+    class Full:
+        name = "/somewhere/train"
+
+        def write(self, _: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FeatureCache, "_open_file", lambda *_: Full())
+    with pytest.raises(UserError, match=r"^trainer\.feature_cache: /somewhere has no space .*TMPDIR.* to off$"):
+        FeatureCache(make_model()).compute(make_points(), "train")
+
+
+def test_only_what_stays_the_same_is_cached() -> None:
+    settings = make_settings()
+    head, fine_tune = make_phases(settings)
+    model = make_model()
+    assert can_cache_features(head, settings, make_points(), model)
+    assert not can_cache_features(fine_tune, settings, make_points(), model)
+    assert not can_cache_features(head, settings, make_points(augment=lambda images, _: images), model)
+    assert not can_cache_features(head, make_settings(feature_cache="off"), make_points(), model)
+    once = make_settings(head_epochs=1)
+    assert not can_cache_features(make_phases(once)[0], once, make_points(), model)

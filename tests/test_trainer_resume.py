@@ -1,0 +1,187 @@
+"""A training that is killed and started again ends with the bits of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism
+
+from components.trainer.checkpoints import CheckpointDir, TrainingState, open_checkpoint_dir
+from components.trainer.phases import EpochResult
+from components.trainer.training import train
+from tests.tiny_training import make_model, make_points, make_settings
+
+CHOSEN: dict[str, Any] = {
+    "fine_tune_learning_rate": 0.03,
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "ema_momentum": 0.8,
+    "warmup_steps": 6,
+    "early_stopping_patience": 2,
+    "checkpoint_every_steps": 3,
+}
+STEPS = 5 * 7  # 100 points in batches of 16, the last of them partial
+
+
+class KilledError(Exception):
+    """Stands for a SIGKILL."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def determinism() -> Iterator[None]:
+    tf.config.experimental.enable_op_determinism()
+    yield
+    disable_op_determinism()
+
+
+def run(
+    folder: Path, on_step: Callable[[TrainingState], None] | None = None, flipped: bool = False, **values: Any
+) -> tuple[list[np.ndarray], list[EpochResult], EpochResult]:
+    """Trains as after a start of the process: a new model, a new input."""
+    model = make_model(dropout=0.5)
+    points = make_points(count=100, seed=3)
+    eval_split = make_points(count=40, flipped=flipped)
+    settings = make_settings(**{**CHOSEN, **values})
+    checkpoint_dir = CheckpointDir(str(folder / "resume"))
+    history, best = train(model, points, eval_split, settings, str(folder / "run"), checkpoint_dir, on_step)
+    return model.get_weights(), [replace(epoch, seconds=0) for epoch in history], replace(best, seconds=0)
+
+
+def kill_at(step: int) -> Callable[[TrainingState], None]:
+    def on_step(state: TrainingState) -> None:
+        if state.total_steps == step:
+            raise KilledError
+
+    return on_step
+
+
+def assert_same(resumed: Any, undisturbed: Any) -> None:
+    for found, expected in zip(resumed[0], undisturbed[0], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert resumed[1:] == undisturbed[1:]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return run(tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_a_run_killed_at_random_steps_ends_as_if_it_had_not_been(undisturbed: Any, tmp_path: Path) -> None:
+    steps = sorted(random.Random(4).sample(range(4, STEPS), 5))
+    for step in steps:
+        with pytest.raises(KilledError):
+            run(tmp_path, kill_at(step))
+    seen: list[int] = []
+    assert_same(run(tmp_path, lambda state: seen.append(state.total_steps)), undisturbed)
+    assert seen[0] > steps[-1] - CHOSEN["checkpoint_every_steps"]
+    assert seen[-1] == STEPS
+
+
+@pytest.mark.parametrize(
+    "step", [14, pytest.param(15, marks=pytest.mark.slow), pytest.param(21, marks=pytest.mark.slow)]
+)
+def test_the_ends_of_epochs_and_phases_are_no_exception(undisturbed: Any, tmp_path: Path, step: int) -> None:
+    with pytest.raises(KilledError):
+        run(tmp_path, kill_at(step), checkpoint_every_steps=1)
+    assert_same(run(tmp_path), undisturbed)
+
+
+def test_early_stopping_remembers(tmp_path: Path) -> None:
+    expected = run(tmp_path / "undisturbed", flipped=True, head_epochs=6)
+    assert len([epoch for epoch in expected[1] if epoch.phase == "head"]) == 3
+    with pytest.raises(KilledError):
+        run(tmp_path, kill_at(19), flipped=True, head_epochs=6)
+    assert_same(run(tmp_path, flipped=True, head_epochs=6), expected)
+
+
+def test_noise_and_order_depend_on_the_seed(undisturbed: Any, tmp_path: Path) -> None:
+    assert any(np.any(a != b) for a, b in zip(run(tmp_path, seed=1)[0], undisturbed[0], strict=True))
+
+
+def test_a_killed_save_leaves_the_one_before(undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(*_: Any, **__: Any) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tmp_path, lambda state: monkeypatch.setattr(tf.io.gfile, "rename", rename) if state.step == 5 else None)
+    monkeypatch.undo()
+    assert_same(run(tmp_path), undisturbed)
+
+
+def test_sigterm_saves_first(undisturbed: Any, tmp_path: Path) -> None:
+    def handler(number: int, _: Any) -> None:
+        raise KilledError(number)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(KilledError):
+            run(
+                tmp_path,
+                lambda state: os.kill(os.getpid(), signal.SIGTERM) if state.total_steps == 9 else None,
+                checkpoint_every_steps=0,
+            )
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    seen: list[int] = []
+    assert_same(run(tmp_path, lambda state: seen.append(state.total_steps)), undisturbed)
+    assert seen[0] == 11  # the signal is seen after the next step, which is saved
+
+
+def test_a_process_that_is_killed_leaves_a_run_to_go_on_with(undisturbed: Any, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.test_trainer_resume", str(tmp_path)],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == "step 17\n":
+            process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    seen: list[int] = []
+    assert_same(run(tmp_path, lambda state: seen.append(state.total_steps)), undisturbed)
+    assert seen[0] > 14
+
+
+def test_another_training_does_not_go_on_with_it(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"1")
+    patterns = [str(tmp_path / "data*")]
+    config = {"trainer": {"seed": 0}, "code_hash": "1", "checkpoint_dir": "anywhere"}
+    first = open_checkpoint_dir(str(tmp_path / "root"), config, patterns)
+    first.save(TrainingState(total_steps=3), [tf.Variable(1.0)])
+    same = open_checkpoint_dir(str(tmp_path / "root"), {**config, "checkpoint_dir": "elsewhere"}, patterns)
+    assert same.folder == first.folder
+    loaded = same.load()
+    assert loaded is not None
+    assert loaded[0] == TrainingState(total_steps=3)
+    for other in (
+        open_checkpoint_dir(str(tmp_path / "root"), {**config, "code_hash": "2"}, patterns),
+        open_checkpoint_dir(str(tmp_path / "root"), {**config, "trainer": {"seed": 1}}, patterns),
+    ):
+        assert other.load() is None
+        assert other.folder != first.folder
+    assert first.load() is None  # the folders of other trainings are removed
+    (tmp_path / "data").write_bytes(b"12")
+    assert open_checkpoint_dir(str(tmp_path / "root"), config, patterns).folder != first.folder
+
+
+if __name__ == "__main__":
+    import time
+
+    def tell(state: TrainingState) -> None:
+        print(f"step {state.total_steps}", flush=True)
+        time.sleep(0.05)  # so that the signal hits this step or one of the next
+
+    tf.config.experimental.enable_op_determinism()
+    run(Path(sys.argv[1]), tell)
