@@ -6,7 +6,6 @@ Run at the smallest size with random weights; BatchNorm's statistics are random,
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,9 @@ def randomise(model: tf_keras.Model) -> None:
             variable.assign(variable * (np.sqrt(2 / inputs) / np.std(variable)))
 
 
-def make_reference(name: str, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> tuple[tf_keras.Model, dict[str, str]]:
+def make_reference(
+    name: str, monkeypatch: pytest.MonkeyPatch, **arguments: Any
+) -> tuple[tf_keras.Model, dict[str, str]]:
     """Builds Keras's own as if with ImageNet's weights; returns what it would have downloaded."""
     download: dict[str, str] = {}
 
@@ -83,7 +84,7 @@ def make_reference(name: str, monkeypatch: pytest.MonkeyPatch, **arguments: Any)
 
 
 @pytest.fixture(scope="module", params=mark_large(BACKBONES))
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     name = request.param
     with pytest.MonkeyPatch.context() as monkeypatch:
         reference, download = make_reference(name, monkeypatch)
@@ -93,7 +94,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     tf_keras.utils.set_random_seed(0)
     model = make_model(CLASSES, BACKBONES[name].min_image_size, dropout=0.0, precision="float32", backbone=name)
     load_backbone_weights(model, path)
-    yield Case(name, reference, path, download, model)
+    return Case(name, reference, path, download, model)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,9 @@ def test_preprocessing_is_keras_own(case: Case, images: np.ndarray) -> None:
         expected = apply_keras_preprocessing(case.reference, spec.constructor, pixels)
         # Theirs rounds 2 to 4 times in float32 on the way to values of up to 2.7, VGG's once to up to 152.
         tolerance = 0.0 if spec.constructor.startswith("VGG") else 1e-6
-        np.testing.assert_allclose(preprocess(tf.constant(pixels), spec.preprocessing), expected, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(
+            preprocess(tf.constant(pixels), spec.preprocessing), expected, rtol=0, atol=tolerance
+        )
         assert np.abs(expected).max() > 0.9
 
 

@@ -45,7 +45,9 @@ def export_model(
         export_dir: local or `gs://`.
     """
     classes = transform_output.vocabulary_by_name(LABEL_VOCABULARY)
-    module = ServingModule(rebuild_in_float32(model, len(classes), image_size), TransformGraph(transform_output), classes, image_size)
+    module = ServingModule(
+        rebuild_in_float32(model, len(classes), image_size), TransformGraph(transform_output), classes, image_size
+    )
     tf.saved_model.save(module, export_dir, signatures=module.make_signatures())
 
 

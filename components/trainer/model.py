@@ -10,7 +10,7 @@ import tf_keras
 from components.trainer.backbone_layers import PreprocessingLayer, backbone_shapes, group_layers, make_backbone
 from components.trainer.backbones import BACKBONES
 from components.trainer.strategy import Precision
-from components.trainer.weights_file import read_backbone_weights
+from components.trainer.weights_file import match_layers, read_layers
 
 
 class ImageClassifier(tf_keras.Model):
@@ -110,9 +110,12 @@ def load_backbone_weights(model: ImageClassifier, path: str) -> None:
 
     Args:
         model: from `make_model`.
-        path: what `components.trainer.weights_file.read_backbone_weights` reads, and raises for.
+        path: a Keras 2 HDF5 file, local or `gs://`.
+
+    Raises:
+        UserError: the file cannot be read, or holds another architecture.
     """
-    network = model.get_layer("backbone")
-    saved = read_backbone_weights(path, BACKBONES[model.backbone_name].title, backbone_shapes(network))
+    network, title = model.get_layer("backbone"), BACKBONES[model.backbone_name].title
+    saved = match_layers(read_layers(path, title), path, title, backbone_shapes(network))
     for name, arrays in saved.arrays.items():
         network.get_layer(name).set_weights(arrays)

@@ -51,7 +51,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs) -> None:
-    weights = resolve_weights(settings.weights, settings.backbone)
+    weights = resolve_weights(settings.weights, settings.backbone, check_layers=False)
     strategy = make_strategy()
     precision = choose_precision(settings.precision, strategy)
     replicas = strategy.num_replicas_in_sync

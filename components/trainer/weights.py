@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from components.trainer.backbones import BACKBONES, Backbone
-from components.trainer.weights_file import open_weights, read_backbone_weights, shorten
+from components.trainer.weights_file import match_layers, open_weights, read_layers, shorten
 from data.errors import UserError
 
 
@@ -39,16 +39,20 @@ def keras_cache_dir() -> Path:
     return Path("~/.keras/models").expanduser()
 
 
-def resolve_weights(weights: str, backbone: str = "vgg16", timeout_seconds: float = 10.0) -> ResolvedWeights:
+def resolve_weights(
+    weights: str, backbone: str = "vgg16", timeout_seconds: float = 10.0, *, check_layers: bool = True
+) -> ResolvedWeights:
     """Finds the weights that a setting names, downloading ImageNet's where they are not in Keras's cache.
 
     Args:
         weights: `imagenet`, `none`, `auto` or a path.
         backbone: a key of `BACKBONES`.
         timeout_seconds: for `imagenet`, how long the server may be silent; for `auto`, how long all may take.
+        check_layers: whether the layers of a path are held against the backbone's, which is built for it in up to
+            four seconds; whoever loads them into a model checks them there, and need not draw random numbers here.
 
     Returns:
-        The weights, checked to be the backbone's.
+        The weights; ImageNet's are checked by their hash.
 
     Raises:
         UserError: no such file, not the backbone's weights, or ImageNet's cannot be downloaded.
@@ -67,16 +71,17 @@ def resolve_weights(weights: str, backbone: str = "vgg16", timeout_seconds: floa
             path = _fetch_imagenet(spec, timeout_seconds, total_seconds=None)
         except OSError as error:
             raise UserError(
-                f"trainer.weights is imagenet, but {spec.weights_url} could not be downloaded ({shorten(error)}); put the "
-                f"file into {keras_cache_dir()}, or set trainer.weights to its path, or to none for random weights"
+                f"trainer.weights is imagenet, but {spec.weights_url} could not be downloaded ({shorten(error)}); put "
+                f"the file into {keras_cache_dir()}, or set trainer.weights to its path, or to none for random weights"
             ) from error
         return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
-    saved = read_backbone_weights(weights, spec.title, _find_shapes(backbone))
-    return ResolvedWeights(weights, weights, _sha256(weights), left_out=saved.left_out)
+    layers = read_layers(weights, spec.title)
+    left_out = match_layers(layers, weights, spec.title, _find_shapes(backbone)).left_out if check_layers else ()
+    return ResolvedWeights(weights, weights, _sha256(weights), left_out=left_out)
 
 
 def _find_shapes(backbone: str) -> dict[str, list[tuple[int, ...]]]:
-    """Returns the shapes of the layers of a backbone: it is built for it, in up to four seconds."""
+    """Returns the shapes of the weights of each layer of a backbone."""
     from components.trainer.backbone_layers import backbone_shapes, make_backbone
 
     return backbone_shapes(make_backbone(backbone, BACKBONES[backbone].min_image_size))

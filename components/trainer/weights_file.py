@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 import h5py
 import numpy as np
@@ -26,48 +26,67 @@ class SavedWeights:
     left_out: tuple[str, ...]
 
 
-def read_backbone_weights(path: str, title: str, shapes: Mapping[str, Sequence[Shape]]) -> SavedWeights:
-    """Reads a backbone's weights from a Keras 2 HDF5 file (of weights, or of a whole flat model).
-
-    Like Keras's `load_weights`, it goes by the order of the layers and not by their names, some of which Keras makes
-    up. A head behind the backbone is left out.
+def read_layers(path: str, title: str) -> dict[str, list[np.ndarray]]:
+    """Reads a Keras 2 HDF5 file (of weights, or of a whole flat model).
 
     Args:
         path: local or `gs://`.
+        title: the name of the backbone that is asked for.
+
+    Returns:
+        The weights, float32, of the layers that have some, in the file's order; none where it is not Keras 2's.
+
+    Raises:
+        UserError: no such file, or not HDF5.
+    """
+    layers: dict[str, list[np.ndarray]] = {}
+    try:
+        with open_weights(path) as file, h5py.File(file, "r") as saved:
+            group = saved.get("model_weights", saved)  # the latter in a file of weights alone
+            for name in map(_decode, group.attrs.get("layer_names", ())):
+                keys = [_decode(key) for key in group[name].attrs["weight_names"]]
+                if keys:
+                    layers[name] = [np.asarray(group[name][key], np.float32) for key in keys]
+    except FileNotFoundError as error:
+        raise UserError(f"trainer.weights is {path}: there is no such file; {_allowed(title)}") from error
+    except (OSError, KeyError) as error:
+        raise UserError(
+            f"trainer.weights is {path}, which cannot be read as HDF5 ({shorten(error)}); {_allowed(title)}"
+        ) from error
+    return layers
+
+
+def match_layers(
+    layers: Mapping[str, list[np.ndarray]], path: str, title: str, shapes: Mapping[str, Sequence[Shape]]
+) -> SavedWeights:
+    """Finds a backbone's weights among those of a file, and leaves out a head behind it.
+
+    Like Keras's `load_weights`, it goes by the order of the layers and not by their names, some of which Keras makes
+    up.
+
+    Args:
+        layers: what `read_layers` found in `path`.
+        path: for messages.
         title: the backbone's name in messages.
         shapes: those of `components.trainer.backbone_layers.backbone_shapes`.
 
     Raises:
-        UserError: no such file, not HDF5, or it does not begin with the layers of this backbone.
+        UserError: they are not the layers of this backbone.
     """
-    allowed = f"set trainer.weights to imagenet, none or {title}'s weights as Keras 2 saves them in HDF5"
-    try:
-        with open_weights(path) as file, h5py.File(file, "r") as saved:
-            found = _read_layers(saved.get("model_weights", saved))  # the latter in a file of weights alone
-    except FileNotFoundError as error:
-        raise UserError(f"trainer.weights is {path}: there is no such file; {allowed}") from error
-    except OSError as error:
-        raise UserError(
-            f"trainer.weights is {path}, which cannot be read as HDF5 ({shorten(error)}); {allowed}"
-        ) from error
     first = next(iter(shapes))
-    skipped = list(found).index(first) if first in found else 0  # layers before the backbone, as for normalisation
-    layers = list(found.items())[skipped:]
-    difference = _find_difference(shapes, layers)
+    skipped = list(layers).index(first) if first in layers else 0  # layers before the backbone, as for normalisation
+    found = list(layers.items())[skipped:]
+    difference = _find_difference(shapes, found)
     if difference:
-        raise UserError(f"trainer.weights is {path}, of another architecture than {title}: {difference}; {allowed}")
-    arrays = {name: weights for name, (_, weights) in zip(shapes, layers, strict=False)}
-    return SavedWeights(arrays, tuple(name for name, _ in layers[len(shapes) :]))
+        raise UserError(
+            f"trainer.weights is {path}, of another architecture than {title}: {difference}; {_allowed(title)}"
+        )
+    arrays = {name: weights for name, (_, weights) in zip(shapes, found, strict=False)}
+    return SavedWeights(arrays, tuple(name for name, _ in found[len(shapes) :]))
 
 
-def _read_layers(group: Any) -> dict[str, list[np.ndarray]]:
-    """Returns the weights of the layers that have some, in the file's order; nothing where it is not Keras 2's."""
-    layers: dict[str, list[np.ndarray]] = {}
-    for name in map(_decode, group.attrs.get("layer_names", ())):
-        keys = [_decode(key) for key in group[name].attrs["weight_names"]]
-        if keys:
-            layers[name] = [np.asarray(group[name][key], np.float32) for key in keys]
-    return layers
+def _allowed(title: str) -> str:
+    return f"set trainer.weights to imagenet, none or {title}'s weights as Keras 2 saves them in HDF5"
 
 
 def _decode(name: bytes | str) -> str:
