@@ -8,6 +8,8 @@ import tf_keras
 
 from components.trainer.backbones import BACKBONES, Backbone, Preprocessing
 
+_MOMENTUM = 0.9  # EfficientNetV2's, and PyTorch's default
+
 
 def preprocess(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Maps RGB pixels to what a backbone's ImageNet weights were trained on.
@@ -63,6 +65,11 @@ def make_backbone(backbone: str, image_size: int) -> tf_keras.Model:
     for layer in iterate_layers(network):
         if isinstance(layer, tf_keras.layers.Conv2D) and layer.groups == layer.filters > 1:
             _convolve_each_channel_natively(layer)
+        if isinstance(layer, tf_keras.layers.Dropout):
+            layer.rate = 0.0  # stochastic depth: dropout before the head is the only randomness of the model
+        if isinstance(layer, tf_keras.layers.BatchNormalization):
+            # Where statistics are learned at all: MobileNetV3's 0.999 would need thousands of steps.
+            layer.momentum = min(layer.momentum, _MOMENTUM)
     return tf_keras.Model(pixels, network.output, name="backbone")
 
 

@@ -53,16 +53,20 @@ def compute_precision(precision: Precision) -> Iterator[None]:
 
 
 def make_model(
-    class_count: int, image_size: int, dropout: float, precision: Precision, backbone: str = "vgg16"
+    class_count: int,
+    image_size: int,
+    dropout: float,
+    precision: Precision,
+    backbone: str = "vgg16",
+    learn_statistics: bool = False,
 ) -> ImageClassifier:
-    """Builds the model with random weights.
+    """Builds the model with random weights, which may be replaced afterwards.
 
-    The backbone is always called with `training=False`, fine-tuned or not: its BatchNorm normalises by ImageNet's
-    statistics, which never change, while scales and offsets of unfrozen blocks learn. That is what Keras's guide on
-    transfer learning does (`base_model(inputs, training=False)`): statistics of small batches of another domain would
-    undo in a few steps what the weights were learned with, and would differ between replicas, batch sizes and a
-    resumed run. Stochastic depth inside a backbone (EfficientNetV2's) is off for the same reason: dropout before the
-    head is the only randomness of the model.
+    A backbone with ImageNet's weights is called with `training=False`, fine-tuned or not: its BatchNorm normalises by
+    ImageNet's statistics, which never change, while scales and offsets of unfrozen blocks learn. That is what Keras's
+    guide on transfer learning does (`base_model(inputs, training=False)`): statistics of small batches of another
+    domain would undo in a few steps what the weights were learned with, and would differ between replicas, batch
+    sizes and a resumed run. Random weights have no statistics to keep: theirs must be learned where blocks learn.
 
     Args:
         class_count: number of logits.
@@ -70,6 +74,8 @@ def make_model(
         dropout: share of dropped features before the head, in training.
         precision: of the computation; the variables and the logits are float32.
         backbone: a key of `BACKBONES`.
+        learn_statistics: whether BatchNorm in unfrozen blocks normalises by the batch in training, and learns the
+            statistics; for backbones that start from random weights.
 
     Returns:
         uint8 or float images [batch, image_size, image_size, 3], RGB, 0..255 -> float32 logits [batch, class_count].
@@ -79,7 +85,9 @@ def make_model(
         network = make_backbone(backbone, image_size)
         images = tf_keras.Input([image_size, image_size, 3], dtype=tf.uint8, name="images")
         pixels = PreprocessingLayer(BACKBONES[backbone].preprocessing, name="preprocessing")(images)
-        features = tf_keras.layers.Dropout(dropout, name="dropout")(network(pixels, training=False))
+        features = tf_keras.layers.Dropout(dropout, name="dropout")(
+            network(pixels, training=None if learn_statistics else False)
+        )
         # In float32: the loss of a bfloat16 logit has 3 significant digits.
         logits = tf_keras.layers.Dense(class_count, dtype="float32", name="head")(features)
         model = ImageClassifier(images, logits, name=f"{backbone}_classifier")

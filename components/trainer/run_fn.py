@@ -61,7 +61,14 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     report_progress(f"training on {describe_strategy(strategy)} in {precision}, weights {weights.kind}", lasting=True)
 
     with strategy.scope():
-        model = make_model(class_count, image_size, settings.dropout, precision, settings.backbone)
+        model = make_model(
+            class_count,
+            image_size,
+            settings.dropout,
+            precision,
+            settings.backbone,
+            learn_statistics=weights.path is None,
+        )
         if weights.path is not None:
             load_backbone_weights(model, weights.path)
     train_data = make_dataset(
