@@ -245,6 +245,12 @@ def test_only_random_backbones_learn_statistics_and_only_in_free_blocks(learn: b
     assert not np.array_equal(model.get_layer("head").kernel, before["head/kernel:0"])
 
 
+def test_stochastic_depth_is_off_even_where_statistics_are_learned(images: np.ndarray) -> None:
+    model = make_model(CLASSES, 32, 0.0, "float32", "efficientnetv2-b0", learn_statistics=True)
+    set_trainable_blocks(model, 0)  # else the batch's statistics make the difference
+    np.testing.assert_array_equal(model(images, training=True), model(images, training=False))
+
+
 def test_shapes_are_those_of_the_file(case: Case) -> None:
     shapes = backbone_shapes(case.model.get_layer("backbone"))
     count = sum(int(np.prod(shape)) for layer in shapes.values() for shape in layer)
