@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from components.evaluator.settings import EvaluatorSettings
+from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
 from data.errors import UserError
@@ -37,6 +38,15 @@ class PipelineConfig(Settings):
     transform: TransformSettings = TransformSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
+
+    @model_validator(mode="after")
+    def _check_image_size(self) -> "PipelineConfig":
+        size, least = self.transform.image_size, BACKBONES[self.trainer.backbone].min_image_size
+        if size < least:
+            raise ValueError(
+                f"transform.image_size is {size}, but trainer.backbone {self.trainer.backbone} needs at least {least}"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,9 @@ def _make_pipeline(
     from pipeline.create_pipeline import Deployment, create_pipeline
 
     fingerprint = make_source(config.data).fingerprint()
-    weights = resolve_weights(config.trainer.weights)
+    weights = resolve_weights(config.trainer.weights, config.trainer.backbone)
     note = f", random ones instead: {weights.reason}" if weights.reason else ""
+    note += f", without the head in the file ({', '.join(weights.left_out)})" if weights.left_out else ""
     display.message(escape(f"     weights: {weights.kind}{note}"))
     deployment = Deployment(
         pipeline_root=str(output_dir.pipeline_root),

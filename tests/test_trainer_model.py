@@ -5,14 +5,14 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.backbone_layers import iterate_layers, preprocess
+from components.trainer.backbones import BACKBONES
 from components.trainer.model import (
     ImageClassifier,
     load_backbone_weights,
     make_model,
-    preprocess_for_vgg16,
     set_trainable_blocks,
 )
-from components.trainer.weights_file import backbone_shapes
 from tests.images import make_pixels
 
 CLASSES = 3
@@ -32,12 +32,12 @@ def model() -> ImageClassifier:
 
 def test_preprocessing_is_keras_own(images: np.ndarray) -> None:
     expected = tf_keras.applications.vgg16.preprocess_input(images.astype(np.float32))
-    np.testing.assert_array_equal(preprocess_for_vgg16(tf.constant(images)), expected)
+    np.testing.assert_array_equal(preprocess(tf.constant(images), BACKBONES["vgg16"].preprocessing), expected)
 
 
 def test_the_backbone_is_keras_own(model: ImageClassifier, images: np.ndarray) -> None:
     reference = tf_keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
-    reference.set_weights([w for layer in model.layers if layer.name.startswith("block") for w in layer.get_weights()])
+    reference.set_weights(model.get_layer("backbone").get_weights())
     features = reference(tf_keras.applications.vgg16.preprocess_input(images.astype(np.float32)))
     expected = model.get_layer("head")(features)
     # The same operations in the same order; only the fusing of bias and activation may differ.
@@ -73,7 +73,7 @@ def test_blocks_can_be_frozen_again(model: ImageClassifier) -> None:
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables_and_logits(images: np.ndarray) -> None:
     model = make_model(CLASSES, 32, dropout=0.0, precision="bfloat16")
     assert tf_keras.mixed_precision.global_policy().name == "float32"
-    assert {layer.compute_dtype for layer in model.layers if layer.name.startswith("block")} == {"bfloat16"}
+    assert {layer.compute_dtype for layer in iterate_layers(model) if layer.name.startswith("block")} == {"bfloat16"}
     assert {variable.dtype for variable in model.weights} == {tf.float32}
     assert model(images).dtype == tf.float32
 
@@ -100,10 +100,7 @@ def test_weights_from_a_file_go_to_the_backbone_alone(model: ImageClassifier, tm
     saved.save_weights(tmp_path / "vgg16.h5")
     head = [array.copy() for array in model.get_layer("head").get_weights()]
     load_backbone_weights(model, str(tmp_path / "vgg16.h5"))
-    for name in backbone_shapes():
-        for loaded, expected in zip(
-            model.get_layer(name).get_weights(), saved.get_layer(name).get_weights(), strict=True
-        ):
-            np.testing.assert_array_equal(loaded, expected)
+    for loaded, expected in zip(model.get_layer("backbone").get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, expected)
     for kept, expected in zip(model.get_layer("head").get_weights(), head, strict=True):
         np.testing.assert_array_equal(kept, expected)

@@ -108,6 +108,6 @@ def test_settings_survive_json() -> None:
     assert TransformSettings.model_validate(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
 
 
-def test_an_image_size_that_vgg16_cannot_take_is_refused() -> None:
-    with pytest.raises(ValidationError, match="greater than or equal to 32"):
-        TransformSettings(image_size=31)
+def test_an_image_size_that_is_none_is_refused() -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        TransformSettings(image_size=0)

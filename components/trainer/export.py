@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from components.trainer.model import make_model
+from components.trainer.model import ImageClassifier, make_model
 from components.trainer.transform_graph import RawFeature, TransformGraph
 from components.transform.features import (
     LABEL_VOCABULARY,
@@ -26,7 +26,7 @@ TOP_K = 5
 
 
 def export_model(
-    model: tf_keras.Model, transform_output: tft.TFTransformOutput, image_size: int, export_dir: str
+    model: ImageClassifier, transform_output: tft.TFTransformOutput, image_size: int, export_dir: str
 ) -> None:
     """Writes a SavedModel that computes in float32, whatever precision the model was trained in.
 
@@ -45,10 +45,17 @@ def export_model(
         export_dir: local or `gs://`.
     """
     classes = transform_output.vocabulary_by_name(LABEL_VOCABULARY)
-    float_model = make_model(len(classes), image_size, dropout=0.0, precision="float32")
-    float_model.set_weights(model.get_weights())
-    module = ServingModule(float_model, TransformGraph(transform_output), classes, image_size)
+    module = ServingModule(
+        rebuild_in_float32(model, len(classes), image_size), TransformGraph(transform_output), classes, image_size
+    )
     tf.saved_model.save(module, export_dir, signatures=module.make_signatures())
+
+
+def rebuild_in_float32(model: ImageClassifier, class_count: int, image_size: int) -> ImageClassifier:
+    """Returns a model of the same backbone and weights, preprocessing included, that computes in float32."""
+    rebuilt = make_model(class_count, image_size, dropout=0.0, precision="float32", backbone=model.backbone_name)
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
 
 
 class ServingModule(tf.Module):

@@ -1,4 +1,4 @@
-"""VGG16 without its top, pooled, with a dense head for our classes."""
+"""The classifier: a backbone in inference mode, pooled, with a dense head for our classes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,33 +7,10 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.backbone_layers import PreprocessingLayer, backbone_shapes, group_layers, make_backbone
+from components.trainer.backbones import BACKBONES
 from components.trainer.strategy import Precision
-from components.trainer.weights_file import read_backbone_weights
-
-BLOCKS = 5
-_CHANNEL_MEANS_BGR = (103.939, 116.779, 123.68)
-
-
-def preprocess_for_vgg16(images: tf.Tensor) -> tf.Tensor:
-    """Maps RGB pixels to what VGG16's ImageNet weights were trained on.
-
-    Args:
-        images: uint8 or float [batch, height, width, 3], RGB, 0..255.
-
-    Returns:
-        float32 of the same shape, BGR, channel means (103.939, 116.779, 123.68) subtracted.
-
-    Source: Simonyan & Zisserman 2014, section 2.1.
-    """
-    return tf.cast(images, tf.float32)[..., ::-1] - tf.constant(_CHANNEL_MEANS_BGR)
-
-
-class Vgg16Preprocessing(tf_keras.layers.Layer):
-    """`preprocess_for_vgg16` as a layer, in the compute type of its precision policy."""
-
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the preprocessed images."""
-        return tf.cast(preprocess_for_vgg16(images), self.compute_dtype)
+from components.trainer.weights_file import match_layers, read_layers
 
 
 class ImageClassifier(tf_keras.Model):
@@ -41,7 +18,12 @@ class ImageClassifier(tf_keras.Model):
 
     Keras's steps hold nothing to convert, but AutoGraph knows `keras` as such and not `tf_keras`: it read and
     rewrote the source of every layer, which took 16 of the 19 s of a first `fit`.
+
+    Attributes:
+        backbone_name: the key in `BACKBONES` of the backbone that its layers are named after.
     """
+
+    backbone_name: str = "vgg16"
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -70,49 +52,78 @@ def compute_precision(precision: Precision) -> Iterator[None]:
         tf_keras.mixed_precision.set_global_policy(before)
 
 
-def make_model(class_count: int, image_size: int, dropout: float, precision: Precision) -> ImageClassifier:
-    """Builds the model with random weights.
+def make_model(
+    class_count: int,
+    image_size: int,
+    dropout: float,
+    precision: Precision,
+    backbone: str = "vgg16",
+    learn_statistics: bool = False,
+) -> ImageClassifier:
+    """Builds the model with random weights, which may be replaced afterwards.
+
+    A backbone with ImageNet's weights is called with `training=False`, fine-tuned or not: its BatchNorm normalises by
+    ImageNet's statistics, which never change, while scales and offsets of unfrozen blocks learn. That is what Keras's
+    guide on transfer learning does (`base_model(inputs, training=False)`): statistics of small batches of another
+    domain would undo in a few steps what the weights were learned with, and would differ between replicas, batch
+    sizes and a resumed run. Random weights have no statistics to keep: theirs must be learned where blocks learn.
 
     Args:
         class_count: number of logits.
-        image_size: height and width of its input in pixels, at least 32.
+        image_size: height and width of its input in pixels, at least the backbone's `min_image_size`.
         dropout: share of dropped features before the head, in training.
         precision: of the computation; the variables and the logits are float32.
+        backbone: a key of `BACKBONES`.
+        learn_statistics: whether BatchNorm in unfrozen blocks normalises by the batch in training, and learns the
+            statistics; for backbones that start from random weights.
 
     Returns:
         uint8 or float images [batch, image_size, image_size, 3], RGB, 0..255 -> float32 logits [batch, class_count].
-
-    Source: Simonyan & Zisserman 2014, configuration D; global average pooling in place of the dense layers, as
-    in Lin et al. 2013 (Network in Network), section 3.2.
+        Its layers are `images`, `preprocessing`, `backbone` (a model), `dropout` and `head`.
     """
     with compute_precision(precision):
+        network = make_backbone(backbone, image_size)
         images = tf_keras.Input([image_size, image_size, 3], dtype=tf.uint8, name="images")
-        pixels = Vgg16Preprocessing(name="preprocessing")(images)
-        backbone = tf_keras.applications.VGG16(include_top=False, weights=None, input_tensor=pixels, pooling="avg")
-        features = tf_keras.layers.Dropout(dropout, name="dropout")(backbone.output)
+        pixels = PreprocessingLayer(BACKBONES[backbone].preprocessing, name="preprocessing")(images)
+        features = tf_keras.layers.Dropout(dropout, name="dropout")(
+            network(pixels, training=None if learn_statistics else False)
+        )
         # In float32: the loss of a bfloat16 logit has 3 significant digits.
         logits = tf_keras.layers.Dense(class_count, dtype="float32", name="head")(features)
-        return ImageClassifier(images, logits, name="vgg16_classifier")
+        model = ImageClassifier(images, logits, name=f"{backbone}_classifier")
+        model.backbone_name = backbone
+        return model
 
 
-def set_trainable_blocks(model: tf_keras.Model, blocks: int) -> None:
+def backbone_blocks(model: ImageClassifier) -> list[list[tf_keras.layers.Layer]]:
+    """Returns the layers of each block of the model's backbone, from the image to the head."""
+    return group_layers(model, BACKBONES[model.backbone_name])
+
+
+def set_trainable_blocks(model: ImageClassifier, blocks: int) -> None:
     """Freezes all blocks of the backbone but the last ones; the head always learns. Compile the model after it.
 
     Args:
         model: from `make_model`.
-        blocks: 0 freezes the backbone, 5 nothing.
+        blocks: 0 freezes the backbone, the number of its blocks nothing.
     """
-    for layer in model.layers:
-        if layer.name.startswith("block"):
-            layer.trainable = int(layer.name[len("block")]) > BLOCKS - blocks
+    layers_of_blocks = backbone_blocks(model)
+    for number, layers in enumerate(layers_of_blocks):
+        for layer in layers:
+            layer.trainable = number >= len(layers_of_blocks) - blocks
 
 
-def load_backbone_weights(model: tf_keras.Model, path: str) -> None:
+def load_backbone_weights(model: ImageClassifier, path: str) -> None:
     """Sets the backbone's weights from a file; the head keeps its own.
 
     Args:
         model: from `make_model`.
-        path: what `components.trainer.weights_file.read_backbone_weights` reads, and raises for.
+        path: a Keras 2 HDF5 file, local or `gs://`.
+
+    Raises:
+        UserError: the file cannot be read, or holds another architecture.
     """
-    for name, arrays in read_backbone_weights(path).items():
-        model.get_layer(name).set_weights(arrays)
+    network, title = model.get_layer("backbone"), BACKBONES[model.backbone_name].title
+    saved = match_layers(read_layers(path, title), path, title, backbone_shapes(network))
+    for name, arrays in saved.arrays.items():
+        network.get_layer(name).set_weights(arrays)

@@ -48,8 +48,8 @@ def run_fn(fn_args: FnArgs) -> None:
             weights and `eval_files` choose among them; no other split is read.
 
     Raises:
-        UserError: the weights cannot be had or are not VGG16's, the batch does not fit the devices, or the training
-            diverges.
+        UserError: the weights cannot be had or are not the backbone's, the batch does not fit the devices, or the
+            training diverges.
     """
     settings = TrainerSettings.model_validate(fn_args.custom_config["trainer"])
     tf_keras.utils.set_random_seed(settings.seed)
@@ -65,7 +65,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs) -> None:
-    weights = resolve_weights(settings.weights)
+    weights = resolve_weights(settings.weights, settings.backbone, check_layers=False)
     strategy = make_strategy(settings.strategy, settings.tpu)
     precision = choose_precision(settings.precision, strategy)
     replicas = strategy.num_replicas_in_sync
@@ -75,7 +75,14 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     report_progress(f"training on {describe_strategy(strategy)} in {precision}, weights {weights.kind}", lasting=True)
 
     with strategy.scope():
-        model = make_model(class_count, image_size, settings.dropout, precision)
+        model = make_model(
+            class_count,
+            image_size,
+            settings.dropout,
+            precision,
+            settings.backbone,
+            learn_statistics=weights.path is None,
+        )
         if weights.path is not None:
             load_backbone_weights(model, weights.path)
     train_split = open_split(

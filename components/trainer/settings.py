@@ -4,13 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from components.trainer.backbones import BACKBONES, BackboneName
 from data.settings import Settings
 
 
 class TrainerSettings(Settings):
     """What is trained, from which weights, in which phases: first the head alone, then blocks of the backbone."""
 
-    backbone: Literal["vgg16"] = "vgg16"
+    backbone: BackboneName = "vgg16"
     """The convolutional network below the head."""
 
     weights: str = Field(default="imagenet", min_length=1)
@@ -46,8 +47,8 @@ class TrainerSettings(Settings):
     fine_tune_learning_rate: float = Field(default=1e-4, gt=0.0, le=1.0)
     """The optimizer's rate in the second phase."""
 
-    fine_tune_blocks: int = Field(default=1, ge=0, le=5)
-    """How many of VGG16's five blocks learn in the second phase, counted from the head."""
+    fine_tune_blocks: int = Field(default=1, ge=0)
+    """How many of the backbone's blocks (4 to 6, VGG16 has 5) learn in the second phase, counted from the head."""
 
     early_stopping_patience: int = Field(default=3, ge=1)
     """A phase ends after so many epochs in a row without a lower loss on `eval`."""
@@ -126,6 +127,17 @@ class TrainerSettings(Settings):
         if self.fine_tune_epochs > 0 and self.fine_tune_blocks == 0:
             raise ValueError(
                 f"fine_tune_epochs is {self.fine_tune_epochs} but fine_tune_blocks is 0; "
-                "set fine_tune_blocks to 1..5, or fine_tune_epochs to 0 to train the head alone"
+                f"set fine_tune_blocks to 1..{len(BACKBONES[self.backbone].blocks)}, or fine_tune_epochs to 0 to train "
+                "the head alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> "TrainerSettings":
+        blocks = len(BACKBONES[self.backbone].blocks)
+        if self.fine_tune_blocks > blocks:
+            raise ValueError(
+                f"trainer.fine_tune_blocks is {self.fine_tune_blocks}, but {self.backbone} has {blocks} blocks; "
+                f"use 0..{blocks}"
             )
         return self

@@ -1,6 +1,6 @@
 """Where the backbone's first weights come from: ImageNet's, a file, or none.
 
-Needs no TensorFlow, but for a `gs://` path: the command resolves the weights before it starts anything.
+Needs no TensorFlow, but for a path: the command resolves the weights before it starts anything.
 """
 
 import hashlib
@@ -10,15 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from components.trainer.weights_file import open_weights, read_backbone_weights, shorten
+from components.trainer.backbones import BACKBONES, Backbone
+from components.trainer.weights_file import match_layers, open_weights, read_layers, shorten
 from data.errors import UserError
-
-# Those of `tf_keras.applications.vgg16`, whose import takes seconds; a test holds the two together.
-IMAGENET_URL = (
-    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-)
-IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 
 
 @dataclass(frozen=True)
@@ -30,12 +24,14 @@ class ResolvedWeights:
         path: the HDF5 file, None for `none`.
         sha256: hexadecimal, of the file's bytes; None for `none`.
         reason: why `auto` fell back to `none`, else None.
+        left_out: the layers of a file's classification head, which is not used.
     """
 
     kind: str
     path: str | None = None
     sha256: str | None = None
     reason: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def keras_cache_dir() -> Path:
@@ -43,41 +39,55 @@ def keras_cache_dir() -> Path:
     return Path("~/.keras/models").expanduser()
 
 
-def resolve_weights(weights: str, timeout_seconds: float = 10.0) -> ResolvedWeights:
+def resolve_weights(
+    weights: str, backbone: str = "vgg16", timeout_seconds: float = 10.0, *, check_layers: bool = True
+) -> ResolvedWeights:
     """Finds the weights that a setting names, downloading ImageNet's where they are not in Keras's cache.
 
     Args:
         weights: `imagenet`, `none`, `auto` or a path.
+        backbone: a key of `BACKBONES`.
         timeout_seconds: for `imagenet`, how long the server may be silent; for `auto`, how long all may take.
+        check_layers: whether the layers of a path are held against the backbone's, which is built for it in up to
+            four seconds; whoever loads them into a model checks them there, and need not draw random numbers here.
 
     Returns:
-        The weights, checked to be VGG16's.
+        The weights; ImageNet's are checked by their hash.
 
     Raises:
-        UserError: no such file, not VGG16's weights, or ImageNet's cannot be downloaded.
+        UserError: no such file, not the backbone's weights, or ImageNet's cannot be downloaded.
     """
+    spec = BACKBONES[backbone]
     if weights == "none":
         return ResolvedWeights("none")
     if weights == "auto":
         try:
-            path = _fetch_imagenet(timeout_seconds, total_seconds=timeout_seconds)
+            path = _fetch_imagenet(spec, timeout_seconds, total_seconds=timeout_seconds)
         except OSError as error:
             return ResolvedWeights("none", reason=f"ImageNet's weights could not be had: {shorten(error)}")
         return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
     if weights == "imagenet":
         try:
-            path = _fetch_imagenet(timeout_seconds, total_seconds=None)
+            path = _fetch_imagenet(spec, timeout_seconds, total_seconds=None)
         except OSError as error:
             raise UserError(
-                f"trainer.weights is imagenet, but {IMAGENET_URL} could not be downloaded ({shorten(error)}); put the "
-                f"file into {keras_cache_dir()}, or set trainer.weights to its path, or to none for random weights"
+                f"trainer.weights is imagenet, but {spec.weights_url} could not be downloaded ({shorten(error)}); put "
+                f"the file into {keras_cache_dir()}, or set trainer.weights to its path, or to none for random weights"
             ) from error
         return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
-    read_backbone_weights(weights)
-    return ResolvedWeights(weights, weights, _sha256(weights))
+    layers = read_layers(weights, spec.title)
+    left_out = match_layers(layers, weights, spec.title, _find_shapes(backbone)).left_out if check_layers else ()
+    return ResolvedWeights(weights, weights, _sha256(weights), left_out=left_out)
 
 
-def _fetch_imagenet(silence_seconds: float, total_seconds: float | None) -> Path:
+def _find_shapes(backbone: str) -> dict[str, list[tuple[int, ...]]]:
+    """Returns the shapes of the weights of each layer of a backbone."""
+    from components.trainer.backbone_layers import backbone_shapes, make_backbone
+
+    return backbone_shapes(make_backbone(backbone, BACKBONES[backbone].min_image_size))
+
+
+def _fetch_imagenet(spec: Backbone, silence_seconds: float, total_seconds: float | None) -> Path:
     """Returns ImageNet's weights in Keras's cache, downloaded if they are not there or damaged.
 
     Raises:
@@ -98,15 +108,15 @@ def _fetch_imagenet(silence_seconds: float, total_seconds: float | None) -> Path
     try:
         return Path(
             pooch.retrieve(
-                IMAGENET_URL,
-                known_hash=f"md5:{IMAGENET_MD5}",
-                fname=IMAGENET_URL.rpartition("/")[2],
+                spec.weights_url,
+                known_hash=spec.weights_hash,
+                fname=spec.weights_url.rpartition("/")[2],
                 path=keras_cache_dir(),
                 downloader=download,
             )
         )
     except ValueError as error:  # pooch's word for a wrong checksum
-        raise OSError("the download is damaged: its MD5 is not that of Keras") from error
+        raise OSError("the download is damaged: its checksum is not that of Keras") from error
 
 
 def _sha256(path: str) -> str:

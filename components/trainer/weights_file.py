@@ -1,71 +1,120 @@
-"""VGG16's weights in a Keras HDF5 file, read without Keras and checked layer by layer."""
+"""A backbone's weights in a Keras HDF5 file, read without Keras and checked layer by layer."""
 
 import io
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
 
 import h5py
 import numpy as np
 
 from data.errors import UserError
 
-# Simonyan & Zisserman 2014, configuration D: 3 x 3 convolutions in a block, and their filters.
-_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+Shape = tuple[int, ...]
 
 
-def backbone_shapes() -> dict[str, tuple[int, ...]]:
-    """Returns the kernel shape [3, 3, input channels, filters] of each convolution of VGG16, by layer name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels = 3
-    for block, (convolutions, filters) in enumerate(_BLOCKS, start=1):
-        for convolution in range(1, convolutions + 1):
-            shapes[f"block{block}_conv{convolution}"] = (3, 3, channels, filters)
-            channels = filters
-    return shapes
+@dataclass(frozen=True)
+class SavedWeights:
+    """What a file holds for a backbone.
+
+    Attributes:
+        arrays: layer name to its weights, float32, in Keras's order.
+        left_out: the layers with weights after the backbone: another classifier's head.
+    """
+
+    arrays: dict[str, list[np.ndarray]]
+    left_out: tuple[str, ...]
 
 
-def read_backbone_weights(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Reads VGG16's convolutions from a Keras 2 HDF5 file (of weights, or of a whole flat model).
+def read_layers(path: str, title: str) -> dict[str, list[np.ndarray]]:
+    """Reads a Keras 2 HDF5 file (of weights, or of a whole flat model).
 
     Args:
         path: local or `gs://`.
+        title: the name of the backbone that is asked for.
 
     Returns:
-        Layer name to (kernel float32 [3, 3, input channels, filters], bias float32 [filters]).
+        The weights, float32, of the layers that have some, in the file's order; none where it is not Keras 2's.
 
     Raises:
-        UserError: no such file, not HDF5, or a layer is missing or of another shape.
+        UserError: no such file, or not HDF5.
     """
-    allowed = "set trainer.weights to imagenet, none or VGG16's weights as Keras 2 saves them in HDF5"
+    layers: dict[str, list[np.ndarray]] = {}
     try:
         with open_weights(path) as file, h5py.File(file, "r") as saved:
-            layers = saved.get("model_weights", saved)  # the latter in a file of weights alone
-            found = {name: _read_layer(layers, name) for name in backbone_shapes()}
+            group = saved.get("model_weights", saved)  # the latter in a file of weights alone
+            for name in map(_decode, group.attrs.get("layer_names", ())):
+                keys = [_decode(key) for key in group[name].attrs["weight_names"]]
+                if keys:
+                    layers[name] = [np.asarray(group[name][key], np.float32) for key in keys]
     except FileNotFoundError as error:
-        raise UserError(f"trainer.weights is {path}: there is no such file; {allowed}") from error
-    except OSError as error:
+        raise UserError(f"trainer.weights is {path}: there is no such file; {_allowed(title)}") from error
+    except (OSError, KeyError) as error:
         raise UserError(
-            f"trainer.weights is {path}, which cannot be read as HDF5 ({shorten(error)}); {allowed}"
+            f"trainer.weights is {path}, which cannot be read as HDF5 ({shorten(error)}); {_allowed(title)}"
         ) from error
-    weights = {}
-    for name, shape in backbone_shapes().items():
-        arrays = found[name]
-        shapes = [array.shape for array in arrays]
-        if shapes != [shape, shape[-1:]]:
-            what = f"shapes {shapes}" if arrays else "no such layer"
-            raise UserError(
-                f"trainer.weights is {path}, of another architecture: VGG16's layer {name} has the shapes "
-                f"{[shape, shape[-1:]]}, the file has {what}; {allowed}"
+    return layers
+
+
+def match_layers(
+    layers: Mapping[str, list[np.ndarray]], path: str, title: str, shapes: Mapping[str, Sequence[Shape]]
+) -> SavedWeights:
+    """Finds a backbone's weights among those of a file, and leaves out a head behind it.
+
+    Like Keras's `load_weights`, it goes by the order of the layers and not by their names, some of which Keras makes
+    up.
+
+    Args:
+        layers: what `read_layers` found in `path`.
+        path: for messages.
+        title: the backbone's name in messages.
+        shapes: those of `components.trainer.backbone_layers.backbone_shapes`.
+
+    Raises:
+        UserError: they are not the layers of this backbone.
+    """
+    first = next(iter(shapes))
+    skipped = list(layers).index(first) if first in layers else 0  # layers before the backbone, as for normalisation
+    found = list(layers.items())[skipped:]
+    difference = _find_difference(shapes, found)
+    if difference:
+        raise UserError(
+            f"trainer.weights is {path}, of another architecture than {title}: {difference}; {_allowed(title)}"
+        )
+    arrays = {name: weights for name, (_, weights) in zip(shapes, found, strict=False)}
+    return SavedWeights(arrays, tuple(name for name, _ in found[len(shapes) :]))
+
+
+def _allowed(title: str) -> str:
+    return f"set trainer.weights to imagenet, none or {title}'s weights as Keras 2 saves them in HDF5"
+
+
+def _decode(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _find_difference(
+    shapes: Mapping[str, Sequence[Shape]], layers: Sequence[tuple[str, Sequence[np.ndarray]]]
+) -> str | None:
+    """Tells in words where a file's layers first differ from a backbone's, or None if they begin with them."""
+    if not layers:
+        return "the file has no layers with weights in the layout of Keras 2"
+    total = f"{len(layers)} layers with weights, {layers[0][0]} to {layers[-1][0]}"
+    for position, (name, expected) in enumerate(shapes.items()):
+        if position == len(layers):
+            return f"layer {name} is missing; the file has {total}"
+        there, arrays = layers[position]
+        if [array.shape for array in arrays] != list(expected):
+            return (
+                f"its layer {name} has the shapes {_show(expected)}, in its place the file has {there} with the "
+                f"shapes {_show([array.shape for array in arrays])}, and {total}"
             )
-        weights[name] = (arrays[0], arrays[1])
-    return weights
+    return None
 
 
-def _read_layer(layers: Any, name: str) -> list[np.ndarray]:
-    """Returns the arrays of a layer in Keras's order, or none where the file does not have it."""
-    if name not in layers or "weight_names" not in layers[name].attrs:
-        return []
-    group = layers[name]
-    return [np.asarray(group[key], np.float32) for key in group.attrs["weight_names"]]
+def _show(shapes: Sequence[Shape]) -> str:
+    shown = ["x".join(map(str, shape)) or "scalar" for shape in shapes]
+    return ", ".join(shown if len(shown) <= 4 else [*shown[:4], f"{len(shown) - 4} more"])
 
 
 def open_weights(path: str) -> IO[bytes]:
