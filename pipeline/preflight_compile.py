@@ -34,9 +34,7 @@ def compile_module(request: dict[str, Any]) -> dict[str, Any]:
     from jax._src.lib import xla_client
     from jax.experimental import topologies
 
-    device = topologies.get_topology_desc(
-        request["topology"], platform="tpu", **request["topology_options"]
-    ).devices[0]
+    device = topologies.get_topology_desc(request["topology"], platform="tpu", **request["topology_options"]).devices[0]
     with open(request["hlo"], "rb") as file:
         computation = xla_client.XlaComputation(file.read())
     module = xla_client._xla.mlir.xla_computation_to_mlir_module(computation)

@@ -1,8 +1,8 @@
 """The TPUs that this project knows: the slices that fit on one host, what is in their chips, how Vertex AI calls them.
 
-Sources, read in 2026: Google's pages cloud.google.com/tpu/docs/v2, /v3, /v4, /v5e (peak in bfloat16, HBM and its
-bandwidth, ICI of v5e: 4 links of 400 Gbit/s); Jouppi et al. 2020, "A domain-specific supercomputer for training deep
-neural networks" (links of v2 and v3, per direction); Jouppi et al. 2023, "TPU v4", table 4 (links of v4).
+Sources, read in 2026: Google's pages cloud.google.com/tpu/docs/v3, /v4 and /v5e (peak in bfloat16, HBM, its bandwidth;
+v5e's 1,600 Gbit/s are four links); Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural
+networks" (v2, and the links of v2 and v3, per direction); Jouppi et al. 2023, "TPU v4", table 4 (links of v4).
 """
 
 import difflib
@@ -138,7 +138,9 @@ def find_tpu_type(text: str) -> TpuType:
         raise UserError(f"TPU {text}: {_REFUSED[generation]}; use one of {_shown(TPU_TYPES)}")
     same = [tpu for tpu in TPU_TYPES if tpu.generation.name == generation]
     if same:
-        raise UserError(f"TPU {text}: no slice of one host, which is all that is supported; {generation} has {_shown(same)}")
+        raise UserError(
+            f"TPU {text}: no slice of one host, which is all that is supported; {generation} has {_shown(same)}"
+        )
     near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
     suggestion = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"TPU {text}: unknown; {suggestion}there are {_shown(TPU_TYPES)}")

@@ -1,17 +1,19 @@
-"""The Trainer's own steps as HLO, XLA's input, at the shapes of one replica: what a TPU's compiler is given to judge."""
+"""The Trainer's own steps as HLO, XLA's input, at the shapes of one replica: what a TPU's compiler judges."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import tensorflow as tf
 import tf_keras
 
-from components.trainer.callbacks import Phase
+from components.trainer.learner import Judge, Learner
+from components.trainer.mixing import UNMIXED
 from components.trainer.model import make_model, set_trainable_blocks
+from components.trainer.noise import StepNoise
+from components.trainer.phases import Phase, make_phases
 from components.trainer.settings import TrainerSettings
-from components.trainer.training import _compile as compile_for_phase
-from components.trainer.training import make_phases
 from data.errors import UserError
 
 StepName = Literal["train_step", "test_step"]
@@ -34,8 +36,8 @@ class LoweredStep:
         hlo: a serialized `HloModuleProto`; updated variables alias their inputs, so that they take memory once.
         trained_parameters: numbers that the step trains; 0 in `test_step`. Their gradients are what replicas exchange.
         trained_bytes: of these gradients, in the type of their variables.
-        updated_variables: variables that the step writes: trained ones, the optimizer's and the metrics'.
-        input_bytes: of one batch of images and labels.
+        updated_variables: variables that the step writes: trained ones and the optimizer's.
+        input_bytes: of one batch of images, labels and weights.
     """
 
     name: StepName
@@ -61,37 +63,51 @@ def choose_phase(settings: TrainerSettings, name: str | None = None) -> Phase:
     return phases[name]
 
 
-def make_phase_model(settings: TrainerSettings, phase: Phase, image_size: int, class_count: int) -> tf_keras.Model:
-    """Builds and compiles the model as the Trainer does for a phase on a TPU: `auto` precision is bfloat16 there."""
+@dataclass(frozen=True)
+class PhaseSteps:
+    """The Trainer's steps in one phase.
+
+    Attributes:
+        model: what they train and judge.
+        train_step: (step int64, mixing float32 [4], images, labels int64 [n], weights float32 [n]) -> sums.
+        test_step: (images, labels, weights) -> sums.
+    """
+
+    model: tf_keras.Model
+    train_step: Callable[..., tf.Tensor]
+    test_step: Callable[..., tf.Tensor]
+
+
+def make_phase_steps(settings: TrainerSettings, phase: Phase, image_size: int, class_count: int) -> PhaseSteps:
+    """Builds model and steps as the Trainer does for a phase on a TPU: `auto` precision is bfloat16 there."""
     precision = "bfloat16" if settings.precision == "auto" else settings.precision
-    model = make_model(class_count, image_size, settings.dropout, precision)
+    model = make_model(class_count, image_size, settings.dropout, precision, settings.backbone)
     set_trainable_blocks(model, phase.blocks)
-    compile_for_phase(model, phase)
-    return model
+    learner = Learner(model, phase, settings, StepNoise(model, settings.seed))
+    return PhaseSteps(model, learner.train_step, Judge(model).test_step)
 
 
-def lower_step(model: tf_keras.Model, name: StepName, batch_size: int) -> LoweredStep:
+def lower_step(steps: PhaseSteps, name: StepName, batch_size: int) -> LoweredStep:
     """Lowers one step, with TensorFlow's kernels for XLA on the CPU: this build has no others.
 
     Args:
-        model: compiled, e.g. from `make_phase_model`.
-        name: which of its steps.
+        steps: e.g. from `make_phase_steps`.
+        name: which of them.
         batch_size: images of one replica.
 
     Raises:
         UserError: an operation of the step has no XLA kernel, so that no TPU has it either, or it is a routine of the
             CPU's libraries.
     """
-    step = getattr(model, name)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def run_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        return step((images, labels))
-
-    images = tf.TensorSpec([batch_size, *model.input_shape[1:]], tf.uint8)
-    labels = tf.TensorSpec([batch_size], tf.int64)
-    function = run_step.get_concrete_function(images, labels)
-    make_ir = run_step.experimental_get_compiler_ir(images, labels)
+    run_step = tf.function(getattr(steps, name), jit_compile=True, autograph=False)
+    batch = (
+        tf.TensorSpec([batch_size, *steps.model.input_shape[1:]], tf.uint8),
+        tf.TensorSpec([batch_size], tf.int64),
+        tf.TensorSpec([batch_size], tf.float32),
+    )
+    scalars = (tf.TensorSpec([], tf.int64), tf.TensorSpec(UNMIXED.shape, tf.float32)) if name == "train_step" else ()
+    function = run_step.get_concrete_function(*scalars, *batch)
+    make_ir = run_step.experimental_get_compiler_ir(*scalars, *batch)
     try:
         text, hlo = make_ir(stage="hlo"), make_ir(stage="hlo_serialized")
     except (ValueError, tf.errors.OpError) as error:
@@ -99,7 +115,7 @@ def lower_step(model: tf_keras.Model, name: StepName, batch_size: int) -> Lowere
     foreign = sorted(set(_CUSTOM_CALL.findall(text)) - _PORTABLE_CUSTOM_CALLS)
     if foreign:
         raise UserError(f"{name} calls {', '.join(foreign)}, routines of the CPU that TPUs do not have; replace them")
-    trained = model.trainable_variables if name == "train_step" else []
+    trained = steps.model.trainable_variables if name == "train_step" else []
     return LoweredStep(
         name=name,
         batch_size=batch_size,
@@ -108,7 +124,7 @@ def lower_step(model: tf_keras.Model, name: StepName, batch_size: int) -> Lowere
         trained_bytes=sum(variable.shape.num_elements() * variable.dtype.size for variable in trained),
         # The results of the function come first, then the variables that it writes.
         updated_variables=count_outputs(text) - len(function.outputs),
-        input_bytes=sum(spec.shape.num_elements() * spec.dtype.size for spec in (images, labels)),
+        input_bytes=sum(spec.shape.num_elements() * spec.dtype.size for spec in batch),
     )
 
 

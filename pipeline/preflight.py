@@ -1,0 +1,204 @@
+"""Tells whether the training step compiles for a TPU, fits into it and how fast it can be, without a TPU.
+
+python -m pipeline.preflight --tpu v5e:2x2 --preset photos
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import UserError
+from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
+from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
+from pipeline.preflight_report import PreflightReport, StepReport, print_report, to_json
+from pipeline.roofline import make_roofline
+from pipeline.tpu_compiler import CompilerFault, check_environment, compile_for_tpu
+from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
+
+if TYPE_CHECKING:
+    from components.trainer.lowering import LoweredStep
+
+EXIT_FITS, EXIT_REFUSED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+DEFAULT_CLASSES = 1000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status: 0 every step compiles and fits, 1 one does not or the compiler failed, 2 the user's mistake (or
+        a step that cannot be lowered), 130 interrupted.
+    """
+    arguments = make_parser().parse_args(argv)
+    try:
+        tpu = find_tpu_type(arguments.tpu)
+        config = load_step_config(arguments)
+        if arguments.classes < 2:
+            raise UserError(f"--classes {arguments.classes}: must be at least 2")
+        batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
+        check_environment()
+        report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except CompilerFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    if arguments.json:
+        print(json.dumps(to_json(report), indent=2))
+    else:
+        print_report(report)
+    return EXIT_FITS if report.passed else EXIT_REFUSED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    known = ", ".join(f"{tpu.generation.name}:{tpu.topology}" for tpu in TPU_TYPES)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.preflight",
+        description="Compiles the Trainer's own steps with Google's TPU compiler, on this machine and without a TPU, "
+        "and tells whether they fit and how fast they can be. Its environment is made by: make preflight",
+        epilog="exit status: 0 every step compiles and fits, 1 one does not, 2 a mistake in the input or a step that "
+        "cannot be lowered",
+    )
+    parser.add_argument("--tpu", required=True, metavar="TYPE", help=f"{known}, or their names: v2-8, v5e-4, ...")
+    parser.add_argument(
+        "--preset", default="photos", choices=preset_names(), help="settings to start from (%(default)s)"
+    )
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings; its data section does not matter")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="images per core (default: trainer.batch_size over all cores)"
+    )
+    parser.add_argument(
+        "--find-batch", action="store_true", help="find the largest batch per core that fits: several compilations"
+    )
+    parser.add_argument(
+        "--classes", type=int, default=DEFAULT_CLASSES, metavar="N", help="classes of the head (%(default)s)"
+    )
+    parser.add_argument(
+        "--phase", choices=["head", "fine-tune"], help="phase of training (default: the last, which needs most)"
+    )
+    parser.add_argument("--json", action="store_true", help="print an object")
+    return parser
+
+
+def load_step_config(arguments: argparse.Namespace) -> PipelineConfig:
+    """Loads the configuration without its data: a step is the same for all images of a size."""
+    overrides = [item for items in arguments.set for item in items if not item.startswith("data.")]
+    no_data = DataChoice(arguments.preset, {"source": "digits", "path": None, "class_names": None})
+    return load_config(arguments.preset, arguments.config, no_data, overrides)
+
+
+def choose_batch(batch_per_core: int | None, batch_size: int, tpu: TpuType) -> int:
+    """Returns the images per core: what is asked for, or a core's part of the settings' batch.
+
+    Raises:
+        UserError: less than one, or the settings' batch cannot be shared evenly.
+    """
+    if batch_per_core is not None:
+        if batch_per_core < 1:
+            raise UserError(f"--batch {batch_per_core}: must be at least 1")
+        return batch_per_core
+    if batch_size % tpu.cores:
+        below, above = batch_size // tpu.cores * tpu.cores, -(-batch_size // tpu.cores) * tpu.cores
+        allowed = f"{below} or {above}" if below else f"{above}"
+        raise UserError(
+            f"trainer.batch_size is {batch_size}, not a multiple of the {tpu.cores} cores of {tpu.name}; "
+            f"use {allowed}, or say --batch N for N images per core"
+        )
+    return batch_size // tpu.cores
+
+
+def run(
+    tpu: TpuType,
+    config: PipelineConfig,
+    class_count: int,
+    batch_per_core: int,
+    phase_name: str | None,
+    find_batch: bool,
+) -> PreflightReport:
+    """Lowers and compiles both steps; with `find_batch` for the largest batch that fits.
+
+    Raises:
+        UserError: a step cannot be lowered, or the settings have no such phase.
+        CompilerFault: the compiler gave no answer.
+    """
+    _note("loading TensorFlow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    from pipeline.display import output_to_log
+
+    with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error
+        from components.trainer import lowering
+
+        image_size = config.transform.image_size
+        phase = lowering.choose_phase(config.trainer, phase_name)
+        steps = lowering.make_phase_steps(config.trainer, phase, image_size, class_count)
+
+    def attempt(step_name: Any, batch: int) -> StepReport:
+        with output_to_log(Path(os.devnull), verbose=False):
+            step = lowering.lower_step(steps, step_name, batch)
+        return compile_step(step, tpu)
+
+    search: BatchSearch | None = None
+    reports: list[StepReport] = []
+    if find_batch:
+        search, reports = _search(attempt, tpu, batch_per_core)
+        batch_per_core = search.largest or search.trials[-1].batch_size
+    for step_name in lowering.STEPS[len(reports) :]:
+        reports.append(attempt(step_name, batch_per_core))
+    precision = "bfloat16" if config.trainer.precision == "auto" else config.trainer.precision
+    return PreflightReport(
+        tpu, image_size, class_count, precision, phase.name, phase.blocks, batch_per_core, tuple(reports), search
+    )
+
+
+def compile_step(step: "LoweredStep", tpu: TpuType) -> StepReport:
+    """Compiles a lowered step and bounds its speed."""
+    _note(f"compiling {step.name} for {tpu.generation.name}, {step.batch_size} images per core")
+    start = time.monotonic()
+    compilation = compile_for_tpu(step.hlo, tpu)
+    seconds = time.monotonic() - start
+    roofline = None
+    if compilation.flops is not None and compilation.traffic is not None:
+        roofline = make_roofline(
+            tpu, step.batch_size, compilation.flops, compilation.traffic.moved_bytes, step.trained_bytes
+        )
+    used = "" if compilation.hbm_bytes is None else f": {compilation.hbm_bytes / GIB:.2f} GiB of HBM"
+    _note(f"  {'compiled' if compilation.compiled else 'refused'} in {seconds:.0f} s{used}")
+    return StepReport(step, compilation, roofline, seconds)
+
+
+def _search(
+    attempt: Callable[[Any, int], StepReport], tpu: TpuType, start: int
+) -> tuple[BatchSearch, list[StepReport]]:
+    """Searches with `train_step`, which needs more memory than `test_step`; returns its report for the batch found."""
+    reports: dict[int, StepReport] = {}
+
+    def try_batch(batch: int) -> Trial:
+        reports[batch] = attempt("train_step", batch)
+        compilation = reports[batch].compilation
+        if not compilation.compiled and compilation.fits:
+            raise CompilerFault(f"train_step does not compile for {tpu.name} at any batch: {compilation.reason}")
+        return Trial(batch, compilation.compiled, compilation.hbm_bytes)
+
+    search = find_largest_batch(try_batch, tpu.generation.program_hbm_bytes, start)
+    return search, [reports[search.largest or search.trials[-1].batch_size]]
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

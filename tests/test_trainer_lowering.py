@@ -1,0 +1,103 @@
+"""The Trainer's own steps as HLO for one replica."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from components.trainer import lowering
+from components.trainer.lowering import (
+    LoweredStep,
+    PhaseSteps,
+    choose_phase,
+    count_outputs,
+    lower_step,
+    make_phase_steps,
+)
+from components.trainer.settings import TrainerSettings
+from data.errors import UserError
+
+BATCH, CLASSES = 8, 5
+
+
+@pytest.fixture(scope="module")
+def steps() -> PhaseSteps:
+    settings = TrainerSettings(fine_tune_blocks=2)
+    return make_phase_steps(settings, choose_phase(settings), 32, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def train_step(steps: PhaseSteps) -> LoweredStep:
+    return lower_step(steps, "train_step", BATCH)
+
+
+def with_first(steps: PhaseSteps, operation: Any) -> PhaseSteps:
+    """The steps, whose train_step passes its images through `operation` first."""
+
+    def train_step(step: tf.Tensor, mixing: tf.Tensor, images: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
+        return steps.train_step(step, mixing, tf.cast(operation(tf.cast(images, tf.float32)), tf.uint8), *rest)
+
+    return dataclasses.replace(steps, train_step=train_step)
+
+
+def test_the_step_trains_what_the_phase_says(steps: PhaseSteps, train_step: LoweredStep) -> None:
+    blocks = (256 * 9 + 1) * 512 + 5 * (512 * 9 + 1) * 512
+    assert train_step.trained_parameters == blocks + 512 * CLASSES + CLASSES
+    assert train_step.trained_bytes == 4 * train_step.trained_parameters
+    # Two moments for each trained variable, and the step's number.
+    assert train_step.updated_variables == 3 * len(steps.model.trainable_variables) + 1
+
+
+def test_the_test_step_writes_nothing(steps: PhaseSteps) -> None:
+    step = lower_step(steps, "test_step", BATCH)
+    assert (step.trained_parameters, step.trained_bytes, step.updated_variables) == (0, 0, 0)
+
+
+def test_it_computes_in_bfloat16_at_the_replicas_shapes(steps: PhaseSteps, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = []
+    monkeypatch.setattr(lowering, "count_outputs", lambda text: texts.append(text) or count_outputs(text))
+    step = lower_step(steps, "train_step", BATCH)
+    (text,) = texts
+    assert f"u8[{BATCH},32,32,3]" in text
+    assert step.input_bytes == BATCH * (32 * 32 * 3 + 8 + 4)
+    convolutions = [line for line in text.splitlines() if " convolution(" in line]
+    assert len(convolutions) > 13
+    assert all(" = bf16[" in line for line in convolutions)
+    assert "custom-call" not in text
+    # An updated variable is the memory of the one that came in.
+    assert text.partition("\n")[0].count("may-alias") == step.updated_variables
+
+
+def test_phases_are_the_trainers() -> None:
+    assert choose_phase(TrainerSettings()).name == "fine-tune"
+    assert choose_phase(TrainerSettings(), "head").blocks == 0
+    with pytest.raises(UserError, match="phase head: it has no epochs in these settings; there is fine-tune"):
+        choose_phase(TrainerSettings(head_epochs=0), "head")
+
+
+@pytest.mark.parametrize(
+    ("step", "operation"),
+    [
+        (lambda images: tf.image.resize(images, [32, 32], antialias=True), "ScaleAndTranslate"),
+        (lambda images: tf.ensure_shape(tf.numpy_function(lambda x: x, [images], tf.float32), images.shape), "PyFunc"),
+    ],
+    ids=["antialias", "host"],
+)
+def test_what_tpus_do_not_have_is_refused(steps: PhaseSteps, step: Any, operation: str) -> None:
+    with pytest.raises(UserError) as caught:
+        lower_step(with_first(steps, step), "train_step", BATCH)
+    message = str(caught.value)
+    assert f"train_step cannot be lowered: TPUs do not have {operation} (no XLA kernel)" in message
+    assert "\n" not in message
+
+
+def test_a_routine_of_the_cpu_is_refused(steps: PhaseSteps, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Foreign:
+        @staticmethod
+        def findall(text: str) -> list[str]:
+            return ["Sharding", "lapack_sgeqrf"]
+
+    monkeypatch.setattr(lowering, "_CUSTOM_CALL", Foreign)
+    with pytest.raises(UserError, match=r"test_step calls lapack_sgeqrf, routines of the CPU"):
+        lower_step(steps, "test_step", BATCH)
