@@ -29,8 +29,8 @@ from components.trainer.model import (
 from tests.images import make_pixels
 
 CLASSES = 3
-# These take seconds to build: they are the same code as a smaller one of their family.
-LARGE = {"vgg19", "efficientnetv2-s", "mobilenetv3-large"}
+# These take seconds to build: the slow tests have them. EfficientNetV2-B0 has a fast test of its own below.
+LARGE = {"vgg19", "efficientnetv2-b0", "efficientnetv2-s", "mobilenetv3-large"}
 
 
 def mark_large(names: Any) -> list[Any]:
