@@ -162,7 +162,7 @@ def _print_details(report: PreflightReport, console: Console) -> None:
             console.print(f"\n[red]{item.step.name}[/]: {escape(item.compilation.reason)}", soft_wrap=True)
             for line in item.compilation.hbm_report:
                 console.print(f"    {escape(line)}", soft_wrap=True)
-        if item.step.trained_bytes and item.roofline:
+        if item.step.trained_bytes and item.roofline and report.tpu.chips > 1:
             console.print(
                 f"\nall-reduce of {_size(item.step.trained_bytes)} of gradients over {report.tpu.chips} chips: at "
                 f"least {item.roofline.all_reduce_seconds * 1e3:.2g} ms"
