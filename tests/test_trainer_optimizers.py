@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
+from components.trainer import optimizers
 from components.trainer.inputs import balance_classes
 from components.trainer.learner import Learner
 from components.trainer.mixing import UNMIXED
@@ -130,3 +132,13 @@ def test_each_optimizer_learns(optimizer: str, name: str) -> None:
     _, _, sums, learner = do_steps(20, optimizer=optimizer)
     assert learner.optimizer.name == name
     assert float(sums[-4][0]) < float(sums[0][0])
+
+
+def test_the_update_in_one_pass_is_adams() -> None:
+    ours_variable, keras_variable = (tf.Variable([[1.0, -2.0], [0.5, 3.0]]) for _ in range(2))
+    ours, keras = optimizers._Adam(0.1, jit_compile=False), tf_keras.optimizers.Adam(0.1, jit_compile=False)
+    for optimizer, variable in ((ours, ours_variable), (keras, keras_variable)):
+        for scale in (1.0, -0.3, 2.0):
+            optimizer.apply_gradients([(tf.constant([[1.0, 2.0], [-3.0, 0.1]]) * scale, variable)])
+    # The same formula in another order of float32 operations.
+    np.testing.assert_allclose(ours_variable.numpy(), keras_variable.numpy(), rtol=1e-5)
