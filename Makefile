@@ -61,7 +61,7 @@ $(INSTALLED_TPU): requirements-tpu.txt | $(INSTALLED)
 	@touch $@
 	@echo "Setting up $(VENV_TPU): done."
 
-benchmark: $(INSTALLED) ## Measure against plain Keras (about 20 minutes)
+benchmark: $(INSTALLED) ## Measure against plain Keras (about 6 minutes)
 	@$(BIN)/python -m tests.benchmarks.default_run $(ARGS)
 
 lock: ## Resolve pyproject.toml anew into the locked requirements

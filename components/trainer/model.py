@@ -14,7 +14,7 @@ from components.trainer.weights_file import match_layers, read_layers
 
 
 class ImageClassifier(tf_keras.Model):
-    """A functional model whose steps AutoGraph leaves alone.
+    """A functional model whose own steps AutoGraph leaves alone; the Trainer's are `Learner`'s and `Judge`'s.
 
     Keras's steps hold nothing to convert, but AutoGraph knows `keras` as such and not `tf_keras`: it read and
     rewrote the source of every layer, which took 16 of the 19 s of a first `fit`.
@@ -27,18 +27,13 @@ class ImageClassifier(tf_keras.Model):
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One step of Keras's `fit`."""
+        """One step of Keras's `fit` or `train_on_batch`."""
         return super().train_step(data)
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step of Keras's `evaluate`."""
         return super().test_step(data)
-
-    @tf.autograph.experimental.do_not_convert
-    def predict_step(self, data: Any) -> tf.Tensor:
-        """One step of Keras's `predict`."""
-        return super().predict_step(data)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ def main() -> None:
     pairs = parser.parse_args().pairs
     trainer = load_config("digits").trainer
     ours, plain, cached, ratios, peaks = [], [], [], [], []
-    run_module("tests.benchmarks.whole_process", [])  # warms the disk cache for neither side alone
     for pair in range(pairs):
         with tempfile.TemporaryDirectory() as folder:
             arguments = ["--output-dir", folder, "--set", "trainer.weights=none"]
