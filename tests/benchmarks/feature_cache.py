@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from components.trainer.phases import Phase
 from tests.benchmarks.whole_process import describe_machine, run_module
 
 BATCH_SIZE = 64
@@ -46,8 +47,11 @@ def read_images(path: str, split: str, count: int) -> tuple[np.ndarray, np.ndarr
     return np.stack(images), np.asarray(labels)
 
 
-def train_plain(weights: str, data: Any, epochs: int) -> dict[str, Any]:
-    """Plain Keras, as its transfer learning guide shows it: the `keras` of TensorFlow 2.16, float32, `fit`."""
+def train_plain(weights: str, data: Any, epochs: int, all_epochs: int) -> dict[str, Any]:
+    """Plain Keras, as its transfer learning guide shows it: the `keras` of TensorFlow 2.16, float32, `fit`.
+
+    With the Trainer's schedule of the rate, so that the accuracies can be compared.
+    """
     os.environ["TF_USE_LEGACY_KERAS"] = "0"
     import keras
     import tensorflow as tf
@@ -75,11 +79,13 @@ def train_plain(weights: str, data: Any, epochs: int) -> dict[str, Any]:
     )
     ends: list[float] = []
     clock = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.monotonic() - started))
-    history = model.fit(train, validation_data=test, epochs=epochs, verbose=0, callbacks=[clock]).history
+    phase = Phase("head", all_epochs, RATE, 0)
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, _: phase.learning_rate_at(epoch, 0))
+    history = model.fit(train, validation_data=test, epochs=epochs, verbose=0, callbacks=[clock, schedule]).history
     return {"seconds": time.monotonic() - started, "ends": ends, "accuracy": history["val_accuracy"]}
 
 
-def train_ours(weights: str, data: Any, epochs: int) -> dict[str, Any]:
+def train_ours(weights: str, data: Any, epochs: int, _: int) -> dict[str, Any]:
     """The first phase of the Trainer, checkpoints and logs included."""
     import tf_keras
 
@@ -126,7 +132,8 @@ def main() -> None:
         with np.load(f"{arguments.folder}/images.npz") as stored:
             data = dict(stored)
         side = train_plain if arguments.side == "plain" else train_ours
-        print(json.dumps(side(f"{arguments.folder}/vgg16.h5", data, arguments.epochs)))
+        epochs = arguments.plain_epochs if arguments.side == "plain" else arguments.epochs
+        print(json.dumps(side(f"{arguments.folder}/vgg16.h5", data, epochs, arguments.epochs)))
         return
     plain_epochs = arguments.plain_epochs or arguments.epochs
     with tempfile.TemporaryDirectory() as folder:
@@ -138,10 +145,16 @@ def main() -> None:
         results = {
             side: json.loads(
                 run_module(
-                    "tests.benchmarks.feature_cache", [f"--side={side}", f"--folder={folder}", f"--epochs={epochs}"]
+                    "tests.benchmarks.feature_cache",
+                    [
+                        f"--side={side}",
+                        f"--folder={folder}",
+                        f"--epochs={arguments.epochs}",
+                        f"--plain-epochs={plain_epochs}",
+                    ],
                 ).output.splitlines()[-1]
             )
-            for side, epochs in (("ours", arguments.epochs), ("plain", plain_epochs))
+            for side in ("ours", "plain")
         }
     seconds = results["plain"]["seconds"]
     if plain_epochs < arguments.epochs:
@@ -166,13 +179,14 @@ def save_weights(path: Path, image_size: int) -> None:
     """
     import h5py
 
-    from components.trainer.weights_file import backbone_shapes
+    from components.trainer.backbone_layers import backbone_shapes, make_backbone
 
     random = np.random.default_rng(0)
+    shapes = backbone_shapes(make_backbone("vgg16", image_size))
     with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [name.encode() for name in backbone_shapes()]
+        file.attrs["layer_names"] = [name.encode() for name in shapes]
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.15.0"
-        for name, shape in backbone_shapes().items():
+        for name, (shape, _) in shapes.items():
             group = file.create_group(name)
             group.attrs["weight_names"] = [f"{name}/kernel:0".encode(), f"{name}/bias:0".encode()]
             scale = np.sqrt(2 / np.prod(shape[:-1]))
