@@ -170,7 +170,8 @@ def _make_pipeline(
     fingerprint = make_source(config.data).fingerprint()
     weights = resolve_weights(config.trainer.weights, config.trainer.backbone)
     note = f", random ones instead: {weights.reason}" if weights.reason else ""
-    note += f", without the head in the file ({', '.join(weights.left_out)})" if weights.left_out else ""
+    if weights.head and config.trainer.weights_head == "drop":
+        note += f", without the head in the file ({', '.join(weights.head)})"
     display.message(escape(f"     weights: {weights.kind}{note}"))
     deployment = Deployment(
         pipeline_root=str(output_dir.pipeline_root),

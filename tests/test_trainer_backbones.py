@@ -22,7 +22,7 @@ from components.trainer.export import rebuild_in_float32
 from components.trainer.model import (
     ImageClassifier,
     backbone_blocks,
-    load_backbone_weights,
+    load_weights,
     make_model,
     set_trainable_blocks,
 )
@@ -96,7 +96,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     reference.save_weights(path)
     tf_keras.utils.set_random_seed(0)
     model = make_model(CLASSES, BACKBONES[name].min_image_size, dropout=0.0, precision="float32", backbone=name)
-    load_backbone_weights(model, path)
+    load_weights(model, path)
     return Case(name, reference, path, download, model)
 
 

@@ -9,7 +9,7 @@ from components.trainer.backbone_layers import iterate_layers, preprocess
 from components.trainer.backbones import BACKBONES
 from components.trainer.model import (
     ImageClassifier,
-    load_backbone_weights,
+    load_weights,
     make_model,
     set_trainable_blocks,
 )
@@ -99,7 +99,7 @@ def test_weights_from_a_file_go_to_the_backbone_alone(model: ImageClassifier, tm
     saved = tf_keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     saved.save_weights(tmp_path / "vgg16.h5")
     head = [array.copy() for array in model.get_layer("head").get_weights()]
-    load_backbone_weights(model, str(tmp_path / "vgg16.h5"))
+    load_weights(model, str(tmp_path / "vgg16.h5"))
     for loaded, expected in zip(model.get_layer("backbone").get_weights(), saved.get_weights(), strict=True):
         np.testing.assert_array_equal(loaded, expected)
     for kept, expected in zip(model.get_layer("head").get_weights(), head, strict=True):

@@ -15,7 +15,7 @@ import pytest
 import tf_keras
 
 from components.trainer.backbones import BACKBONES
-from components.trainer.model import load_backbone_weights, make_model
+from components.trainer.model import load_weights, make_model
 from components.trainer.weights import ResolvedWeights, resolve_weights
 from data.errors import UserError
 
@@ -157,30 +157,57 @@ def test_a_whole_saved_model_is_read_too_and_its_head_left_out(tmp_path: Path) -
     whole = tf_keras.Model(inputs, tf_keras.layers.Dense(7, name="predictions")(network.output))
     with pytest.warns(UserWarning, match="HDF5"):  # tf_keras advises against the format
         whole.save(tmp_path / "model.h5")
-    assert resolve_weights(str(tmp_path / "model.h5")).left_out == ("predictions",)
+    assert resolve_weights(str(tmp_path / "model.h5")).head == ("predictions",)
     model = make_model(3, 32, dropout=0.0, precision="float32")
-    load_backbone_weights(model, str(tmp_path / "model.h5"))
+    load_weights(model, str(tmp_path / "model.h5"))
     for loaded, saved in zip(model.get_layer("backbone").get_weights(), whole.get_weights()[3:-2], strict=True):
         np.testing.assert_array_equal(loaded, saved)
 
 
 @pytest.mark.parametrize(
-    ("backbone", "left_out"),
+    ("backbone", "head"),
     [
         ("mobilenetv3-small", ("Conv_2", "Logits")),
         # Its last normalisation has another name below a head: only the order tells.
         pytest.param("convnext-tiny", ("convnext_tiny_head_dense",), marks=pytest.mark.slow),
     ],
 )
-def test_a_head_of_any_class_count_is_left_out(backbone: str, left_out: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_head_of_any_class_count_is_left_out(backbone: str, head: tuple[str, ...], tmp_path: Path) -> None:
     construct = getattr(tf_keras.applications, BACKBONES[backbone].constructor)
     saved = construct(weights=None, classes=7, input_shape=(32, 32, 3))
     saved.save_weights(tmp_path / "top.h5")
-    assert resolve_weights(str(tmp_path / "top.h5"), backbone).left_out == left_out
+    assert resolve_weights(str(tmp_path / "top.h5"), backbone).head == head
     model = make_model(3, 32, dropout=0.0, precision="float32", backbone=backbone)
-    load_backbone_weights(model, str(tmp_path / "top.h5"))
+    load_weights(model, str(tmp_path / "top.h5"))
     for loaded, expected in zip(model.get_layer("backbone").get_weights(), saved.get_weights(), strict=False):
         np.testing.assert_array_equal(loaded, expected)
+
+
+def save_classifier(path: Path, classes: int) -> np.ndarray:
+    """Saves a VGG16 with a dense head as Keras does, and returns the head's kernel."""
+    network = tf_keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    saved = tf_keras.Model(network.input, tf_keras.layers.Dense(classes, name="predictions")(network.output))
+    saved.save_weights(path)
+    return saved.get_layer("predictions").kernel.numpy()
+
+
+def test_a_head_of_as_many_classes_is_loaded_if_wanted(tmp_path: Path) -> None:
+    kernel = save_classifier(tmp_path / "mine.h5", 3)
+    model = make_model(3, 32, dropout=0.0, precision="float32")
+    assert not load_weights(model, str(tmp_path / "mine.h5"), "drop")
+    assert not np.array_equal(model.get_layer("head").kernel, kernel)
+    assert load_weights(model, str(tmp_path / "mine.h5"), "load")
+    np.testing.assert_array_equal(model.get_layer("head").kernel, kernel)
+
+
+def test_a_head_of_another_class_count_is_refused_unless_dropped(tmp_path: Path) -> None:
+    save_classifier(tmp_path / "seven.h5", 7)
+    model = make_model(3, 32, dropout=0.0, precision="float32")
+    message = (
+        r"seven\.h5, whose head \(predictions\) has 7 classes where the images have 3; set trainer\.weights_head to"
+    )
+    with pytest.raises(UserError, match=message):
+        load_weights(model, str(tmp_path / "seven.h5"), "load")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -206,7 +233,7 @@ def test_layers_are_left_to_who_loads_them(tmp_path: Path) -> None:
     assert resolve_weights(str(tmp_path / "mobile.h5"), check_layers=False).path == str(tmp_path / "mobile.h5")
     model = make_model(3, 32, dropout=0.0, precision="float32")
     with pytest.raises(UserError, match="of another architecture than VGG16"):
-        load_backbone_weights(model, str(tmp_path / "mobile.h5"))
+        load_weights(model, str(tmp_path / "mobile.h5"))
 
 
 def test_a_damaged_layout_is_refused(keras_file: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 import tf_keras
@@ -11,6 +11,9 @@ from components.trainer.backbone_layers import PreprocessingLayer, backbone_shap
 from components.trainer.backbones import BACKBONES
 from components.trainer.strategy import Precision
 from components.trainer.weights_file import match_layers, read_layers
+from data.errors import UserError
+
+HeadChoice = Literal["load", "drop"]
 
 
 class ImageClassifier(tf_keras.Model):
@@ -108,17 +111,32 @@ def set_trainable_blocks(model: ImageClassifier, blocks: int) -> None:
             layer.trainable = number >= len(layers_of_blocks) - blocks
 
 
-def load_backbone_weights(model: ImageClassifier, path: str) -> None:
-    """Sets the backbone's weights from a file; the head keeps its own.
+def load_weights(model: ImageClassifier, path: str, head: HeadChoice = "drop") -> bool:
+    """Sets the backbone's weights from a file, and the head's if it holds them and they are wanted.
 
     Args:
         model: from `make_model`.
         path: a Keras 2 HDF5 file, local or `gs://`.
+        head: `load` takes a head that is one layer of the model's own shape; `drop` leaves the model's own as it is.
+
+    Returns:
+        Whether the head was taken.
 
     Raises:
-        UserError: the file cannot be read, or holds another architecture.
+        UserError: the file cannot be read, holds another architecture, or `load` finds a head of another class count.
     """
     network, title = model.get_layer("backbone"), BACKBONES[model.backbone_name].title
     saved = match_layers(read_layers(path, title), path, title, backbone_shapes(network))
+    own, classes = model.get_layer("head"), model.output_shape[-1]
+    if head == "load" and saved.head_classes not in (None, classes):
+        raise UserError(
+            f"trainer.weights is {path}, whose head ({', '.join(saved.head)}) has {saved.head_classes} classes where "
+            f"the images have {classes}; set trainer.weights_head to drop to start from a new head"
+        )
     for name, arrays in saved.arrays.items():
         network.get_layer(name).set_weights(arrays)
+    found = [array for arrays in saved.head.values() for array in arrays]
+    fits = [array.shape for array in found] == [tuple(weight.shape) for weight in own.weights]
+    if head == "load" and fits:
+        own.set_weights(found)
+    return head == "load" and fits

@@ -22,7 +22,7 @@ from components.trainer.augmentation import make_augment
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
 from components.trainer.export import export_model
 from components.trainer.inputs import open_split
-from components.trainer.model import load_backbone_weights, make_model
+from components.trainer.model import load_weights, make_model
 from components.trainer.phases import EpochResult
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import choose_precision, describe_strategy, make_strategy, needs_static_shapes
@@ -83,8 +83,8 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             settings.backbone,
             learn_statistics=weights.path is None,
         )
-        if weights.path is not None:
-            load_backbone_weights(model, weights.path)
+        if weights.path is not None and load_weights(model, weights.path, settings.weights_head):
+            report_progress("starting with the head in the file of weights", lasting=True)
     train_split = open_split(
         fn_args.train_files,
         image_size,

@@ -18,6 +18,10 @@ class TrainerSettings(Settings):
     """Where the backbone starts: `imagenet`, `none` (random), `auto` (ImageNet's where they can be had within
     seconds, else random) or the path of a Keras HDF5 weights file."""
 
+    weights_head: Literal["load", "drop"] = "load"
+    """What becomes of the head in a file of `weights`: `load` takes it, and its classes must be as many as those of the
+    images, in alphabetical order; `drop` starts from a new one."""
+
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of the pooled features that are dropped in training."""
 

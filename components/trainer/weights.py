@@ -24,14 +24,14 @@ class ResolvedWeights:
         path: the HDF5 file, None for `none`.
         sha256: hexadecimal, of the file's bytes; None for `none`.
         reason: why `auto` fell back to `none`, else None.
-        left_out: the layers of a file's classification head, which is not used.
+        head: the layers of a file's classification head.
     """
 
     kind: str
     path: str | None = None
     sha256: str | None = None
     reason: str | None = None
-    left_out: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
 
 
 def keras_cache_dir() -> Path:
@@ -76,8 +76,8 @@ def resolve_weights(
             ) from error
         return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
     layers = read_layers(weights, spec.title)
-    left_out = match_layers(layers, weights, spec.title, _find_shapes(backbone)).left_out if check_layers else ()
-    return ResolvedWeights(weights, weights, _sha256(weights), left_out=left_out)
+    head = tuple(match_layers(layers, weights, spec.title, _find_shapes(backbone)).head) if check_layers else ()
+    return ResolvedWeights(weights, weights, _sha256(weights), head=head)
 
 
 def _find_shapes(backbone: str) -> dict[str, list[tuple[int, ...]]]:

@@ -19,11 +19,16 @@ class SavedWeights:
 
     Attributes:
         arrays: layer name to its weights, float32, in Keras's order.
-        left_out: the layers with weights after the backbone: another classifier's head.
+        head: the same of the layers with weights behind the backbone: another classifier's head.
     """
 
     arrays: dict[str, list[np.ndarray]]
-    left_out: tuple[str, ...]
+    head: dict[str, list[np.ndarray]]
+
+    @property
+    def head_classes(self) -> int | None:
+        """Outputs of the head's last layer; None where there is no head."""
+        return int(list(self.head.values())[-1][-1].shape[-1]) if self.head else None
 
 
 def read_layers(path: str, title: str) -> dict[str, list[np.ndarray]]:
@@ -59,7 +64,7 @@ def read_layers(path: str, title: str) -> dict[str, list[np.ndarray]]:
 def match_layers(
     layers: Mapping[str, list[np.ndarray]], path: str, title: str, shapes: Mapping[str, Sequence[Shape]]
 ) -> SavedWeights:
-    """Finds a backbone's weights among those of a file, and leaves out a head behind it.
+    """Finds a backbone's weights among those of a file, and a head behind it.
 
     Like Keras's `load_weights`, it goes by the order of the layers and not by their names, some of which Keras makes
     up.
@@ -82,7 +87,7 @@ def match_layers(
             f"trainer.weights is {path}, of another architecture than {title}: {difference}; {_allowed(title)}"
         )
     arrays = {name: weights for name, (_, weights) in zip(shapes, found, strict=False)}
-    return SavedWeights(arrays, tuple(name for name, _ in found[len(shapes) :]))
+    return SavedWeights(arrays, dict(found[len(shapes) :]))
 
 
 def _allowed(title: str) -> str:

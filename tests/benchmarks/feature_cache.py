@@ -91,7 +91,7 @@ def train_ours(weights: str, data: Any, epochs: int, _: int) -> dict[str, Any]:
 
     from components.trainer.checkpoints import CheckpointDir
     from components.trainer.inputs import ArraySplit
-    from components.trainer.model import load_backbone_weights, make_model
+    from components.trainer.model import load_weights, make_model
     from components.trainer.settings import TrainerSettings
     from components.trainer.strategy import choose_precision, make_strategy
     from components.trainer.training import train
@@ -111,7 +111,7 @@ def train_ours(weights: str, data: Any, epochs: int, _: int) -> dict[str, Any]:
     model = make_model(
         10, data["train_images"].shape[1], DROPOUT, choose_precision(settings.precision, make_strategy())
     )
-    load_backbone_weights(model, weights)
+    load_weights(model, weights)
     with tempfile.TemporaryDirectory() as folder:
         history, _ = train(model, *splits, settings, folder, CheckpointDir(f"{folder}/resume"))
     return {"seconds": time.monotonic() - started, "accuracy": [epoch.eval_accuracy for epoch in history]}
