@@ -66,7 +66,7 @@ def base(base_classifier: ImageClassifier, tmp_path: Path) -> str:
     saved_model = tmp_path / "model" / "7" / "Format-Serving"
     tf.saved_model.save(module, str(saved_model))
     examples = write_splits(tmp_path / "first", "ab", "c", "d")
-    write_origin(str(saved_model.parent), Origin("vgg16", 32, learn_statistics=True), examples, WarmStart())
+    write_origin(str(saved_model.parent), Origin("vgg16", learn_statistics=True), examples, WarmStart())
     return str(saved_model)
 
 
@@ -127,7 +127,7 @@ def test_without_a_blessed_model_there_is_nothing_to_refuse(tmp_path: Path) -> N
 
 def test_the_images_of_a_base_trained_what_goes_on_from_it_too(base: str, tmp_path: Path) -> None:
     examples = write_splits(tmp_path / "now", "e", "f", "g")
-    origin = Origin("vgg16", 32, learn_statistics=True)
+    origin = Origin("vgg16", learn_statistics=True)
     for name, warm_start, expected in (
         ("cold", WarmStart(), "ef"),
         ("warm", plan(base, examples), "abcef"),
@@ -139,5 +139,5 @@ def test_the_images_of_a_base_trained_what_goes_on_from_it_too(base: str, tmp_pa
 
 
 def test_a_model_of_unrecorded_images_records_none(tmp_path: Path) -> None:
-    write_origin(str(tmp_path), Origin("vgg16", 32, learn_statistics=False), str(tmp_path), WarmStart())
+    write_origin(str(tmp_path), Origin("vgg16", learn_statistics=False), str(tmp_path), WarmStart())
     assert trained_images(tmp_path) is None

@@ -55,10 +55,11 @@ def run_transform(
     for split in SPLITS:
         folder = root / "examples" / f"Split-{split}"
         folder.mkdir()
+        pairs = list(images[split])
         with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), options="GZIP") as writer:
-            for number, (encoded, label) in enumerate(images[split]):
+            for number, (encoded, label) in enumerate(pairs):
                 writer.write(make_example(encoded, label, f"{split}/{number}"))
-        hashes = make_image_hashes(hashlib.sha256(encoded).hexdigest() for encoded, _ in images[split])
+        hashes = make_image_hashes(hashlib.sha256(encoded).hexdigest() for encoded, _ in pairs)
         write_image_hashes(hashes, str(root / "examples" / split_hashes_file(split)))
     schema = make_artifact(standard_artifacts.Schema, root / "schema")
     (root / "schema" / "schema.pbtxt").write_text(

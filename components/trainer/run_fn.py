@@ -114,7 +114,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
 
     report_progress("exporting the model")
     export_model(model, transform_output, image_size, fn_args.serving_model_dir)
-    origin = Origin(settings.backbone, image_size, learn_statistics)
+    origin = Origin(settings.backbone, learn_statistics)
     write_origin(os.path.dirname(fn_args.serving_model_dir), origin, examples_uri, warm_start)
     _write_record(
         os.path.join(fn_args.model_run_dir, TRAINING_FILE),

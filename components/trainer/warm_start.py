@@ -33,13 +33,12 @@ class Origin:
 
     Attributes:
         backbone: a key of `BACKBONES`.
-        image_size: height and width in pixels that it was trained at.
         learn_statistics: whether its backbone began with random weights, so that BatchNorm's statistics are learned
-            where blocks learn; see `make_model`.
+            where blocks learn (see `make_model`). What goes on from such a model must go on so: a block that was
+            frozen in it has learned none yet. What began with ImageNet's keeps those, over all warm starts.
     """
 
     backbone: str
-    image_size: int
     learn_statistics: bool
 
 
@@ -110,12 +109,12 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
     overlap = find_overlap(trained, splits)
     if overlap.images:
         return WarmStart(base, f"{overlap}, and a model that goes on from it could not be judged on them")
-    known = read_model_classes(base_model)
+    known, wanted = (dict.fromkeys(names) for names in (read_model_classes(base_model), class_names))  # ordered sets
     return WarmStart(
         base,
-        kept=tuple(name for name in class_names if name in set(known)),
-        new=tuple(name for name in class_names if name not in set(known)),
-        dropped=tuple(name for name in known if name not in set(class_names)),
+        kept=tuple(name for name in wanted if name in known),
+        new=tuple(name for name in wanted if name not in known),
+        dropped=tuple(name for name in known if name not in wanted),
         learn_statistics=origin.learn_statistics,
     )
 
