@@ -92,7 +92,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             settings.backbone,
             learn_statistics=learn_statistics,
         )
-        if warm_start.applies:
+        if base_model is not None and warm_start.applies:
             load_base(model, base_model, class_names)
         elif weights.path is not None:
             load_backbone_weights(model, weights.path)
