@@ -108,7 +108,7 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
         return WarmStart(base, f"its backbone is {origin.backbone}, and trainer.backbone is {backbone}")
     overlap = find_overlap(trained, splits)
     if overlap.images:
-        return WarmStart(base, f"{overlap}, and a model that goes on from it could not be judged on them")
+        return WarmStart(base, str(overlap))
     known, wanted = (dict.fromkeys(names) for names in (read_model_classes(base_model), class_names))  # ordered sets
     return WarmStart(
         base,
