@@ -78,6 +78,7 @@ class Selection:
         duplicates_dropped: images left out because a more protected split holds the same bytes.
         reencoded: examples that hold a PNG in place of the original bytes.
         images_read: images that the source holds.
+        content_hashes: split -> SHA-256 of each distinct image, hexadecimal.
     """
 
     rules: Rules
@@ -86,6 +87,7 @@ class Selection:
     duplicates_dropped: int
     reencoded: int
     images_read: int
+    content_hashes: dict[str, set[str]]
 
 
 def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Selection:
@@ -117,6 +119,7 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
         reencoded=frozenset(record.sha256 for record in usable if record.reencoded),
     )
     counts: dict[str, Counter] = {split: Counter() for split in SPLITS}
+    content_hashes: dict[str, set[str]] = {split: set() for split in SPLITS}
     dropped, reencoded = [], 0
     for record in usable:
         split = rules.split_of(record.sha256, record.split)
@@ -124,6 +127,7 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
             dropped.append(record)
         else:
             counts[split][record.label] += 1
+            content_hashes[split].add(record.sha256)
             reencoded += record.reencoded
     if dropped and settings.duplicates == "fail":
         raise UserError(
@@ -138,6 +142,7 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
         duplicates_dropped=len(dropped),
         reencoded=reencoded,
         images_read=len(records),
+        content_hashes=content_hashes,
     )
 
 

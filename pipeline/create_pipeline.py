@@ -4,21 +4,24 @@ import os
 from dataclasses import dataclass
 
 from tensorflow_data_validation import StatsOptions
-from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer, Transform
-from tfx.dsl.components.common.resolver import Resolver
+from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
-from tfx.types import Channel, standard_artifacts
+from tfx.types import BaseChannel, Channel, standard_artifacts
+from tfx.types import standard_component_specs as specs
 
 from components.code_hash import make_code_hash
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
 from components.pusher.component import AtomicPusher
+from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
 from components.trainer.weights import ResolvedWeights
+from components.transform.component import Transform
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
 from pipeline.config import PipelineConfig
 
@@ -83,16 +86,20 @@ def create_pipeline(
         custom_config={
             "transform": config.transform.model_dump(mode="json"),
             "code_hash": make_code_hash("components.transform.preprocessing"),
+            "executor_hash": make_code_hash("components.transform.executor"),
         },
         # Nobody reads the statistics of packed images, and no analyzer is worth a cache: 2 to 4 s of each run.
         disable_statistics=True,
         disable_analyzer_cache=True,
     )
+    local = deployment.metadata_path is not None
+    base_resolver = _make_base_resolver(examples, local=local) if config.trainer.warm_start == "blessed" else None
     trainer = Trainer(
         run_fn=RUN_FN,
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         schema=schema,
+        base_model=base_resolver.outputs["model"] if base_resolver else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
         custom_config={
@@ -105,7 +112,7 @@ def create_pipeline(
         },
     )
     model = trainer.outputs["model"]
-    model_resolver = _make_model_resolver(model, local=deployment.metadata_path is not None)
+    model_resolver = _make_model_resolver(model, local=local)
     evaluator = make_evaluator(
         config.evaluator, examples=examples, model=model, baseline_model=model_resolver.outputs["model"], schema=schema
     )
@@ -127,6 +134,7 @@ def create_pipeline(
             schema_gen,
             example_validator,
             transform,
+            *([base_resolver] if base_resolver else []),
             trainer,
             model_resolver,
             evaluator,
@@ -141,13 +149,22 @@ def create_pipeline(
 
 
 def _make_model_resolver(candidate: Channel, *, local: bool) -> Resolver:
-    """Returns the resolver of the baseline; Vertex AI knows TFX's own strategy only, which needs no candidate."""
-    channels = {
-        "model": Channel(type=standard_artifacts.Model),
-        "model_blessing": Channel(type=standard_artifacts.ModelBlessing),
-    }
-    if local:
-        resolver = Resolver(strategy_class=LatestBlessedOtherModelStrategy, **channels, **{CANDIDATE_KEY: candidate})
-    else:
-        resolver = Resolver(strategy_class=LatestBlessedModelStrategy, **channels)
-    return resolver.with_id("ModelResolver")
+    """Returns the resolver of the baseline."""
+    strategy = LatestBlessedOtherModelStrategy if local else LatestBlessedModelStrategy
+    return _make_resolver(strategy, {CANDIDATE_KEY: candidate} if local else {}).with_id("ModelResolver")
+
+
+def _make_base_resolver(examples: BaseChannel, *, local: bool) -> Resolver:
+    """Returns the resolver of what a warm start goes on from."""
+    strategy = LatestBlessedBaseModelStrategy if local else LatestBlessedModelStrategy
+    return _make_resolver(strategy, {specs.EXAMPLES_KEY: examples} if local else {}).with_id("BaseModelResolver")
+
+
+def _make_resolver(strategy: type[ResolverStrategy], channel: dict[str, BaseChannel]) -> Resolver:
+    """Returns a resolver among all models; Vertex AI knows TFX's own strategy only, which takes no other channel."""
+    return Resolver(
+        strategy_class=strategy,
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+        **channel,
+    )

@@ -43,8 +43,10 @@ def make_summary(
         "nodes": [{"id": r.node_id, "state": r.state, "seconds": round(r.seconds, 3)} for r in results],
         "data": {},
         "weights": weights,
+        "warm_start": None,
         "metrics": {},
         "gates": [],
+        "baseline": None,
         "pushed_model": None,
         "config": config.model_dump(mode="json"),
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
@@ -55,10 +57,17 @@ def make_summary(
         summary["data"] = _data_facts(Path(examples.uri))
     if anomalies := outputs.get(("ExampleValidator", "anomalies")):
         summary["data"]["anomalies"] = _anomalies(Path(anomalies.uri))
+    if model_run := outputs.get(("Trainer", "model_run")):
+        from components.trainer.run_fn import TRAINING_FILE  # loads TensorFlow, which a run has done by now
+
+        training = json.loads((Path(model_run.uri) / TRAINING_FILE).read_text(encoding="utf-8"))
+        summary["warm_start"] = training["warm_start"]
     if evaluation := outputs.get(("Evaluator", "evaluation")):
         evaluated: EvaluationResults = read_results(evaluation.uri)
         summary["metrics"] = evaluated.metrics
         summary["gates"] = [asdict(gate) for gate in evaluated.gates]
+        if found := evaluated.baseline:
+            summary["baseline"] = {**asdict(found), "comparable": found.comparable, "remark": found.describe()}
     if pushed := outputs.get(("Pusher", "pushed_model")):
         destination = pushed.custom_properties[PUSHED_DESTINATION].string_value
         summary["status"] = PUSHED if destination else NOT_BLESSED
@@ -92,12 +101,16 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     grid.add_column(overflow="fold")
     for line in _data_lines(summary["data"]):
         grid.add_row(*line)
+    if warm_start := summary["warm_start"]:
+        grid.add_row("warm", escape(warm_start["description"]))
     if summary["metrics"]:
         shown = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if value is not None]
         for start in range(0, len(shown), _METRICS_PER_LINE):
             grid.add_row("" if start else "test", "  ".join(shown[start : start + _METRICS_PER_LINE]))
     for gate in summary["gates"]:
         grid.add_row("gate", _gate_text(gate))
+    if summary["baseline"] and (remark := summary["baseline"]["remark"]):
+        grid.add_row("", f"[yellow]{escape(remark)}[/]")
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
     if summary["status"] == PUSHED:
         lines.insert(0, ("pushed", summary["pushed_model"]))

@@ -18,8 +18,13 @@ SCHEMA = 'feature { name: "image" type: BYTES } feature { name: "label" type: BY
 DEPLOYMENT = Deployment("/root_of_it", "/served", (), "/metadata.sqlite")
 
 
-def nodes(config: PipelineConfig, weights: ResolvedWeights | None = None) -> dict[str, pipeline_pb2.PipelineNode]:
-    pipeline = create_pipeline(config, DEPLOYMENT, "fingerprint", weights or ResolvedWeights("none"))
+SERVICE = Deployment("gs://bucket/root", "gs://bucket/served", ())
+
+
+def nodes(
+    config: PipelineConfig, weights: ResolvedWeights | None = None, deployment: Deployment = DEPLOYMENT
+) -> dict[str, pipeline_pb2.PipelineNode]:
+    pipeline = create_pipeline(config, deployment, "fingerprint", weights or ResolvedWeights("none"))
     return {node.pipeline_node.node_info.id: node.pipeline_node for node in Compiler().compile(pipeline).nodes}
 
 
@@ -43,10 +48,21 @@ def test_the_nodes_and_their_order() -> None:
     }
 
 
+@pytest.mark.parametrize(("deployment", "seen"), [(DEPLOYMENT, {"ImageExampleGen"}), (SERVICE, set())])
+def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployment, seen: set[str]) -> None:
+    """Vertex AI's own strategy takes no examples: there each run goes on from the last blessed model."""
+    graph = nodes(load_config("digits", overrides=["trainer.warm_start=blessed"]), deployment=deployment)
+    assert set(graph) - set(nodes(load_config("digits"))) == {"BaseModelResolver"}
+    assert set(graph["BaseModelResolver"].upstream_nodes) == seen
+    assert set(graph["Trainer"].upstream_nodes) == {"Transform", "SchemaGen", "BaseModelResolver"}
+    assert graph["Trainer"].inputs.inputs["base_model"].min_count == 0  # The first run has no base.
+
+
 @pytest.mark.parametrize(
     ("override", "touched"),
     [
         ("trainer.batch_size=64", {"Trainer"}),
+        ("trainer.warm_start=blessed", {"Trainer"}),
         ("transform.aspect=crop", {"Transform"}),
         ("transform.image_size=64", {"Transform", "Trainer"}),
         ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),

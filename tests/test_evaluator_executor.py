@@ -16,6 +16,7 @@ from components.evaluator.executor import Executor
 from components.evaluator.results import EvaluationResults, read_results
 from components.evaluator.settings import EvaluatorSettings
 from data.errors import UserError
+from data.image_hashes import TRAINING_IMAGES_FILE, split_hashes_file, write_image_hashes
 from tests.tiny_classifier import make_examples, make_model
 
 CLASS_NAMES = ["07", "10", "7", "cat", "dog, big", "nan", "äpfel"]
@@ -195,6 +196,10 @@ def test_a_worse_model_than_the_baseline_is_refused_and_a_better_one_passes(
     worse = evaluate(tmp_path / "1", inputs, gates)
     assert not blessed(worse)
     assert worse.results.baseline_metrics == evaluated.results.metrics
+    # Nothing says what trained it: gates apply, and the doubt is told.
+    assert worse.results.baseline is not None
+    assert worse.results.baseline.comparable
+    assert "no record of its training images" in str(worse.results.baseline.describe())
     found = {(gate.metric, gate.kind): gate for gate in worse.results.gates}
     change = worse.results.metrics["accuracy"] - evaluated.results.metrics["accuracy"]
     assert found["accuracy", "change"].value == pytest.approx(change, abs=1e-15)
@@ -228,6 +233,59 @@ def test_a_baseline_with_other_classes_is_compared_over_all_images_only(
     assert results.baseline_metrics["accuracy"] == (predicted == labels).mean()
     kinds = [(gate.metric, gate.kind, gate.passed) for gate in results.gates]
     assert sorted(kinds) == [("accuracy", "change", True), ("recall", "min", True)]
+
+
+def record_images(splits_of: Artifact, train: Sequence[int], test: Sequence[int], trained: Artifact | None) -> None:
+    for split, hashes in (("train", train), ("eval", []), ("test", test)):
+        write_image_hashes(np.array(hashes, np.uint64), f"{splits_of.uri}/{split_hashes_file(split)}")
+    if trained is not None:
+        write_image_hashes(np.array([1, 2, 3], np.uint64), f"{trained.uri}/{TRAINING_IMAGES_FILE}")
+
+
+@pytest.fixture
+def few_examples(labels: np.ndarray, logits: np.ndarray, tmp_path: Path) -> Artifact:
+    return make_examples(tmp_path / "few", [CLASS_NAMES[i] for i in labels[:20]], logits[:20])
+
+
+def test_with_a_baseline_that_has_learned_test_images_only_bounds_apply(
+    few_examples: Artifact, good_model: Artifact, tmp_path: Path
+) -> None:
+    baseline = make_model(tmp_path / "leaked", CLASS_NAMES, np.eye(len(CLASS_NAMES)), id=2)
+    record_images(few_examples, train=[1, 2], test=[3, 4, 5], trained=baseline)
+    gates = [
+        {"metric": "accuracy", "min": 0.1, "min_change": 1.0},
+        {"metric": "log_loss", "max_change": -100.0},
+        {"metric": "recall", "slice": "äpfel", "min": 0.0, "min_change": 1.0},
+    ]
+    inputs = {"examples": few_examples, "model": good_model, "baseline_model": baseline}
+    leaked = evaluate(tmp_path / "1", inputs, gates)
+    assert leaked.results.baseline is not None
+    assert not leaked.results.baseline.comparable
+    assert leaked.results.baseline.describe() == (
+        "baseline not comparable: 1 of 3 test images trained it; gates on a change do not apply"
+    )
+    assert leaked.results.baseline.uri == baseline.uri
+    assert leaked.results.baseline_metrics is not None
+    found = [(gate.metric, gate.kind, gate.passed) for gate in leaked.results.gates]
+    assert sorted(found) == [("accuracy", "min", True), ("recall", "min", True)]
+    assert blessed(leaked)
+
+    record_images(few_examples, train=[1, 2], test=[4, 5], trained=None)
+    fair = evaluate(tmp_path / "2", inputs, gates)
+    assert fair.results.baseline is not None
+    assert fair.results.baseline.comparable
+    assert fair.results.baseline.describe() is None
+    assert ("accuracy", "change", False) in [(gate.metric, gate.kind, gate.passed) for gate in fair.results.gates]
+    assert not blessed(fair)
+
+
+def test_gates_on_a_change_alone_let_a_model_pass_beside_a_baseline_that_is_not_comparable(
+    few_examples: Artifact, good_model: Artifact, tmp_path: Path
+) -> None:
+    baseline = make_model(tmp_path / "leaked", CLASS_NAMES, np.eye(len(CLASS_NAMES)), id=2)
+    record_images(few_examples, train=[1, 2], test=[3], trained=baseline)
+    inputs = {"examples": few_examples, "model": good_model, "baseline_model": baseline}
+    assert blessed(evaluate(tmp_path, inputs, [{"metric": "accuracy", "min_change": 1.0}]))
 
 
 def test_a_model_without_numbers_passes_no_gate(examples: Artifact, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from components.image_example_gen.executor import ImageExampleGenExecutor
 from components.progress import LOGGER
 from data.decode import decode_image
 from data.errors import UserError
+from data.features import SPLITS
+from data.image_hashes import read_split_hashes
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import check_selection
@@ -72,6 +74,14 @@ def read_summary(artifact):
 def read_quarantine(artifact):
     with open(os.path.join(artifact.uri, "quarantine.jsonl"), encoding="utf-8") as file:
         return {row["file"]: row["reason"] for row in map(json.loads, file)}
+
+
+def test_the_images_of_each_split_are_recorded(run):
+    artifact = run()
+    recorded = read_split_hashes(artifact.uri)
+    for split in SPLITS:
+        hashes = {int(row["content_sha256"][:16], 16) for row in read_split(artifact, split)}
+        assert recorded[split].tolist() == sorted(hashes)
 
 
 def test_digits(run):

@@ -54,6 +54,16 @@ def test_each_gate_is_told_with_value_and_bound(facts: dict[str, Any], line: str
     assert line in render(status="not_blessed", gates=[gate(**facts)])
 
 
+def test_a_warm_start_and_a_baseline_that_is_not_comparable_are_told() -> None:
+    text = render(
+        warm_start={"description": "from Trainer/model/3: 1 of 2 classes kept, new: [b]"},
+        baseline={"remark": "baseline not comparable: 1 of 3 test images trained it"},
+    )
+    assert "warm     from Trainer/model/3: 1 of 2 classes kept, new: [b]" in text
+    assert "baseline not comparable: 1 of 3 test images trained it" in text
+    assert "baseline" not in render(baseline={"remark": None})
+
+
 def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> None:
     data = {
         "counts": {"train": {"a": 1200, "b": 3}, "eval": {"a": 1}, "test": {"b": 2}},

@@ -1,7 +1,9 @@
 """The Trainer as TFX runs it: what it exports, what it records, what it does not touch."""
 
 import contextlib
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE, _check_batch
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
+from data.image_hashes import (
+    TRAINING_IMAGES_FILE,
+    make_image_hashes,
+    read_image_hashes,
+    read_split_hashes,
+    write_image_hashes,
+)
 from tests.images import encode, make_bmp, make_gif, make_jpeg, make_pixels, make_png
 from tests.transform_run import SPLITS, make_artifact, make_example, read_transformed, run_transform
 
@@ -41,12 +50,15 @@ def make_images(count: int, seed: int) -> list[tuple[bytes, str]]:
     return [(encode(image, "JPEG" if number % 2 else "PNG"), label) for number, (image, label) in enumerate(pixels)]
 
 
-def run_trainer(root: Path, output: Path, settings: dict[str, Any], **custom_config: Any) -> Path:
+def run_trainer(
+    root: Path, output: Path, settings: dict[str, Any], base: Path | None = None, **custom_config: Any
+) -> Path:
     """Runs TFX's Trainer executor on a `run_transform` folder and returns the SavedModel's folder."""
     GenericExecutor(GenericExecutor.Context(tmp_dir=str(root / "temporary"), unique_id="1")).Do(
         {
             "examples": [make_artifact(standard_artifacts.Examples, root / "transformed", SPLITS)],
             "transform_graph": [make_artifact(standard_artifacts.TransformGraph, root / "graph")],
+            "base_model": [make_artifact(standard_artifacts.Model, base)] if base else [],
         },
         {
             "model": [make_artifact(standard_artifacts.Model, output / "model")],
@@ -155,6 +167,7 @@ def test_the_training_is_recorded(output: Path) -> None:
     assert [(epoch["phase"], epoch["epoch"]) for epoch in record["history"]] == [("head", 1), ("fine-tune", 1)]
     assert record["best"] == min(record["history"], key=lambda epoch: epoch["eval_loss"])
     assert record["weights"] == {"kind": "none", "sha256": None}
+    assert record["warm_start"] is None
     assert record["precision"] == "bfloat16"
     assert record["settings"]["batch_size"] == 8
     assert record["versions"]["tensorflow"] == tf.__version__
@@ -237,6 +250,43 @@ def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())
     assert record["weights"]["kind"] == str(tmp_path / "vgg16.h5")
     assert len(record["weights"]["sha256"]) == 64
+
+
+def warm_start(root: Path, tmp_path: Path, base: Path) -> tuple[Any, dict[str, Any]]:
+    """Trains a head that cannot move on the base's backbone, and returns the model and the record."""
+    settings = {**SETTINGS, "warm_start": "blessed", "fine_tune_epochs": 0, "head_learning_rate": 1e-12, "seed": 5}
+    model = tf.saved_model.load(run_trainer(root, tmp_path, settings, base))
+    return model, json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())["warm_start"]
+
+
+def test_a_warm_start_goes_on_from_the_base(root: Path, output: Path, model: Any, tmp_path: Path) -> None:
+    warm, record = warm_start(root, tmp_path, output / "model")
+    for name, variable in model.weights.items():
+        # 1e-12 a step is below what float32 resolves.
+        np.testing.assert_allclose(warm.weights[name], variable, rtol=0, atol=1e-9)
+    assert (record["base"], record["refused"]) == (str(output / "model"), None)
+    assert record["kept"] == CLASSES
+    assert read_image_hashes(str(tmp_path / "model" / TRAINING_IMAGES_FILE)).tolist() == trained_images()
+
+
+def test_a_base_that_has_learned_todays_test_images_is_not_gone_on_from(
+    root: Path, output: Path, model: Any, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(output / "model", base)
+    (leaked, *_) = read_split_hashes(str(root / "transformed"))["test"]
+    write_image_hashes(np.array([leaked], np.uint64), str(base / TRAINING_IMAGES_FILE))
+    cold, record = warm_start(root, tmp_path, base)
+    assert np.abs(cold.weights["block1_conv1_kernel"].numpy() - model.weights["block1_conv1_kernel"].numpy()).max() > 0
+    assert "1 of 6 test images trained it" in record["refused"]
+    assert record["kept"] == []
+    assert read_image_hashes(str(tmp_path / "model" / TRAINING_IMAGES_FILE)).tolist() == trained_images()
+
+
+def trained_images() -> list[int]:
+    """The hashes of train and eval, as a model records them."""
+    images = [*make_images(26, seed=0), *make_images(12, seed=1)]
+    return make_image_hashes(hashlib.sha256(encoded).hexdigest() for encoded, _ in images).tolist()
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused() -> None:

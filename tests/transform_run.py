@@ -1,17 +1,19 @@
-"""Runs TFX's own Transform executor on images made in a test."""
+"""Runs the Transform executor on images made in a test."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tfx.components.transform.executor import Executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import json_utils
 
+from components.transform.executor import Executor
 from components.transform.features import TRANSFORMED_FEATURE_SPEC
 from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY
+from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 
 SPLITS = ["train", "eval", "test"]
 FIXED_SHAPE = "shape { dim { size: 1 } }"
@@ -53,9 +55,12 @@ def run_transform(
     for split in SPLITS:
         folder = root / "examples" / f"Split-{split}"
         folder.mkdir()
+        pairs = list(images[split])
         with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), options="GZIP") as writer:
-            for number, (encoded, label) in enumerate(images[split]):
+            for number, (encoded, label) in enumerate(pairs):
                 writer.write(make_example(encoded, label, f"{split}/{number}"))
+        hashes = make_image_hashes(hashlib.sha256(encoded).hexdigest() for encoded, _ in pairs)
+        write_image_hashes(hashes, str(root / "examples" / split_hashes_file(split)))
     schema = make_artifact(standard_artifacts.Schema, root / "schema")
     (root / "schema" / "schema.pbtxt").write_text(
         "".join(

@@ -18,7 +18,11 @@ MAX_SLICED_CLASSES = 100
 
 
 def make_eval_config(
-    settings: EvaluatorSettings, class_names: Sequence[str], baseline_class_names: Sequence[str] | None = None
+    settings: EvaluatorSettings,
+    class_names: Sequence[str],
+    baseline_class_names: Sequence[str] | None = None,
+    *,
+    compare: bool = True,
 ) -> tfma.EvalConfig:
     """Builds the configuration of one evaluation.
 
@@ -26,16 +30,18 @@ def make_eval_config(
         settings: the gates.
         class_names: the model's classes, in the order of its probabilities.
         baseline_class_names: those of the latest blessed model, or None without one.
+        compare: whether gates on a change against that model apply.
 
     Raises:
         UserError: a gate on a class or a metric that this model does not have.
     """
     for gate in settings.gates:
         _check_gate(gate, class_names)
+    all_gates = settings.gates if compare else tuple(map(_without_change, settings.gates))
     comparable = baseline_class_names is None or list(baseline_class_names) == list(class_names)
     sliced = len(class_names) <= MAX_SLICED_CLASSES
-    overall_gates = [gate for gate in settings.gates if gate.slice is None]
-    if all(gate.min is None and gate.max is None for gate in settings.gates):
+    overall_gates = [gate for gate in all_gates if gate.slice is None]
+    if all(gate.min is None and gate.max is None for gate in all_gates):
         # TFX blesses nothing without an absolute threshold, so the first model would never become a baseline. This
         # one refuses only NaN: the metrics of a model whose probabilities are not numbers.
         overall_gates.append(Gate(metric="accuracy", min=0.0))
@@ -55,11 +61,11 @@ def make_eval_config(
     ]
     if sliced:
         metrics_specs.append(_make_class_spec(range(len(class_names)), [_make_metric(name) for name in CLASS_METRICS]))
-    for name in sorted({gate.slice for gate in settings.gates if gate.slice is not None}):
-        gates = [gate for gate in settings.gates if gate.slice == name]
+    for name in sorted({gate.slice for gate in all_gates if gate.slice is not None}):
+        gates = [gate for gate in all_gates if gate.slice == name]
         if not comparable:
             # Index i is another class for the baseline, so that a change would compare different things.
-            gates = [gate.model_copy(update={"min_change": None, "max_change": None}) for gate in gates]
+            gates = list(map(_without_change, gates))
         gated = [_make_metric(metric, gates) for metric in CLASS_METRICS if any(g.metric == metric for g in gates)]
         metrics_specs.append(_make_class_spec([list(class_names).index(name)], gated))
     if not comparable:
@@ -77,6 +83,10 @@ def make_eval_config(
         slicing_specs=[tfma.SlicingSpec(), *([tfma.SlicingSpec(feature_keys=[LABEL_KEY])] if sliced else [])],
         metrics_specs=metrics_specs,
     )
+
+
+def _without_change(gate: Gate) -> Gate:
+    return gate.model_copy(update={"min_change": None, "max_change": None})
 
 
 def _overall_metrics(class_count: int) -> list[str]:

@@ -8,6 +8,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import path_utils, proto_utils
 
+from components.evaluator.baseline import check_baseline, write_baseline
 from components.evaluator.eval_config import make_eval_config
 from components.evaluator.model_classes import read_model_classes, write_evaluation_classes
 from components.evaluator.settings import EvaluatorSettings
@@ -26,7 +27,8 @@ class Executor(tfx_executor.Executor):
 
     The classes of a folder of images or of TFRecords are found in the run, by Transform; the figures and gates of
     single classes need them. Beside TFMA's files the evaluation gets `class_names.json`, since TFMA knows classes
-    by index only.
+    by index only, and `baseline.json`, which says whether the baseline has learned images of test: such a one is
+    measured, but no gate compares with it.
     """
 
     def Do(
@@ -47,15 +49,24 @@ class Executor(tfx_executor.Executor):
         """
         settings = EvaluatorSettings.model_validate_json(exec_properties[SETTINGS_KEY])
         class_names = _class_names(input_dict[specs.MODEL_KEY])
-        baseline_class_names = None
+        evaluation_uri = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
+        baseline_class_names, compare = None, True
         if input_dict.get(specs.BASELINE_MODEL_KEY):
             baseline_class_names = _class_names(input_dict[specs.BASELINE_MODEL_KEY])
             if baseline_class_names != class_names:
                 report_progress(
                     "the baseline has other classes: gates on the change of single classes do not apply", lasting=True
                 )
-        eval_config = make_eval_config(settings, class_names, baseline_class_names)
-        write_evaluation_classes(artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY]), class_names)
+            baseline = check_baseline(
+                artifact_utils.get_single_uri(input_dict[specs.BASELINE_MODEL_KEY]),
+                artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY]),
+            )
+            write_baseline(evaluation_uri, baseline)
+            compare = baseline.comparable
+            if remark := baseline.describe():
+                report_progress(remark, lasting=True)
+        eval_config = make_eval_config(settings, class_names, baseline_class_names, compare=compare)
+        write_evaluation_classes(evaluation_uri, class_names)
         super().Do(
             input_dict,
             output_dict,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from components.evaluator.baseline import Baseline, read_baseline
 from components.evaluator.class_counts import UNKNOWN_CLASS, count_classes
 from components.evaluator.model_classes import read_evaluation_classes
 
@@ -76,8 +77,9 @@ class EvaluationResults:
         matrix: the confusion matrix's cells above 0: (class index of the label, that of the prediction, images).
             Index -1 is a label that the model does not know.
         calibration: the reliability diagram of the most probable class; empty bins included.
-        gates: every bound that applied; those on a change do not without a baseline.
+        gates: every bound that applied; those on a change do not without a comparable baseline.
         passed: whether the model was blessed; None if there was no gate.
+        baseline: the latest blessed model, and whether it is comparable; None without one.
     """
 
     metrics: dict[str, float | None]
@@ -89,6 +91,7 @@ class EvaluationResults:
     calibration: tuple[CalibrationBin, ...]
     gates: tuple[GateResult, ...]
     passed: bool | None
+    baseline: Baseline | None = None
 
 
 def read_results(evaluation_uri: str) -> EvaluationResults:
@@ -119,7 +122,7 @@ def read_results(evaluation_uri: str) -> EvaluationResults:
     passed, gates = _read_gates(evaluation_uri, config, figures, class_names)
     return EvaluationResults(
         metrics=_overall(figures),
-        baseline_metrics=_read_baseline(evaluation_uri, names[True]) if True in names else None,
+        baseline_metrics=_read_baseline_metrics(evaluation_uri, names[True]) if True in names else None,
         images=int(figures.get(("", "example_count")) or 0),
         classes=tuple(_make_classes(class_names, matrix, figures)),
         slices={name: _overall(values) for name, values in sorted(by_slice.items())},
@@ -127,6 +130,7 @@ def read_results(evaluation_uri: str) -> EvaluationResults:
         calibration=tuple(_read_calibration(plots)),
         gates=gates,
         passed=passed,
+        baseline=read_baseline(evaluation_uri),
     )
 
 
@@ -160,7 +164,7 @@ def _overall(figures: _Figures) -> dict[str, float | None]:
     }
 
 
-def _read_baseline(evaluation_uri: str, model_name: str) -> dict[str, float | None]:
+def _read_baseline_metrics(evaluation_uri: str, model_name: str) -> dict[str, float | None]:
     import tensorflow_model_analysis as tfma
 
     result = tfma.load_eval_result(evaluation_uri, model_name=model_name)

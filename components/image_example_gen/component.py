@@ -30,7 +30,7 @@ class ImageExampleGenSpec(ComponentSpec):
 class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads, checks and splits labelled images; see `data.features` for what an example holds.
 
-    Beside the splits, the artifact holds `quarantine.jsonl` and `data_summary.json`.
+    Beside the splits, the artifact holds `quarantine.jsonl`, `data_summary.json` and the hashes of each split's images.
     """
 
     SPEC_CLASS = ImageExampleGenSpec

@@ -16,6 +16,7 @@ from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.errors import UserError
 from data.features import SPLITS
+from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import Selection, check_selection, choose_images
@@ -40,7 +41,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the examples, `quarantine.jsonl` and `data_summary.json` into the `examples` artifact.
+        """Writes the examples, `quarantine.jsonl`, `data_summary.json` and each split's image hashes into `examples`.
 
         Raises:
             UserError: the source cannot be read, its images do not do (see `choose_images` and `check_selection`), or
@@ -94,6 +95,8 @@ def _write_summary(selection: Selection, uri: str) -> None:
         file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
     with tf.io.gfile.GFile(os.path.join(uri, SUMMARY_FILE), "w") as file:
         file.write(json.dumps(_facts(selection), ensure_ascii=False, indent=2))
+    for split, sha256s in selection.content_hashes.items():
+        write_image_hashes(make_image_hashes(sha256s), os.path.join(uri, split_hashes_file(split)))
 
 
 def _quarantine(selection: Selection) -> list[dict[str, str]]:

@@ -24,9 +24,26 @@ class LatestBlessedOtherModelStrategy(ResolverStrategy):
     ) -> dict[str, list[types.Artifact]] | None:
         """Returns the baseline under `model` and `model_blessing`, both empty where there is none."""
         candidate_ids = {artifact.id for artifact in input_dict[CANDIDATE_KEY]}
-        others = {key: list(artifacts) for key, artifacts in input_dict.items() if key != CANDIDATE_KEY}
-        others["model"] = [
-            model for model in others["model"] if model.id not in candidate_ids and fileio.exists(model.uri)
-        ]
-        baseline = LatestBlessedModelStrategy().resolve_artifacts(store, others)
-        return {**(baseline or {}), CANDIDATE_KEY: input_dict[CANDIDATE_KEY]}
+        return resolve_latest_blessed(store, input_dict, CANDIDATE_KEY, candidate_ids)
+
+
+def resolve_latest_blessed(
+    store: MetadataStore, input_dict: dict[str, list[types.Artifact]], other_key: str, excluded_ids: set[int]
+) -> dict[str, list[types.Artifact]]:
+    """Returns the latest blessed model whose files still exist, without those of some ids.
+
+    Args:
+        store: of the metadata.
+        input_dict: `model`, `model_blessing` and one other key.
+        other_key: that key; it is handed on.
+        excluded_ids: of models.
+
+    Returns:
+        The model under `model`, its blessing under `model_blessing`, both empty where there is none.
+    """
+    channels = {key: list(artifacts) for key, artifacts in input_dict.items() if key != other_key}
+    channels["model"] = [
+        model for model in channels["model"] if model.id not in excluded_ids and fileio.exists(model.uri)
+    ]
+    found = LatestBlessedModelStrategy().resolve_artifacts(store, channels)
+    return {**(found or {}), other_key: input_dict[other_key]}

@@ -58,6 +58,11 @@ def rebuild_in_float32(model: ImageClassifier, class_count: int, image_size: int
     return rebuilt
 
 
+def weight_key(variable: tf.Variable) -> str:
+    """Returns the name of a model's variable in the export, e.g. `block1_conv1_kernel`; the same in every process."""
+    return variable.name.partition(":")[0].replace("/", "_")
+
+
 class ServingModule(tf.Module):
     """What is saved: the variables, Transform's graph and the signatures, but not the Keras model itself."""
 
@@ -66,8 +71,8 @@ class ServingModule(tf.Module):
     ) -> None:
         """Holds what the signatures need; `classes` is the vocabulary in UTF-8."""
         super().__init__()
-        # These keys name the weights in the saved checkpoint: a later warm start can read them by layer.
-        self.weights = {variable.name.partition(":")[0].replace("/", "_"): variable for variable in model.weights}
+        # These keys name the weights in the saved checkpoint: a later warm start reads them by layer.
+        self.weights = {weight_key(variable): variable for variable in model.weights}
         self.transform_graph = transform_graph
         self._classes = tuple(classes)
         self._image_size = image_size

@@ -27,6 +27,7 @@ from components.trainer.phases import EpochResult
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import choose_precision, describe_strategy, make_strategy, needs_static_shapes
 from components.trainer.training import train
+from components.trainer.warm_start import Origin, load_base, plan_warm_start, report_warm_start, write_origin
 from components.trainer.weights import resolve_weights
 from components.transform.features import LABEL_VOCABULARY
 from data.errors import UserError
@@ -45,7 +46,8 @@ def run_fn(fn_args: FnArgs) -> None:
         fn_args: TFX's. `custom_config` holds `trainer`, the dump of `TrainerSettings` whose `weights` are `imagenet`,
             `none` or a path, and `image_size` in pixels; `checkpoint_dir`, if it is there, is the
             folder in which a killed run leaves its state; the other keys only mark the cache. `train_files` fit the
-            weights and `eval_files` choose among them; no other split is read.
+            weights and `eval_files` choose among them; no other split is read. `base_model`, if it is there, is what
+            a warm start goes on from.
 
     Raises:
         UserError: the weights cannot be had or are not the backbone's, the batch does not fit the devices, or the
@@ -71,19 +73,28 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     replicas = strategy.num_replicas_in_sync
     _check_batch(settings.batch_size, replicas)
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
-    class_count = len(transform_output.vocabulary_by_name(LABEL_VOCABULARY))
-    report_progress(f"training on {describe_strategy(strategy)} in {precision}, weights {weights.kind}", lasting=True)
+    class_names = [name.decode() for name in transform_output.vocabulary_by_name(LABEL_VOCABULARY)]
+    examples_uri = os.path.dirname(os.path.dirname(fn_args.train_files[0]))  # <examples>/Split-train/*
+    base_model = fn_args.base_model if settings.warm_start == "blessed" else None
+    warm_start = plan_warm_start(base_model, examples_uri, settings.backbone, class_names)
+    start = "the base's" if warm_start.applies else weights.kind
+    report_progress(f"training on {describe_strategy(strategy)} in {precision}, weights {start}", lasting=True)
+    if settings.warm_start != "none":
+        report_warm_start(warm_start, weights.kind)
+    learn_statistics = warm_start.learn_statistics if warm_start.applies else weights.path is None
 
     with strategy.scope():
         model = make_model(
-            class_count,
+            len(class_names),
             image_size,
             settings.dropout,
             precision,
             settings.backbone,
-            learn_statistics=weights.path is None,
+            learn_statistics=learn_statistics,
         )
-        if weights.path is not None and load_weights(model, weights.path, settings.weights_head):
+        if base_model is not None and warm_start.applies:
+            load_base(model, base_model, class_names)
+        elif weights.path is not None and load_weights(model, weights.path, settings.weights_head):
             report_progress("starting with the head in the file of weights", lasting=True)
     train_split = open_split(
         fn_args.train_files,
@@ -96,18 +107,21 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
     if root := fn_args.custom_config.get("checkpoint_dir"):
         files = [*fn_args.train_files, *fn_args.eval_files]
-        checkpoint_dir = open_checkpoint_dir(root, fn_args.custom_config, files)
+        checkpoint_dir = open_checkpoint_dir(root, {**fn_args.custom_config, "base": base_model}, files)
     else:
         checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"))
     history, best = train(model, train_split, eval_split, settings, fn_args.model_run_dir, checkpoint_dir)
 
     report_progress("exporting the model")
     export_model(model, transform_output, image_size, fn_args.serving_model_dir)
+    origin = Origin(settings.backbone, learn_statistics)
+    write_origin(os.path.dirname(fn_args.serving_model_dir), origin, examples_uri, warm_start)
     _write_record(
         os.path.join(fn_args.model_run_dir, TRAINING_FILE),
         {
             "settings": settings.model_dump(),
             "weights": {"kind": weights.kind, "sha256": weights.sha256},
+            "warm_start": warm_start.to_record() if settings.warm_start != "none" else None,
             "strategy": describe_strategy(strategy),
             "replicas": replicas,
             "precision": precision,

@@ -22,6 +22,12 @@ class TrainerSettings(Settings):
     """What becomes of the head in a file of `weights`: `load` takes it, and its classes must be as many as those of the
     images, in alphabetical order; `drop` starts from a new one."""
 
+    warm_start: Literal["none", "blessed"] = "none"
+    """`blessed` goes on from the latest blessed model: its backbone, and its rows of the head by class name, in place
+    of `weights`. A base of another backbone, or one that images of today's test trained, is refused, said so, and
+    `weights` are used. On this machine a base learned from other images than today's, so that an unchanged run is
+    unchanged; on Vertex AI each run goes on from the last."""
+
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Share of the pooled features that are dropped in training."""
 

@@ -1,0 +1,33 @@
+"""TFX's Transform, which also hands on which images each split holds."""
+
+import os
+from typing import Any
+
+import tensorflow as tf
+from tfx.components.transform import executor as tfx_executor
+from tfx.types import Artifact, artifact_utils
+from tfx.types import standard_component_specs as specs
+
+from data.features import SPLITS
+from data.image_hashes import split_hashes_file
+
+
+class Executor(tfx_executor.Executor):
+    """Copies the hashes of the images beside the transformed examples: the Trainer sees no other examples.
+
+    As a feature of each example they would have to be read back with all the pixels, a pass over the whole split.
+    """
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Transforms, then copies."""
+        super().Do(input_dict, output_dict, exec_properties)
+        source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
+        target = artifact_utils.get_single_uri(output_dict[specs.TRANSFORMED_EXAMPLES_KEY])
+        for split in SPLITS:
+            name = split_hashes_file(split)
+            tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name))
