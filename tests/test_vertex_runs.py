@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from components import cloud_calls
 from data.errors import UserError
-from pipeline.vertex.service import LeftRunning, Submission, cancel_run, follow_run, get_run, list_runs, submit_run
+from pipeline.vertex.service import (
+    CloudFault,
+    LeftRunning,
+    Submission,
+    cancel_run,
+    follow_run,
+    get_run,
+    list_runs,
+    submit_run,
+)
 from tests.vertex_service import VertexService
 from tests.vertex_stand_in import Network, standing_in
 from tests.vertex_submissions import CLOUD, RUN_NAME, SPEC, SUBMISSION
@@ -71,6 +81,16 @@ def test_following_survives_a_broken_connection(
 
         assert follow_run(CLOUD, "digits-1", report) == "SUCCEEDED"
         assert len(network.naps) >= 2
+
+
+def test_a_service_that_stays_away_does_not_look_like_a_failed_run(
+    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_run(CLOUD, SUBMISSION)
+    monkeypatch.setattr(cloud_calls, "GIVE_UP_SECONDS", 0.2)
+    network.fail("GetPipelineJob", "UNAVAILABLE", times=10**6)
+    with pytest.raises(CloudFault, match="run digits-1 goes on in the cloud"):
+        follow_run(CLOUD, RUN_NAME, lambda task, state: None)
 
 
 def test_an_interrupted_follower_leaves_the_run_alone(network: Network, service: VertexService) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from components.cloud_calls import call
+from components.cloud_calls import CloudFault, call
 from data.errors import UserError
 from pipeline.vertex.cloud import FINAL_STATES, ROLE, Cloud, Run, make_run, resource_name
 
@@ -87,6 +87,7 @@ def follow_run(cloud: Cloud, run_name: str, report: Callable[[str, str], None]) 
         LeftRunning: Ctrl-C.
         CloudFault: the connection stayed away too long; the run goes on.
     """
+    run_id = run_name.rpartition("/")[2]
     seen: dict[str, str] = {}
     pause = FIRST_POLL_SECONDS
     try:
@@ -102,8 +103,9 @@ def follow_run(cloud: Cloud, run_name: str, report: Callable[[str, str], None]) 
                 return run.state
             pause = FIRST_POLL_SECONDS if changed else min(pause * 1.5, LONGEST_POLL_SECONDS)
             time.sleep(pause)
+    except CloudFault as fault:
+        raise CloudFault(f"{fault}; run {run_id} goes on in the cloud, `status {run_id}` tells how") from fault
     except KeyboardInterrupt:
-        run_id = run_name.rpartition("/")[2]
         raise LeftRunning(
             f"no longer following run {run_id}, which goes on in the cloud; `cancel {run_id}` ends it"
         ) from None
