@@ -1,0 +1,133 @@
+"""One call to a cloud service: tried again where that helps, and its failure told in one line.
+
+It knows gRPC's errors, not any service: the commands of `pipeline.vertex` and the endpoint's Pusher share it.
+"""
+
+import re
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+from google.api_core import exceptions, retry
+from google.auth.exceptions import DefaultCredentialsError, RefreshError
+
+from data.errors import UserError
+
+CALL_SECONDS = 60.0
+"""How long one try may take; without a limit a connection that hangs would hang for ever."""
+
+GIVE_UP_SECONDS = 600.0
+"""How long a call is tried again while the connection comes and goes."""
+
+QUOTA_TRIES = 4
+"""Too many calls in a minute pass within these tries (1 + 2 + 4 s); a quota of machines does not, however long."""
+
+LOG_IN = (
+    "run `gcloud auth application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a service account's key"
+)
+
+_PASSING = (
+    exceptions.ServiceUnavailable,
+    exceptions.DeadlineExceeded,
+    exceptions.InternalServerError,
+    exceptions.Aborted,
+)
+_NO_TOKEN = "Getting metadata from plugin failed"
+_WRONG = (exceptions.InvalidArgument, exceptions.FailedPrecondition, exceptions.OutOfRange, exceptions.AlreadyExists)
+
+
+class CloudFault(Exception):
+    """The service failed or cannot be reached, and nothing in the user's input is wrong: one line, exit status 1."""
+
+
+class _Retryable:
+    """Whether an error may pass by itself; counts one call's quota errors."""
+
+    def __init__(self) -> None:
+        self.quota_errors = 0
+
+    def __call__(self, error: BaseException) -> bool:
+        if isinstance(error, exceptions.ResourceExhausted):
+            self.quota_errors += 1
+            return self.quota_errors < QUOTA_TRIES
+        return isinstance(error, _PASSING) and _NO_TOKEN not in str(error)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Returns whether the call may have gone through, its answer lost, and is worth another try."""
+    return isinstance(error, _PASSING) and _NO_TOKEN not in str(error)
+
+
+def call(
+    method: Callable[..., Any],
+    request: Any,
+    *,
+    doing: str,
+    role: str,
+    expected: tuple[type[Exception], ...] = (),
+    again: bool = True,
+) -> Any:
+    """Calls a method of a service's client, with back-off from 1 to 30 s while the fault is a passing one.
+
+    A call that creates something is safe to try again only where the caller names what it creates: the second try
+    of one whose answer was lost is then refused as ALREADY_EXISTS.
+
+    Args:
+        method: a client's bound method that takes `request`, `retry` and `timeout`.
+        request: its request message.
+        doing: what the user would call it, e.g. `submitting run digits-1`.
+        role: the role that a person needs for it, e.g. `roles/aiplatform.user`.
+        expected: errors that the caller deals with; they come through as they are.
+        again: False for a call that must not be repeated blindly; passing faults then come through as they are.
+
+    Raises:
+        UserError: something that the user can put right: permission, quota, a name, credentials.
+        CloudFault: the service failed, or did not answer for `GIVE_UP_SECONDS`.
+    """
+    policy = None
+    if again:
+        policy = retry.Retry(predicate=_Retryable(), initial=1.0, maximum=30.0, multiplier=2.0, timeout=GIVE_UP_SECONDS)
+    try:
+        return method(request=request, retry=policy, timeout=CALL_SECONDS)
+    except expected:
+        raise
+    except Exception as error:
+        if not again and is_passing(error):
+            raise
+        raise explain(error, doing, role) from error
+
+
+def explain(error: Exception, doing: str, role: str) -> Exception:
+    """Returns the error to raise in place of a service's: one line that names what to do."""
+    cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+    said = " ".join(str(getattr(cause, "message", None) or cause).split()).rstrip(".")
+    if isinstance(cause, DefaultCredentialsError | RefreshError | exceptions.Unauthenticated) or _NO_TOKEN in said:
+        return UserError(f"{doing}: no valid credentials ({said}); {LOG_IN}")
+    if isinstance(cause, exceptions.PermissionDenied):
+        return UserError(f"{doing}: permission denied: {said}; {_remedy(said, role)}")
+    if isinstance(cause, exceptions.ResourceExhausted):
+        return UserError(
+            f"{doing}: quota exceeded, also after {QUOTA_TRIES} tries: {said}; wait, ask for less, choose another "
+            "region, or request more at https://console.cloud.google.com/iam-admin/quotas"
+        )
+    if isinstance(cause, exceptions.NotFound):
+        return UserError(f"{doing}: not found: {said}; check the project, the region and the name")
+    if isinstance(cause, _WRONG):
+        return UserError(f"{doing}: refused: {said}")
+    if isinstance(cause, _PASSING):
+        return CloudFault(f"{doing}: the service could not be reached or did not answer for some time: {said}")
+    if isinstance(cause, TimeoutError | futures.TimeoutError):
+        return CloudFault(f"{doing}: begun, but it did not end in time: {said or 'no end is in sight'}")
+    if isinstance(cause, exceptions.GoogleAPICallError):
+        return CloudFault(f"{doing}: the service failed: {type(cause).__name__}: {said}")
+    return error
+
+
+def _remedy(said: str, role: str) -> str:
+    """Returns what makes a refused call permitted."""
+    disabled = re.search(r"([a-z]+\.googleapis\.com)[^;]*(has not been used|is disabled)", said)
+    if disabled or "has not been used in project" in said or "SERVICE_DISABLED" in said:
+        return f"enable it: gcloud services enable {disabled[1] if disabled else 'aiplatform.googleapis.com'}"
+    if "actAs" in said:
+        return "grant roles/iam.serviceAccountUser on that service account to whoever runs this command"
+    return f"grant {role} to whoever runs this command, or log in as someone who has it"

@@ -1,0 +1,47 @@
+"""The Pusher node for a Vertex endpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfx.components.pusher.component import Pusher
+from tfx.dsl.components.base import executor_spec
+from tfx.types import BaseChannel
+
+from components.code_hash import make_code_hash
+from components.pusher.endpoint_executor import ENDPOINT_KEY, EndpointExecutor
+from components.pusher.endpoint_target import EndpointTarget
+
+
+class EndpointPusher(Pusher):
+    """TFX's Pusher, which deploys a blessed model to an endpoint of Vertex AI; its id is `Pusher`."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(EndpointExecutor)
+
+    def __init__(
+        self,
+        model: BaseChannel,
+        endpoint: Mapping[str, Any],
+        model_blessing: BaseChannel | None = None,
+        infra_blessing: BaseChannel | None = None,
+    ) -> None:
+        """Builds the node.
+
+        Args:
+            model: what is pushed.
+            endpoint: the fields of an `EndpointTarget`.
+            model_blessing: the Evaluator's verdict; without its blessing nothing is pushed.
+            infra_blessing: the verdict of a serving test, likewise.
+
+        Raises:
+            pydantic.ValidationError: the fields are wrong.
+        """
+        super().__init__(
+            model=model,
+            model_blessing=model_blessing,
+            infra_blessing=infra_blessing,
+            custom_config={
+                ENDPOINT_KEY: EndpointTarget.model_validate(dict(endpoint)).model_dump(mode="json"),
+                "code_hash": make_code_hash(EndpointExecutor.__module__),
+            },
+        )
+        self.with_id(Pusher.__name__)

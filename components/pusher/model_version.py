@@ -1,0 +1,76 @@
+"""A pushed model's version in Vertex AI's model registry."""
+
+from google.api_core.exceptions import AlreadyExists, NotFound
+from google.cloud import aiplatform_v1 as vertex
+
+from components.cloud_calls import call
+from components.pusher.endpoint_calls import ROLE, ensure, finish, make_client
+from components.pusher.endpoint_target import EndpointTarget
+
+PUSH_LABEL = "push"
+"""Label of a version: which push made it."""
+
+UPLOAD_SECONDS = 1800.0
+
+
+def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.Model:
+    """Returns this push's version of the model, uploaded unless an earlier try has done it.
+
+    A version cannot be given an id. Where an upload's answer was lost while it is still under way, the next try may
+    upload a second version, which is deployed nowhere and costs nothing but its line in the registry.
+
+    Args:
+        target: names the model and its server.
+        model_uri: `gs://` folder of the SavedModel.
+        push: the push's own label.
+
+    Raises:
+        UserError | CloudFault: as `call`.
+    """
+    models = make_client(target, vertex.ModelServiceClient)
+    name = f"{target.parent}/models/{target.model_id}"
+    upload = vertex.UploadModelRequest(parent=target.parent, model=_make_model(target, model_uri, push))
+    doing = f"uploading model {target.model_id}"
+
+    def find() -> vertex.Model | None:
+        request = vertex.ListModelVersionsRequest(name=name, filter=f'labels.{PUSH_LABEL}="{push}"')
+        try:
+            pages = call(models.list_model_versions, request, doing=doing, role=ROLE, expected=(NotFound,)).pages
+        except NotFound:  # It is the first version, and brings the model's id.
+            upload.parent_model, upload.model_id = "", target.model_id
+            return None
+        upload.parent_model, upload.model_id = name, ""
+        return next(iter(next(pages).models), None)
+
+    def create() -> None:
+        try:
+            started = call(models.upload_model, upload, doing=doing, role=ROLE, expected=(AlreadyExists,), again=False)
+        except AlreadyExists:  # The first try's upload is still under way.
+            return
+        finish(started, doing, UPLOAD_SECONDS)
+
+    version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS)
+    return version
+
+
+def _make_model(target: EndpointTarget, model_uri: str, push: str) -> vertex.Model:
+    container = vertex.ModelContainerSpec(
+        image_uri=target.serving_image,
+        args=list(target.serving_args),
+        predict_route=target.predict_route or "",
+        health_route=target.health_route or "",
+    )
+    if target.serving_port:
+        container.ports = [vertex.Port(container_port=target.serving_port)]
+    return vertex.Model(
+        display_name=target.model_id,
+        artifact_uri=model_uri,
+        container_spec=container,
+        labels={**target.labels, PUSH_LABEL: push},
+        encryption_spec=make_encryption(target),
+    )
+
+
+def make_encryption(target: EndpointTarget) -> vertex.EncryptionSpec | None:
+    """Returns the customer's key of what is stored, or None for Google's own."""
+    return vertex.EncryptionSpec(kms_key_name=target.encryption_key) if target.encryption_key else None

@@ -1,0 +1,1 @@
+"""Vertex AI: what the pipeline becomes there, what it may cost, and whether it can run."""

@@ -1,0 +1,114 @@
+"""Schedules on Vertex AI: the service starts a run at each time that a cron expression names."""
+
+import time
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+from google.cloud import aiplatform_v1 as vertex
+
+from components.cloud_calls import GIVE_UP_SECONDS, call, explain, is_passing
+from data.errors import UserError
+from pipeline.vertex.cloud import ROLE, Cloud, Schedule, Submission, make_schedule, resource_name
+from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
+
+
+def create_schedule(
+    cloud: Cloud, submission: Submission, cron: str, time_zone: str = "UTC", max_concurrent_runs: int = 1
+) -> Schedule:
+    """Creates a schedule of runs, or finds the equal one that is active already.
+
+    The service names schedules itself, so that a creation whose answer was lost cannot simply be tried again:
+    each try looks first for an active schedule of the same pipeline, settings and times.
+
+    Args:
+        cloud: where.
+        submission: what each run is; its `run_id` only names the schedule, since the service names the runs.
+        cron: five fields: minute, hour, day of the month, month, day of the week.
+        time_zone: IANA name, e.g. `Europe/Berlin`.
+        max_concurrent_runs: a run that is due waits while so many are under way.
+
+    Raises:
+        UserError: the expression or the time zone is none, or the service refuses.
+    """
+    wanted = _make_schedule_message(cloud, submission, cron, time_zone, max_concurrent_runs)
+    request = vertex.CreateScheduleRequest(parent=cloud.parent, schedule=wanted)
+    doing = f"scheduling {wanted.display_name} at {wanted.cron!r}"
+    pause, waited = 1.0, 0.0
+    while True:
+        for schedule in _active_schedules(cloud, wanted.display_name):
+            if _identity(schedule) == _identity(wanted):
+                return make_schedule(schedule, created_now=waited > 0)
+        try:
+            created = call(_client(cloud).create_schedule, request, doing=doing, role=ROLE, again=False)
+            return make_schedule(created, created_now=True)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            if waited >= GIVE_UP_SECONDS:
+                raise explain(error, doing, ROLE) from error
+        time.sleep(pause)
+        waited, pause = waited + pause, min(pause * 2, 30.0)
+
+
+def list_schedules(cloud: Cloud) -> list[Schedule]:
+    """Returns every schedule of the project in the region."""
+    return [make_schedule(schedule) for schedule in _list(cloud, "")]
+
+
+def delete_schedule(cloud: Cloud, name: str) -> None:
+    """Ends a schedule; runs that it has started go on."""
+    full_name = resource_name(cloud, "schedules", name)
+    doing = f"deleting schedule {full_name}"
+    call(_client(cloud).delete_schedule, vertex.DeleteScheduleRequest(name=full_name), doing=doing, role=ROLE)
+
+
+def _make_schedule_message(
+    cloud: Cloud, submission: Submission, cron: str, time_zone: str, max_concurrent_runs: int
+) -> vertex.Schedule:
+    fields = cron.split()
+    if len(fields) != 5 or not croniter.is_valid(cron):
+        raise UserError(
+            f"schedule {cron!r} is no cron expression; give minute hour day-of-month month day-of-week, "
+            "e.g. '0 3 * * 1' for Mondays at 3:00"
+        )
+    try:
+        ZoneInfo(time_zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(
+            f"time zone {time_zone!r} is unknown; give an IANA name such as Europe/Berlin or UTC"
+        ) from error
+    if max_concurrent_runs < 1:
+        raise UserError(f"at most {max_concurrent_runs} runs at a time would be none; give 1 or more")
+    job = make_pipeline_job(submission)
+    return vertex.Schedule(
+        display_name=job.display_name,
+        cron=f"TZ={time_zone} {' '.join(fields)}",
+        max_concurrent_run_count=max_concurrent_runs,
+        allow_queueing=True,
+        create_pipeline_job_request=vertex.CreatePipelineJobRequest(parent=cloud.parent, pipeline_job=job),
+    )
+
+
+def _identity(schedule: vertex.Schedule) -> tuple[str, str, int]:
+    job = schedule.create_pipeline_job_request.pipeline_job
+    return job.labels.get(HASH_LABEL, ""), schedule.cron, schedule.max_concurrent_run_count
+
+
+def _active_schedules(cloud: Cloud, display_name: str) -> list[vertex.Schedule]:
+    return _list(cloud, f'display_name="{display_name}" AND state="ACTIVE"')
+
+
+def _list(cloud: Cloud, wanted: str) -> list[vertex.Schedule]:
+    request = vertex.ListSchedulesRequest(parent=cloud.parent, filter=wanted, page_size=100)
+    schedules: list[vertex.Schedule] = []
+    while True:
+        doing = f"listing the schedules of {cloud.parent}"
+        page = next(call(_client(cloud).list_schedules, request, doing=doing, role=ROLE).pages)
+        schedules += page.schedules
+        if not page.next_page_token:
+            return schedules
+        request.page_token = page.next_page_token
+
+
+def _client(cloud: Cloud) -> vertex.ScheduleServiceClient:
+    return cloud.client(vertex.ScheduleServiceClient)

@@ -1,0 +1,192 @@
+"""TFX's own Vertex Trainer and our endpoint Pusher as nodes, over the wire, with the service's real messages."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud import aiplatform_v1 as vertex
+from google.protobuf import json_format
+from tfx.extensions.google_cloud_ai_platform.trainer.executor import GenericExecutor
+from tfx.types import Channel, standard_artifacts
+from tfx.types.artifact import Artifact
+from tfx.utils import json_utils
+
+from components.pusher.endpoint import EndpointPusher
+from components.pusher.endpoint_executor import EndpointExecutor
+from tests.vertex_service import VertexService
+from tests.vertex_serving import VertexServing
+from tests.vertex_stand_in import HOST, PARENT, PROJECT, REGION, Network, standing_in
+
+IMAGE = "us-docker.pkg.dev/a-project/repo/pipeline:1-tpu"
+JOB_SPEC: dict[str, Any] = {
+    "worker_pool_specs": [
+        {
+            "machine_spec": {"machine_type": "ct5lp-hightpu-4t", "tpu_topology": "2x2"},
+            "replica_count": 1,
+            "container_spec": {
+                "image_uri": IMAGE,
+                "env": [
+                    {"name": "NEXT_PLUGGABLE_DEVICE_USE_C_API", "value": "true"},
+                    {"name": "TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "value": "/lib/libtpu.so"},
+                ],
+            },
+        }
+    ],
+    "scheduling": {"timeout": "7200s", "restart_job_on_worker_restart": True, "strategy": "SPOT"},
+    "service_account": "trainer@a-project.iam.gserviceaccount.com",
+    "network": "projects/12/global/networks/net",
+}
+ENDPOINT = {
+    "project": PROJECT,
+    "region": REGION,
+    "name": "digits-endpoint",
+    "model_id": "digits",
+    "serving_image": "server:1",
+}
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+def service(network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[VertexService]:
+    service = VertexService()
+    with standing_in(network, service, monkeypatch, tmp_path):
+        yield service
+
+
+def artifact(kind: type[Artifact], uri: str) -> Artifact:
+    made = kind()
+    made.uri = uri
+    return made
+
+
+def train(job_args: dict[str, Any] | None = None) -> None:
+    custom_config = {
+        "ai_platform_training_args": job_args
+        or {
+            "project": PROJECT,
+            "display_name": "digits-trainer",
+            "job_spec": JOB_SPEC,
+            "labels": {"team": "vision"},
+            "encryption_spec": {"kms_key_name": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"},
+        },
+        "ai_platform_enable_vertex": True,
+        "ai_platform_vertex_region": REGION,
+        "trainer": {"epochs": 3},
+    }
+    GenericExecutor().Do(
+        {"examples": [artifact(standard_artifacts.Examples, "gs://bucket/examples")]},
+        {"model": [artifact(standard_artifacts.Model, "gs://bucket/model")]},
+        {
+            "custom_config": json_utils.dumps(custom_config),
+            "run_fn": "components.trainer.run_fn.run_fn",
+            "train_args": "{}",
+        },
+    )
+
+
+def test_the_trainers_job_arrives_field_by_field(network: Network, service: VertexService) -> None:
+    train()
+    (request,) = network.requests("CreateCustomJob")
+    assert set(network.hosts) == {f"{HOST}:443"}
+    assert request.parent == PARENT
+    job = json_format.MessageToDict(vertex.CustomJob.pb(request.custom_job))
+    labels = job.pop("labels")
+    assert labels.pop("team") == "vision"
+    assert labels["tfx_executor"].endswith("trainer-executor-genericexecutor")
+    (pool,) = job["jobSpec"].pop("workerPoolSpecs")
+    assert job == {
+        "displayName": "digits-trainer",
+        "jobSpec": {
+            "scheduling": {"timeout": "7200s", "restartJobOnWorkerRestart": True, "strategy": "SPOT"},
+            "serviceAccount": JOB_SPEC["service_account"],
+            "network": JOB_SPEC["network"],
+        },
+        "encryptionSpec": {"kmsKeyName": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"},
+    }
+    command = pool["containerSpec"].pop("command")
+    assert pool == {
+        "machineSpec": {"machineType": "ct5lp-hightpu-4t", "tpuTopology": "2x2"},
+        "replicaCount": "1",
+        "containerSpec": {
+            "imageUri": IMAGE,
+            "env": [
+                {"name": "NEXT_PLUGGABLE_DEVICE_USE_C_API", "value": "true"},
+                {"name": "TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "value": "/lib/libtpu.so"},
+            ],
+        },
+    }
+    assert command[:3] == ["python", "-m", "tfx.scripts.run_executor"]
+    flags = dict(zip(command[3::2], command[4::2], strict=True))
+    assert flags["--executor_class_path"] == "tfx.components.trainer.executor.GenericExecutor"
+    assert "gs://bucket/examples" in flags["--inputs"]
+    assert "gs://bucket/model" in flags["--outputs"]
+    sent = json.loads(flags["--exec-properties"])
+    assert sent["run_fn"] == "components.trainer.run_fn.run_fn"
+    assert json_utils.loads(sent["custom_config"])["trainer"] == {"epochs": 3}
+
+
+def test_the_node_waits_for_its_job_through_a_flapping_connection(network: Network, service: VertexService) -> None:
+    service.job_states = ["JOB_STATE_QUEUED", "JOB_STATE_RUNNING", "JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"]
+    network.fail("GetCustomJob", "UNAVAILABLE", times=2)
+    train()
+    assert len(network.requests("CreateCustomJob")) == 1
+    assert len(network.requests("GetCustomJob")) == 6
+
+
+@pytest.mark.parametrize("state", ["JOB_STATE_FAILED", "JOB_STATE_CANCELLED"])
+def test_a_job_that_fails_fails_the_node(state: str, network: Network, service: VertexService) -> None:
+    service.job_states = ["JOB_STATE_RUNNING", state]
+    with pytest.raises(RuntimeError, match="did not succeed"):
+        train()
+
+
+def push(folder: Path, blessed: int) -> Artifact:
+    (folder / "model" / "Format-Serving" / "variables").mkdir(parents=True, exist_ok=True)
+    (folder / "model" / "Format-Serving" / "saved_model.pb").write_text("graph")
+    node = EndpointPusher(
+        model=Channel(type=standard_artifacts.Model),
+        endpoint=ENDPOINT,
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+    )
+    assert node.id == "Pusher"
+    assert node.executor_spec.executor_class is EndpointExecutor
+    assert "code_hash" in node.exec_properties["custom_config"]
+    blessing = standard_artifacts.ModelBlessing()
+    blessing.set_int_custom_property("blessed", blessed)
+    pushed = artifact(standard_artifacts.PushedModel, str(folder / "pushed_model"))
+    EndpointExecutor().Do(
+        {"model": [artifact(standard_artifacts.Model, str(folder / "model"))], "model_blessing": [blessing]},
+        {"pushed_model": [pushed]},
+        node.exec_properties,
+    )
+    return pushed
+
+
+def test_a_blessed_model_is_deployed_from_its_copy(
+    network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with standing_in(network, VertexServing(), monkeypatch, tmp_path), caplog.at_level(logging.INFO):
+        pushed = push(tmp_path, blessed=1)
+    assert (tmp_path / "pushed_model" / "saved_model.pb").read_text() == "graph"
+    assert network.requests("UploadModel")[0].model.artifact_uri == pushed.uri
+    assert pushed.get_int_custom_property("pushed") == 1
+    assert pushed.get_string_custom_property("pushed_destination").startswith(f"{PARENT}/endpoints/e-")
+    assert pushed.get_string_custom_property("pushed_version") == "1"
+    assert "version 1 is deployed to" in caplog.text
+
+
+def test_a_model_that_is_not_blessed_reaches_nobody(
+    network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with standing_in(network, VertexServing(), monkeypatch, tmp_path):
+        pushed = push(tmp_path, blessed=0)
+    assert not network.calls
+    assert pushed.get_int_custom_property("pushed") == 0
+    assert not (tmp_path / "pushed_model").exists()
