@@ -12,7 +12,7 @@ import tf_keras
 from tensorflow.python.framework.config import disable_op_determinism
 
 from components.trainer import feature_cache
-from components.trainer.batches import Share
+from components.trainer.batches import Augment, Share
 from components.trainer.checkpoints import CheckpointDir, TrainingState
 from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import ArraySplit
@@ -148,6 +148,25 @@ def test_views_differ_and_epochs_take_turns() -> None:
     np.testing.assert_allclose(views[1], feature_model(make_model())(images), rtol=1e-5, atol=1e-6)
 
 
+def make_image_model() -> ImageClassifier:
+    """Like `make_model`, for images of 2 x 2 pixels."""
+    points_model = make_model(dropout=0.4)
+    images = tf_keras.Input([2, 2, 1])
+    tensor = tf_keras.layers.Flatten(name="flatten")(images)
+    for layer in points_model.layers[1:]:
+        tensor = layer(tensor)
+    return ImageClassifier(images, tensor)
+
+
+def make_images(count: int, augment: Augment | None = None) -> ArraySplit:
+    points = make_points(count=count)
+    return ArraySplit(points._inputs.reshape(-1, 2, 2, 1), points.labels, 16, augment=augment)
+
+
+def brighten(images: tf.Tensor, seed: tf.Tensor, share: Share) -> tf.Tensor:
+    return images + share.draw([tf.shape(images)[0]], seed)[:, None, None, None]
+
+
 def test_a_run_on_views_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     chosen = {"feature_cache_views": 2, "random_flip": True, "checkpoint_every_steps": 1, "steps_per_execution": 1}
 
@@ -163,10 +182,10 @@ def test_a_run_on_views_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     try:
         for folder, kills in (("undisturbed", [None]), ("killed", [kill, None])):
             for on_step in kills:
-                model = make_model(dropout=0.4)
+                model = make_image_model()
                 settings = make_settings(fine_tune_epochs=0, head_epochs=4, **chosen)
                 place = tmp_path / folder
-                splits = make_points(augment=shift), make_points(count=20)
+                splits = make_images(64, brighten), make_images(20)
                 with contextlib.nullcontext() if on_step is None else pytest.raises(KilledError):
                     train(model, *splits, settings, str(place), CheckpointDir(str(place / "resume")), on_step)
             weights.append(model.get_weights())

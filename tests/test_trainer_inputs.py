@@ -132,8 +132,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
         open_split([str(tmp_path / "*")], 32, 16)
 
 
-@pytest.mark.parametrize("memory_bytes", [0, 2**20])
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize(("memory_bytes", "replicas"), [(0, 2), (2**20, 4)])
 def test_hosts_share_each_batch(
     pattern: str, monkeypatch: pytest.MonkeyPatch, memory_bytes: int, replicas: int
 ) -> None:

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +14,7 @@ from components.progress import report_progress
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
 from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import Split, balance_classes, count_steps, distribute
-from components.trainer.learner import Judge, Learner
+from components.trainer.learner import Judge, Learner, TrainFunction
 from components.trainer.mixing import draw_mix, mix
 from components.trainer.model import set_trainable_blocks
 from components.trainer.noise import StepNoise
@@ -148,18 +147,19 @@ class _Training:
         if not steps:
             raise UserError(f"trainer.batch_size is {train_split.batch_size}, more than train has images; lower it")
         self._pace = Pace(self._settings.steps_per_execution)
-        function = None
+        function: TrainFunction | None = None
         while state.epoch < phase.epochs and state.stale_epochs < self._settings.early_stopping_patience:
             if state.step < steps:
                 # The number of the epoch over all phases: each has an order of its own.
                 read = partial(train_split.epoch, len(state.history), state.step)
                 batches = iter(distribute(learner.strategy, read))
                 function = function or learner.make_train_function(batches)
+                do_steps = partial(function, batches)
             while state.step < steps:
-                self._do_steps(phase, learner, partial(function, batches), steps)
+                self._do_steps(phase, learner, do_steps, steps)
             self._end_epoch(phase, learner, judge, eval_split)
 
-    def _do_steps(self, phase: Phase, learner: Learner, function: Any, epoch_steps: int) -> None:
+    def _do_steps(self, phase: Phase, learner: Learner, function: TrainFunction, epoch_steps: int) -> None:
         """Does the next steps of the epoch in one call, and what is due after it."""
         state = self.state
         started = time.monotonic()
