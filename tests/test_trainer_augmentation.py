@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.augmentation import make_augment, random_crop, random_flip, trivial_augment
+from components.trainer.batches import WHOLE
 from components.trainer.mixing import UNMIXED, draw_mix, mix
 from tests.tiny_training import make_settings
 
@@ -54,9 +55,9 @@ def test_trivial_augment_changes_most_images_and_stays_in_range(images: tf.Tenso
 def test_all_follow_from_the_seed(images: tf.Tensor) -> None:
     augment = make_augment(make_settings(random_flip=True, random_crop_area=0.4, trivial_augment=True))
     assert augment is not None
-    first = augment(images, SEED)
-    np.testing.assert_array_equal(augment(images, SEED), first)
-    assert np.any(augment(images, SEED + 1) != first)
+    first = augment(images, SEED, WHOLE)
+    np.testing.assert_array_equal(augment(images, SEED, WHOLE), first)
+    assert np.any(augment(images, SEED + 1, WHOLE) != first)
     assert make_augment(make_settings()) is None
 
 

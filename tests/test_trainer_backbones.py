@@ -27,6 +27,7 @@ from components.trainer.model import (
     set_trainable_blocks,
 )
 from tests.images import make_pixels
+from tests.tiny_training import take_step
 
 CLASSES = 3
 # These take seconds to build: the slow tests have them. EfficientNetV2-B0 has a fast test of its own below.
@@ -169,12 +170,7 @@ def test_names_of_exported_variables_are_unique_and_always_the_same(case: Case) 
 def test_a_step_changes_the_last_blocks_but_no_statistics(case: Case, images: np.ndarray, blocks: int) -> None:
     before = {variable.name: variable.numpy() for variable in case.model.weights}
     set_trainable_blocks(case.model, blocks)
-    case.model.compile(
-        tf_keras.optimizers.Adam(1e-3, jit_compile=False),
-        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        run_eagerly=True,  # no tracing: it takes longer than the step
-    )
-    case.model.train_on_batch(images, np.arange(6) % CLASSES)
+    take_step(case.model, images, np.arange(6) % CLASSES, blocks)
     changed = {v.name for v in case.model.weights if not np.array_equal(v, before[v.name])}
     patterns = [re.compile(block) for block in (*BACKBONES[case.name].blocks[-blocks:], "head")]
     expected = {name for name in before if any(pattern.match(name.rpartition("/")[0]) for pattern in patterns)}
@@ -231,12 +227,8 @@ def test_a_bfloat16_model_is_exported_in_float32(name: str, images: np.ndarray) 
 def test_only_random_backbones_learn_statistics_and_only_in_free_blocks(learn: bool, images: np.ndarray) -> None:
     model = make_model(CLASSES, 32, 0.5, "float32", "mobilenetv3-small", learn_statistics=learn)
     set_trainable_blocks(model, 1)
-    model.compile(
-        tf_keras.optimizers.Adam(1e-3, jit_compile=False),
-        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
     before = {variable.name: variable.numpy() for variable in model.weights}
-    model.train_on_batch(images, np.arange(6) % CLASSES)
+    take_step(model, images, np.arange(6) % CLASSES, blocks=1)
     statistics = [variable for variable in model.weights if "/moving_" in variable.name]
     assert len(statistics) == 68
     changed = [v.name for v in statistics if not np.array_equal(v, before[v.name])]

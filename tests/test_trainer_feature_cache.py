@@ -1,5 +1,6 @@
 """Training the head on stored features is training it on images."""
 
+import contextlib
 import errno
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.framework.config import disable_op_determinism
 
 from components.trainer import feature_cache
-from components.trainer.checkpoints import CheckpointDir
+from components.trainer.batches import Augment, Share
+from components.trainer.checkpoints import CheckpointDir, TrainingState
 from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import ArraySplit
 from components.trainer.learner import feature_model
@@ -110,7 +113,82 @@ def test_only_what_stays_the_same_is_cached() -> None:
     model = make_model()
     assert can_cache_features(head, settings, make_points(), model)
     assert not can_cache_features(fine_tune, settings, make_points(), model)
-    assert not can_cache_features(head, settings, make_points(augment=lambda images, _: images), model)
+    assert not can_cache_features(head, settings, make_points(augment=lambda images, *_: images), model)
     assert not can_cache_features(head, make_settings(feature_cache="off"), make_points(), model)
     once = make_settings(head_epochs=1)
     assert not can_cache_features(make_phases(once)[0], once, make_points(), model)
+    views = make_settings(feature_cache_views=2, random_flip=True)
+    assert can_cache_features(head, views, make_points(augment=lambda images, *_: images), model)
+
+
+def shift(points: tf.Tensor, seed: tf.Tensor, share: Share) -> tf.Tensor:
+    return points + share.draw([tf.shape(points)[0]], seed)[:, None]
+
+
+def test_views_differ_and_epochs_take_turns() -> None:
+    points = make_points(count=40, seed=2, augment=shift)
+    stored = FeatureCache(make_model()).compute(points, "train", views=3)
+    assert stored._inputs.shape == (3 * 40, 8)
+
+    def read(epoch: int) -> np.ndarray:
+        """The features of an epoch, in the order of the examples."""
+        order = np.random.default_rng([2, epoch]).permutation(40)
+        features = np.concatenate([batch[0] for batch in stored.epoch(epoch)])
+        labels = np.concatenate([batch[1] for batch in stored.epoch(epoch)])
+        np.testing.assert_array_equal(labels, points.labels[order])
+        return features[np.argsort(order)]
+
+    views = [read(epoch) for epoch in range(4)]
+    assert all(np.abs(views[a] - views[b]).max(1).min() > 1e-4 for a, b in ((0, 1), (0, 2), (1, 2)))
+    np.testing.assert_array_equal(views[3], views[0])
+    again = FeatureCache(make_model()).compute(points, "train", views=3)
+    np.testing.assert_array_equal(again._inputs, stored._inputs)
+    # View 1 is the features of the images as augmented for it, without what fills up the last batch.
+    images = np.concatenate([batch[0] for batch in points.in_order(view=1)])[:40]
+    np.testing.assert_allclose(views[1], feature_model(make_model())(images), rtol=1e-5, atol=1e-6)
+
+
+def make_image_model() -> ImageClassifier:
+    """Like `make_model`, for images of 2 x 2 pixels."""
+    tf_keras.utils.set_random_seed(0)
+    images = tf_keras.Input([2, 2, 1])
+    features = tf_keras.layers.Dense(8, name="block5_dense")(tf_keras.layers.Flatten(name="block5_flatten")(images))
+    features = tf_keras.layers.Dropout(0.4, name="dropout")(features)
+    return ImageClassifier(images, tf_keras.layers.Dense(2, name="head")(features))
+
+
+def make_images(count: int, augment: Augment | None = None) -> ArraySplit:
+    points = make_points(count=count)
+    return ArraySplit(points._inputs.reshape(-1, 2, 2, 1), points.labels, 16, augment=augment)
+
+
+def brighten(images: tf.Tensor, seed: tf.Tensor, share: Share) -> tf.Tensor:
+    return images + share.draw([tf.shape(images)[0]], seed)[:, None, None, None]
+
+
+def test_a_run_on_views_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    chosen = {"feature_cache_views": 2, "random_flip": True, "checkpoint_every_steps": 1, "steps_per_execution": 1}
+
+    class KilledError(Exception):
+        pass
+
+    def kill(state: TrainingState) -> None:
+        if state.total_steps == 9:  # in the third epoch of four steps: the first view again
+            raise KilledError
+
+    weights = []
+    tf.config.experimental.enable_op_determinism()
+    try:
+        for folder, kills in (("undisturbed", [None]), ("killed", [kill, None])):
+            for on_step in kills:
+                model = make_image_model()
+                settings = make_settings(fine_tune_epochs=0, head_epochs=4, **chosen)
+                place = tmp_path / folder
+                splits = make_images(64, brighten), make_images(20)
+                with contextlib.nullcontext() if on_step is None else pytest.raises(KilledError):
+                    train(model, *splits, settings, str(place), CheckpointDir(str(place / "resume")), on_step)
+            weights.append(model.get_weights())
+    finally:
+        disable_op_determinism()
+    for found, expected in zip(*weights, strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -1,13 +1,20 @@
 """The Trainer's input."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer.inputs import ArraySplit, RecordSplit, Split, open_split
+from components.trainer.augmentation import make_augment
+from components.trainer.batches import Share
+from components.trainer.inputs import ArraySplit, Split, count_steps, distribute, open_split
+from components.trainer.record_split import RecordSplit
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, pack_image
+from tests.tiny_training import make_settings
 
 COUNT = 50
 
@@ -77,7 +84,7 @@ def test_an_epoch_can_be_entered_at_any_step(split: Split) -> None:
 
 
 def test_augmentation_follows_from_the_step(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def augment(images: tf.Tensor, seed: tf.Tensor, _: Share) -> tf.Tensor:
         return images + tf.cast(tf.random.stateless_uniform([], seed, 0, 256, tf.int32), tf.uint8)
 
     for _ in range(2):
@@ -123,3 +130,42 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "part-0.gz").write_bytes(b"not a record")
     with pytest.raises(tf.errors.OpError):
         open_split([str(tmp_path / "*")], 32, 16)
+
+
+@pytest.mark.parametrize(("memory_bytes", "replicas"), [(0, 2), (2**20, 4)])
+def test_hosts_share_each_batch(
+    pattern: str, monkeypatch: pytest.MonkeyPatch, memory_bytes: int, replicas: int
+) -> None:
+    """What a strategy's two hosts read of each step is what one host reads, augmentation included."""
+    monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", memory_bytes)
+    augment = make_augment(make_settings(random_flip=True, random_crop_area=0.5, trivial_augment=True))
+    split = open_split([pattern], 32, 16, seed=1, drop_remainder=True, augment=augment)
+
+    class TwoHosts:
+        """Has a strategy's part in `distribute`: it opens the input of both hosts."""
+
+        def distribute_datasets_from_function(self, open_share: Any) -> list[tf.data.Dataset]:
+            return [open_share(tf.distribute.InputContext(2, host, replicas)) for host in range(2)]
+
+    readers: list[Callable[[Share], tf.data.Dataset]] = [
+        partial(split.epoch, 3, 1),
+        split.in_order,
+        partial(split.in_order, view=1),
+    ]
+    for read in readers:
+        whole = list(read(Share()))
+        strategy: Any = TwoHosts()
+        hosts = [list(host) for host in distribute(strategy, read)]
+        per_host = replicas // 2
+        assert [len(host) for host in hosts] == [len(whole) * per_host] * 2
+        for step, expected in enumerate(whole):
+            parts = [part for host in hosts for part in host[step * per_host : (step + 1) * per_host]]
+            assert all(len(part[1]) == 16 // replicas for part in parts)
+            for number in range(3):
+                np.testing.assert_array_equal(np.concatenate([part[number] for part in parts]), expected[number])
+
+
+def test_steps_are_known_before_an_epoch_is_read(split: Split, pattern: str) -> None:
+    assert count_steps(split) == 4
+    assert count_steps(open_split([pattern], 32, 16, drop_remainder=True)) == 3
+    np.testing.assert_array_equal(split.count_labels(COUNT), 1)

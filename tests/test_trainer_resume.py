@@ -28,6 +28,7 @@ CHOSEN: dict[str, Any] = {
     "warmup_steps": 6,
     "early_stopping_patience": 2,
     "checkpoint_every_steps": 3,
+    "steps_per_execution": 1,
 }
 STEPS = 5 * 7  # 100 points in batches of 16, the last of them partial
 
@@ -93,6 +94,28 @@ def test_the_ends_of_epochs_and_phases_are_no_exception(undisturbed: Any, tmp_pa
     with pytest.raises(KilledError):
         run(tmp_path, kill_at(step), checkpoint_every_steps=1)
     assert_same(run(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("steps_per_execution", [4, "auto"])
+def test_steps_in_one_call_are_steps_one_by_one(undisturbed: Any, tmp_path: Path, steps_per_execution: Any) -> None:
+    """7 steps an epoch are two calls of 4 and 3; with `auto` nobody knows."""
+    seen: list[int] = []
+    found = run(
+        tmp_path, lambda state: seen.append(state.total_steps), steps_per_execution=steps_per_execution, head_epochs=2
+    )
+    assert_same(found, undisturbed)
+    assert set(range(7, STEPS + 1, 7)) <= set(seen)
+    if steps_per_execution == 4:
+        assert seen == [step for epoch in range(5) for step in (7 * epoch + 4, 7 * epoch + 7)]
+
+
+def test_a_run_killed_between_calls_of_several_steps_ends_the_same(undisturbed: Any, tmp_path: Path) -> None:
+    for step in (11, 25):
+        with pytest.raises(KilledError):
+            run(tmp_path, kill_at(step), steps_per_execution=4)
+    seen: list[int] = []
+    assert_same(run(tmp_path, lambda state: seen.append(state.total_steps), steps_per_execution=5), undisturbed)
+    assert seen[0] == 28  # saved after step 25 of 28, its epoch has 3 left
 
 
 def test_early_stopping_remembers(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ def test_settings_survive_json() -> None:
         ({"weight_decay": 0.1}, "set optimizer to adamw or sgd, or weight_decay to 0"),
         ({"strategy": "tpus"}, "'auto', 'tpu', 'mirrored', 'multi_worker' or 'one_device'"),
         ({"random_crop_area": 0.0}, "greater than 0"),
+        ({"steps_per_execution": 0}, "greater than or equal to 1"),
+        ({"feature_cache_views": 2}, "feature_cache_views is 2, but nothing augments the images .*; set .* to 0"),
+        ({"feature_cache_views": 2, "random_flip": True, "feature_cache": "off"}, "but feature_cache is off"),
+        ({"feature_cache_views": 2, "random_flip": True, "mixup_alpha": 0.2}, "mix images anew in each step"),
         ({"learning_rate": 0.1}, "Extra inputs are not permitted"),
     ],
 )

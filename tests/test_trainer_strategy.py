@@ -1,5 +1,6 @@
 """What devices and precision are chosen; the hardware's files are written by the tests."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,18 @@ def test_rates_follow_the_batch_by_a_stated_rule() -> None:
     assert learning_rate_scale(make_settings(batch_size=128)) == 1.0
     assert learning_rate_scale(make_settings(batch_size=128, learning_rate_batch_size=32)) == 2.0
     assert learning_rate_scale(make_settings(batch_size=128, learning_rate_batch_size=32, optimizer="sgd")) == 4.0
+
+
+def test_workers_that_do_not_train_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = {"worker": ["localhost:1"], "ps": ["localhost:2"], "evaluator": ["localhost:3"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
+    with pytest.raises(UserError, match=r"tasks of the kind evaluator, ps; name chief and worker alone"):
+        make_strategy("multi_worker")
+
+
+def test_workers_cannot_meet_once_tensorflow_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    tf.constant(1.0)
+    cluster = {"worker": ["localhost:1", "localhost:2"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
+    with pytest.raises(UserError, match="before the Trainer, which is too late to connect workers; run the Trainer in"):
+        make_strategy("multi_worker")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tf_keras
 
 from components.progress import LOGGER
 from components.trainer.checkpoints import CheckpointDir
 from components.trainer.inputs import ArraySplit
+from components.trainer.learner import Judge, Learner
 from components.trainer.model import ImageClassifier
 from components.trainer.phases import EpochResult, Phase, make_phases
 from components.trainer.settings import TrainerSettings
@@ -36,8 +36,9 @@ def run(
 
 
 def evaluate(model: ImageClassifier, data: ArraySplit) -> float:
-    model.compile(loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model.evaluate(data.in_order(), verbose=0)
+    judged = Judge(model).evaluate(data.in_order())
+    assert judged is not None
+    return judged[0]
 
 
 def test_every_epoch_is_recorded(model: ImageClassifier, data: ArraySplit, tmp_path: Path) -> None:
@@ -85,11 +86,14 @@ def test_a_phase_stops_early_when_eval_gets_worse(model: ImageClassifier, data: 
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
 
 
-def test_a_training_that_diverges_is_explained(model: ImageClassifier, data: ArraySplit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+def test_a_training_that_diverges_is_explained(
+    model: ImageClassifier, data: ArraySplit, tmp_path: Path, steps_per_execution: int
+) -> None:
     spoilt = make_points()
     spoilt._inputs[np.random.default_rng([0, 0]).permutation(64)[35]] = np.nan  # in the third step of epoch 0
     with pytest.raises(UserError, match=r"nan at step 3 of epoch 1 of the phase head; lower trainer\.head_learning"):
-        run(model, spoilt, data, make_settings(), tmp_path)
+        run(model, spoilt, data, make_settings(steps_per_execution=steps_per_execution), tmp_path)
     assert not (tmp_path / "resume").exists()
 
 
@@ -130,8 +134,9 @@ def test_phases_without_epochs_are_left_out() -> None:
 def test_progress_is_reported(
     model: ImageClassifier, data: ArraySplit, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    chosen = make_settings(head_epochs=2, fine_tune_epochs=0, steps_per_execution=3)
     with caplog.at_level(logging.INFO, logger=LOGGER.name):
-        run(model, data, data, make_settings(head_epochs=2, fine_tune_epochs=0), tmp_path)
+        run(model, data, data, chosen, tmp_path)
     reports: list[Any] = [record.progress for record in caplog.records if hasattr(record, "progress")]
     lasting = [report.message for report in reports if report.lasting]
     assert [message.split(" loss")[0] for message in lasting] == ["head 1/2", "head 2/2"]
@@ -139,4 +144,52 @@ def test_progress_is_reported(
     steps = [
         (report.completed, report.total) for report in reports if " loss " in report.message and not report.lasting
     ]
-    assert steps == [(step, None) for step in range(1, 5)] + [(step, 4) for step in range(1, 5)]
+    assert steps == [(3, 4), (4, 4)] * 2
+
+
+def test_a_phase_is_traced_once(
+    model: ImageClassifier, data: ArraySplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[str] = []
+    train_step = Learner.train_step
+
+    def counted(self: Learner, *arguments: Any) -> Any:
+        traced.append(self._phase.name)
+        return train_step(self, *arguments)
+
+    monkeypatch.setattr(Learner, "train_step", counted)
+    run(model, data, data, make_settings(steps_per_execution=3), tmp_path)
+    assert traced == ["head", "fine-tune"]
+
+
+@pytest.mark.parametrize(("optimizer", "factor"), [("adam", 2.0), ("sgd", 4.0)])
+def test_the_optimizer_learns_at_the_rate_of_the_batch(
+    model: ImageClassifier, data: ArraySplit, tmp_path: Path, optimizer: str, factor: float
+) -> None:
+    rates: list[float] = []
+    learners: list[Learner] = []
+    with pytest.MonkeyPatch.context() as patch:
+        make_train_function = Learner.make_train_function
+        patch.setattr(
+            Learner,
+            "make_train_function",
+            lambda self, batches: learners.append(self) or make_train_function(self, batches),
+        )
+        train(
+            model,
+            data,
+            data,
+            make_settings(
+                optimizer=optimizer,
+                batch_size=16,
+                learning_rate_batch_size=4,
+                head_epochs=1,
+                fine_tune_epochs=1,
+                warmup_steps=2,
+                steps_per_execution=1,
+            ),
+            str(tmp_path),
+            CheckpointDir(str(tmp_path / "resume")),
+            lambda _: rates.append(float(learners[-1].optimizer.learning_rate)),
+        )
+    assert rates == pytest.approx([factor * rate for rate in [0.025, 0.05, 0.05, 0.05, 5e-5, 1e-4, 1e-4, 1e-4]])

@@ -3,10 +3,15 @@
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tf_keras
 
 from components.trainer.inputs import ArraySplit
-from components.trainer.model import ImageClassifier
+from components.trainer.learner import Learner
+from components.trainer.mixing import UNMIXED
+from components.trainer.model import ImageClassifier, set_trainable_blocks
+from components.trainer.noise import StepNoise
+from components.trainer.phases import Phase
 from components.trainer.settings import TrainerSettings
 
 
@@ -27,3 +32,13 @@ def make_points(*, flipped: bool = False, count: int = 64, batch_size: int = 16,
 
 def make_settings(**values: Any) -> TrainerSettings:
     return TrainerSettings(**{"head_epochs": 2, "fine_tune_epochs": 3, "head_learning_rate": 0.05, **values})
+
+
+def take_step(
+    model: ImageClassifier, images: np.ndarray, labels: np.ndarray, blocks: int, rate: float = 1e-3
+) -> tf.Tensor:
+    """Does the Trainer's own first step of a phase in which the last blocks learn; without tracing, which is slower."""
+    set_trainable_blocks(model, blocks)
+    learner = Learner(model, Phase("fine-tune", 1, rate, blocks), TrainerSettings(), StepNoise(model, 0))
+    weights = tf.ones(len(labels))
+    return learner.train_step(tf.constant(0, tf.int64), UNMIXED, tf.constant(images), tf.constant(labels), weights)

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from components.trainer.inputs import Augment
+from components.trainer.batches import WHOLE, Augment, Share
 from components.trainer.settings import TrainerSettings
 
 # Strongest changes, from TrivialAugment's wide space, cut to what leaves small images legible.
@@ -20,7 +20,7 @@ def make_augment(settings: TrainerSettings) -> Augment | None:
     """Returns what the settings ask for, in the order crop, flip, TrivialAugment; None where they ask for nothing."""
     steps: list[Augment] = []
     if settings.random_crop_area < 1.0:
-        steps.append(lambda images, seed: random_crop(images, seed, settings.random_crop_area))
+        steps.append(lambda images, seed, share: random_crop(images, seed, settings.random_crop_area, share))
     if settings.random_flip:
         steps.append(random_flip)
     if settings.trivial_augment:
@@ -28,26 +28,27 @@ def make_augment(settings: TrainerSettings) -> Augment | None:
     if not steps:
         return None
 
-    def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def augment(images: tf.Tensor, seed: tf.Tensor, share: Share) -> tf.Tensor:
         for number, step in enumerate(steps):
-            images = step(images, tf.random.experimental.stateless_fold_in(seed, number))
+            images = step(images, tf.random.experimental.stateless_fold_in(seed, number), share)
         return images
 
     return augment
 
 
-def random_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def random_flip(images: tf.Tensor, seed: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
     """Mirrors each image left to right with probability 1/2; `images` is [n, height, width, 3]."""
-    mirrored = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
-    return tf.where(mirrored, images[:, :, ::-1], images)
+    mirrored = share.draw([tf.shape(images)[0]], seed) < 0.5
+    return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
-def random_crop(images: tf.Tensor, seed: tf.Tensor, min_area: float) -> tf.Tensor:
+def random_crop(images: tf.Tensor, seed: tf.Tensor, min_area: float, share: Share = WHOLE) -> tf.Tensor:
     """Cuts a rectangle out of each image and resizes it to the whole.
 
     Args:
         images: uint8 [n, height, width, 3].
         seed: int32 [2].
+        share: of the batch that the images are.
         min_area: smallest share of the area; sides are in a ratio of 3/4 to 4/3.
 
     Returns:
@@ -56,7 +57,7 @@ def random_crop(images: tf.Tensor, seed: tf.Tensor, min_area: float) -> tf.Tenso
     Source: Szegedy et al. 2014, section 6.
     """
     count = tf.shape(images)[0]
-    area, ratio, top, left = tf.unstack(tf.random.stateless_uniform([4, count], seed))
+    area, ratio, top, left = tf.unstack(share.draw([4, count], seed))
     area = min_area + area * (1.0 - min_area)
     ratio = tf.exp((2.0 * ratio - 1.0) * math.log(4 / 3))
     height, width = tf.minimum(tf.sqrt(area / ratio), 1.0), tf.minimum(tf.sqrt(area * ratio), 1.0)
@@ -67,12 +68,13 @@ def random_crop(images: tf.Tensor, seed: tf.Tensor, min_area: float) -> tf.Tenso
     return tf.ensure_shape(_to_uint8(crops), images.shape)
 
 
-def trivial_augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def trivial_augment(images: tf.Tensor, seed: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
     """Changes each image by one operation of random strength: none, light, contrast, colour, solarize, or geometry.
 
     Args:
         images: uint8 [n, size, size, 3].
         seed: int32 [2].
+        share: of the batch that the images are.
 
     Returns:
         uint8 of the same shape; what geometry uncovers is grey.
@@ -80,7 +82,7 @@ def trivial_augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     Source: Mueller & Hutter 2021 (TrivialAugment).
     """
     count = tf.shape(images)[0]
-    choice, strength = tf.unstack(tf.random.stateless_uniform([2, count], seed))
+    choice, strength = tf.unstack(share.draw([2, count], seed))
     operation = tf.cast(choice * _OPERATIONS, tf.int32)
     strength = 2.0 * strength - 1.0
     pixels = tf.cast(images, tf.float32)

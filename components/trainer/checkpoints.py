@@ -63,15 +63,21 @@ class CheckpointDir:
     killed at any moment leaves either the state before or the one after.
     """
 
-    def __init__(self, folder: str) -> None:
-        """Uses a local or `gs://` folder, which need not exist."""
-        self.folder = folder
+    def __init__(self, folder: str, scratch: str | None = None) -> None:
+        """Uses a local or `gs://` folder, which need not exist.
+
+        Args:
+            folder: of all workers, where there are several.
+            scratch: where a worker writes that is not the chief: all write together, and the chief's is what counts.
+        """
+        self.folder, self._scratch = folder, scratch
 
     def save(self, state: TrainingState, variables: Iterable[tf.Variable]) -> None:
         """Writes the state and the variables (model, then optimizer), and removes what it no longer needs."""
-        tf.io.gfile.makedirs(self.folder)
         name = f"step-{state.total_steps}-{state.phase}-{state.epoch}-{state.step}"
-        write_variables(variables, self.path(name))
+        self.write(name, variables)
+        if self._scratch is not None:
+            return
         temporary = self.path(f"{_STATE_FILE}.tmp")
         with tf.io.gfile.GFile(temporary, "w") as file:
             file.write(json.dumps({"state": asdict(state), "variables": name}))
@@ -89,12 +95,19 @@ class CheckpointDir:
             return None
         return TrainingState.from_json(saved["state"]), self.path(saved["variables"])
 
+    def write(self, name: str, variables: Iterable[tf.Variable]) -> None:
+        """Writes a checkpoint of the folder."""
+        # In the scratch folder each overwrites the one before: nobody reads them.
+        write_variables(variables, self.path(name) if self._scratch is None else os.path.join(self._scratch, "ignored"))
+
     def path(self, name: str) -> str:
         """Returns the path of a checkpoint in the folder."""
         return os.path.join(self.folder, name)
 
     def remove(self) -> None:
-        """Removes the folder."""
+        """Removes the folder, if that is for this worker to do."""
+        if self._scratch is not None:
+            return
         with contextlib.suppress(tf.errors.NotFoundError):
             tf.io.gfile.rmtree(self.folder)
 
@@ -111,20 +124,23 @@ def read_variables(variables: Iterable[tf.Variable], path: str) -> None:
     checkpoint.read(path).assert_consumed()
 
 
-def open_checkpoint_dir(root: str, custom_config: Mapping[str, Any], file_patterns: Iterable[str]) -> CheckpointDir:
+def open_checkpoint_dir(
+    root: str, custom_config: Mapping[str, Any], file_patterns: Iterable[str], scratch: str | None = None
+) -> CheckpointDir:
     """Returns the folder of this very training, and removes those of others, which nobody will go on with.
 
     Args:
         root: of all trainings of one pipeline.
         custom_config: the Trainer's: settings, and the hashes of code and weights.
         file_patterns: globs of its examples; names and sizes stand for the content, as TFX never writes one twice.
+        scratch: as in `CheckpointDir`.
     """
     files = sorted(tf.io.gfile.glob(list(file_patterns)))
     sizes = [(file, tf.io.gfile.stat(file).length) for file in files]
     config = {key: value for key, value in custom_config.items() if key != "checkpoint_dir"}
     key = hashlib.sha256(json.dumps([config, sizes], sort_keys=True).encode()).hexdigest()[:16]
-    if tf.io.gfile.isdir(root):
+    if scratch is None and tf.io.gfile.isdir(root):
         for other in tf.io.gfile.listdir(root):
             if other.rstrip("/") != key:
                 tf.io.gfile.rmtree(os.path.join(root, other))
-    return CheckpointDir(os.path.join(root, key))
+    return CheckpointDir(os.path.join(root, key), scratch)

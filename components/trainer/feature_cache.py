@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.progress import report_progress
-from components.trainer.inputs import ArraySplit, Split
+from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.learner import feature_model
 from components.trainer.phases import Phase
 from components.trainer.settings import TrainerSettings
@@ -20,13 +21,16 @@ _MEMORY_BYTES = 2**30
 
 
 def can_cache_features(phase: Phase, settings: TrainerSettings, split: Split, model: tf_keras.Model) -> bool:
-    """Tells whether the features of a phase are the same in each of its epochs, and worth keeping."""
-    several_hosts = isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    """Tells whether the features of a phase are the same in each of its epochs, or in turns, and worth keeping."""
+    strategy = model.distribute_strategy
+    several_hosts = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or (
+        isinstance(strategy, tf.distribute.TPUStrategy) and strategy.extended.num_hosts > 1
+    )
     return (
         settings.feature_cache == "auto"
         and phase.blocks == 0
         and phase.epochs > 1
-        and not split.augmented
+        and (settings.feature_cache_views > 0 or not split.augmented)
         and not settings.mixup_alpha
         and not settings.cutmix_alpha
         and not several_hosts
@@ -47,12 +51,13 @@ class FeatureCache:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def compute(self, split: Split, name: str) -> ArraySplit:
+    def compute(self, split: Split, name: str, views: int = 0) -> ArraySplit:
         """Returns a split whose inputs are the features of another one, in the same order.
 
         Args:
-            split: of images, none of them augmented.
+            split: of images.
             name: of the split, shown while it is computed.
+            views: of so many augmented versions of each image, for the epochs in turns; 0 is of the images themselves.
 
         Raises:
             UserError: they fit neither into the memory set aside for them nor on the disk.
@@ -61,8 +66,9 @@ class FeatureCache:
         labels: list[np.ndarray] = []
         file = None
         size = done = 0
-        for features, batch_labels in self._batches(split):
-            labels.append(batch_labels)
+        for view, features, batch_labels in self._batches(split, views):
+            if not view:
+                labels.append(batch_labels)
             done += len(batch_labels)
             report_progress(f"computing features of {name}", completed=done)
             size += features.nbytes
@@ -82,11 +88,17 @@ class FeatureCache:
         else:
             file.close()
             stored = np.memmap(file.name, features.dtype, "r", shape=(done, *features.shape[1:]))
-        return ArraySplit(stored, all_labels, split.batch_size, seed=split.seed, drop_remainder=split.drop_remainder)
+        return ArraySplit(
+            stored,
+            all_labels,
+            split.batch_size,
+            seed=split.seed,
+            drop_remainder=split.drop_remainder,
+            views=max(1, views),
+        )
 
-    def _batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields features [n, ...] and labels [n] of all examples that weigh anything: not of what pads a batch."""
-        batches = self._strategy.experimental_distribute_dataset(split.in_order())
+    def _batches(self, split: Split, views: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yields view, features [n, ...] and labels [n] of all examples that weigh anything: not what pads a batch."""
 
         def forward(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return self._features(images, training=False), labels, weights
@@ -95,11 +107,14 @@ class FeatureCache:
         def run(batch: Any) -> Any:
             return self._strategy.run(forward, args=batch)
 
-        function = tf.function(run, input_signature=[batches.element_spec], autograph=False)
-        for batch in batches:
-            parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
-            features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
-            yield features[weights > 0], labels[weights > 0]
+        function: Any = None
+        for view in range(max(1, views)):
+            batches = distribute(self._strategy, partial(split.in_order, view=view if views else None))
+            function = function or tf.function(run, input_signature=[batches.element_spec], autograph=False)
+            for batch in batches:
+                parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
+                features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
+                yield view, features[weights > 0], labels[weights > 0]
 
     def _open_file(self, name: str) -> Any:
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="features-")

@@ -1,5 +1,6 @@
 """The steps: how the model learns from a batch in one phase, and how it is judged on one."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,13 +60,6 @@ class Learner:
         with self.strategy.scope():
             self.optimizer = make_optimizer(model, phase, settings)
         self._averages = average_variables(model, self.optimizer)
-        self._rate = phase.learning_rate
-
-    def set_rate(self, rate: float) -> None:
-        """Sets the rate of the steps to come."""
-        if rate != self._rate:
-            self.optimizer.learning_rate = rate
-            self._rate = rate
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -79,9 +73,38 @@ class Learner:
             for (variable, _), value in zip(self._averages, own, strict=True):
                 variable.assign(value)
 
-    def make_train_function(self, batch_spec: Any) -> TrainFunction:
-        """Returns (step int64, mixing float32 [4], batch) -> sums over all replicas: see `train_step`."""
-        return _distribute(self.strategy, self.train_step, batch_spec)
+    def make_train_function(self, batches: Any) -> TrainFunction:
+        """Returns the function that does several steps without coming back to the host.
+
+        Args:
+            batches: an iterator over batches of the strategy, like those that the function will be given.
+
+        Returns:
+            (iterator, number of the first step int64, rates float32 [steps], mixings float32 [steps, 4]) -> float32
+            [steps, 3], the sums of each step over all replicas: see `train_step`.
+        """
+        step_over_replicas = _over_replicas(self.strategy, self.train_step)
+
+        @tf.autograph.experimental.do_not_convert
+        def run(batches: Any, first_step: tf.Tensor, rates: tf.Tensor, mixings: tf.Tensor) -> tf.Tensor:
+            count = tf.size(rates)
+
+            def do_step(number: tf.Tensor, sums: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+                self.optimizer.learning_rate = rates[number]
+                step = first_step + tf.cast(number, tf.int64)
+                return number + 1, sums.write(number, step_over_replicas(step, mixings[number], batches.get_next()))
+
+            # One iteration after the other: steps read what the step before wrote.
+            _, sums = tf.while_loop(
+                lambda number, _: number < count,
+                do_step,
+                (tf.constant(0), tf.TensorArray(tf.float32, count, element_shape=[3])),
+                parallel_iterations=1,
+            )
+            return sums.stack()
+
+        specs = [batches._type_spec, tf.TensorSpec([], tf.int64), tf.TensorSpec([None]), tf.TensorSpec([None, 4])]
+        return tf.function(run, input_signature=specs, autograph=False)
 
     def train_step(
         self, step: tf.Tensor, mixing: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
@@ -134,18 +157,22 @@ class Judge:
         """Of the last evaluation: float32 [classes, classes], examples by class (row) and answer (column); None where
         there are more than 100 classes."""
 
-    def evaluate(self, batches: Any, until: Callable[[], bool] = lambda: False) -> tuple[float, float] | None:
+    def evaluate(
+        self, batches: Any, until: Callable[[], bool] = lambda: False, steps: int | None = None
+    ) -> tuple[float, float] | None:
         """Returns the mean cross-entropy in nats, and the accuracy, over all examples that weigh anything.
 
         Args:
             batches: of the model's strategy; all of one shape.
             until: is asked after each batch; if it says True, the result is None.
+            steps: how many of the batches are all examples; None is all.
         """
         if self._function is None:
-            step = lambda _, __, *batch: self.test_step(*batch)  # noqa: E731
-            self._function = _distribute(self._model.distribute_strategy, step, batches.element_spec)
+            step = _over_replicas(self._model.distribute_strategy, lambda _, __, *batch: self.test_step(*batch))
+            signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([4]), batches.element_spec]
+            self._function = tf.function(step, input_signature=signature, autograph=False)
         totals: Any = 0.0
-        for batch in batches:
+        for batch in itertools.islice(batches, steps):
             totals += self._function(tf.constant(0, tf.int64), UNMIXED, batch)
             if until():
                 return None
@@ -193,8 +220,8 @@ def _sums(losses: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, weights: tf.T
     return tf.stack([tf.reduce_sum(counted), tf.reduce_sum(right * weights), tf.reduce_sum(weights)])
 
 
-def _distribute(strategy: tf.distribute.Strategy, step_function: Callable[..., tf.Tensor], spec: Any) -> TrainFunction:
-    """Returns the graph of a step over all replicas, whose results are added up."""
+def _over_replicas(strategy: tf.distribute.Strategy, step_function: Callable[..., tf.Tensor]) -> TrainFunction:
+    """Returns a step over all replicas, whose results are added up."""
 
     # AutoGraph has nothing to convert, but knows `keras` as such and not `tf_keras`: it read and rewrote the source
     # of every layer, which took 16 of the 19 s of a first step.
@@ -203,4 +230,4 @@ def _distribute(strategy: tf.distribute.Strategy, step_function: Callable[..., t
         sums = strategy.run(step_function, args=(step, mixing, *batch))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
-    return tf.function(run, input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([4]), spec], autograph=False)
+    return run

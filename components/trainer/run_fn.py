@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import platform
+import tempfile
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -29,6 +30,7 @@ from components.trainer.strategy import choose_precision, describe_strategy, mak
 from components.trainer.training import train
 from components.trainer.warm_start import Origin, load_base, plan_warm_start, report_warm_start, write_origin
 from components.trainer.weights import resolve_weights
+from components.trainer.workers import Workers
 from components.transform.features import LABEL_VOCABULARY
 from data.errors import UserError
 
@@ -47,7 +49,8 @@ def run_fn(fn_args: FnArgs) -> None:
             `none` or a path, and `image_size` in pixels; `checkpoint_dir`, if it is there, is the
             folder in which a killed run leaves its state; the other keys only mark the cache. `train_files` fit the
             weights and `eval_files` choose among them; no other split is read. `base_model`, if it is there, is what
-            a warm start goes on from.
+            a warm start goes on from. With several workers, all of them call this with the same arguments, on folders
+            that all of them see, and the chief alone writes.
 
     Raises:
         UserError: the weights cannot be had or are not the backbone's, the batch does not fit the devices, or the
@@ -58,7 +61,8 @@ def run_fn(fn_args: FnArgs) -> None:
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     try:
-        _train_and_export(settings, fn_args.custom_config["image_size"], fn_args)
+        with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
+            _train_and_export(settings, fn_args.custom_config["image_size"], fn_args, scratch)
     finally:
         tf_keras.backend.clear_session()
         if settings.deterministic:
@@ -66,12 +70,18 @@ def run_fn(fn_args: FnArgs) -> None:
             disable_op_determinism()
 
 
-def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs) -> None:
+def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs, scratch: str) -> None:
     weights = resolve_weights(settings.weights, settings.backbone, check_layers=False)
     strategy = make_strategy(settings.strategy, settings.tpu)
     precision = choose_precision(settings.precision, strategy)
     replicas = strategy.num_replicas_in_sync
     _check_batch(settings.batch_size, replicas)
+    workers = Workers(strategy)
+    run_dir, export_dir = fn_args.model_run_dir, fn_args.serving_model_dir
+    if not workers.is_chief:
+        # All workers write together, for some variables are read by all together; only the chief's is kept.
+        run_dir, export_dir = os.path.join(scratch, "run"), os.path.join(scratch, "model")
+    unkept = None if workers.is_chief else os.path.join(scratch, "checkpoints")
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
     class_names = [name.decode() for name in transform_output.vocabulary_by_name(LABEL_VOCABULARY)]
     examples_uri = os.path.dirname(os.path.dirname(fn_args.train_files[0]))  # <examples>/Split-train/*
@@ -107,17 +117,17 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
     if root := fn_args.custom_config.get("checkpoint_dir"):
         files = [*fn_args.train_files, *fn_args.eval_files]
-        checkpoint_dir = open_checkpoint_dir(root, {**fn_args.custom_config, "base": base_model}, files)
+        checkpoint_dir = open_checkpoint_dir(root, {**fn_args.custom_config, "base": base_model}, files, unkept)
     else:
-        checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"))
-    history, best = train(model, train_split, eval_split, settings, fn_args.model_run_dir, checkpoint_dir)
+        checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"), unkept)
+    history, best = train(model, train_split, eval_split, settings, run_dir, checkpoint_dir)
 
     report_progress("exporting the model")
-    export_model(model, transform_output, image_size, fn_args.serving_model_dir)
+    export_model(model, transform_output, image_size, export_dir)
     origin = Origin(settings.backbone, learn_statistics)
-    write_origin(os.path.dirname(fn_args.serving_model_dir), origin, examples_uri, warm_start)
+    write_origin(os.path.dirname(export_dir), origin, examples_uri, warm_start)
     _write_record(
-        os.path.join(fn_args.model_run_dir, TRAINING_FILE),
+        os.path.join(run_dir, TRAINING_FILE),
         {
             "settings": settings.model_dump(),
             "weights": {"kind": weights.kind, "sha256": weights.sha256},
@@ -137,8 +147,15 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             },
         },
     )
-    _write_csv(os.path.join(fn_args.model_run_dir, HISTORY_FILE), history)
+    _write_csv(os.path.join(run_dir, HISTORY_FILE), history)
+    workers.wait()  # until the chief has written, and nobody reads its checkpoints any more
     checkpoint_dir.remove()
+    if not tf.io.gfile.exists(fn_args.serving_model_dir):
+        raise UserError(
+            f"trainer.strategy is multi_worker and this worker is not the chief, whose model is not in "
+            f"{fn_args.serving_model_dir}; run the pipeline on the chief alone, and call its Trainer on the other "
+            "workers with the chief's arguments, on a folder that all of them see"
+        )
 
 
 def _check_batch(batch_size: int, replicas: int) -> None:

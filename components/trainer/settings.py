@@ -1,6 +1,6 @@
 """Settings of the trainer section."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -109,6 +109,14 @@ class TrainerSettings(Settings):
     """`auto` computes what the frozen backbone makes of each image once, where the first phase has more than one epoch
     and nothing augments the images, and trains the head on that; `off` computes it anew in each epoch."""
 
+    feature_cache_views: int = Field(default=0, ge=0)
+    """Where the images are augmented: keeps the features of so many augmented versions of each image, and the epochs
+    of the first phase take turns; 0 augments anew in each epoch, at the full price."""
+
+    steps_per_execution: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = "auto"
+    """Training steps in one call of the device, after which losses are read, progress is shown and checkpoints are
+    written; `auto` does as many as take a quarter of a second. What is learnt does not depend on it."""
+
     checkpoint_every_steps: int = Field(default=0, ge=0)
     """A killed run goes on from its last checkpoint, written after so many steps; 0 writes by time alone."""
 
@@ -140,6 +148,24 @@ class TrainerSettings(Settings):
                 f"set fine_tune_blocks to 1..{len(BACKBONES[self.backbone].blocks)}, or fine_tune_epochs to 0 to train "
                 "the head alone"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_views(self) -> "TrainerSettings":
+        if not self.feature_cache_views:
+            return self
+        mistakes = {
+            "feature_cache is off": self.feature_cache == "off",
+            "nothing augments the images (random_flip, random_crop_area, trivial_augment)": not (
+                self.random_flip or self.random_crop_area < 1.0 or self.trivial_augment
+            ),
+            "mixup_alpha and cutmix_alpha mix images anew in each step": bool(self.mixup_alpha or self.cutmix_alpha),
+        }
+        for reason, found in mistakes.items():
+            if found:
+                raise ValueError(
+                    f"feature_cache_views is {self.feature_cache_views}, but {reason}; set feature_cache_views to 0"
+                )
         return self
 
     @model_validator(mode="after")

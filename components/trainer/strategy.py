@@ -88,7 +88,21 @@ def _make_multi_worker_strategy(_: str) -> tf.distribute.Strategy:
             "trainer.strategy is multi_worker, but TF_CONFIG names no workers; "
             "start every worker with TF_CONFIG, or set trainer.strategy to auto"
         )
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    others = sorted(set(cluster) - {"chief", "worker"})
+    if others:
+        raise UserError(
+            f"trainer.strategy is multi_worker, but TF_CONFIG has tasks of the kind {', '.join(others)}; name "
+            "chief and worker alone: all of them train and evaluate"
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        if "at program startup" not in str(error):
+            raise
+        raise UserError(
+            "trainer.strategy is multi_worker, but TensorFlow was used in this process before the Trainer, which is "
+            "too late to connect workers; run the Trainer in a process of its own, or set trainer.strategy to auto"
+        ) from error
 
 
 def _make_default_strategy(_: str) -> tf.distribute.Strategy:

@@ -4,23 +4,26 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from components.progress import report_progress
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
 from components.trainer.feature_cache import FeatureCache, can_cache_features
-from components.trainer.inputs import Split, balance_classes
-from components.trainer.learner import Judge, Learner
+from components.trainer.inputs import Split, balance_classes, count_steps, distribute
+from components.trainer.learner import Judge, Learner, TrainFunction
 from components.trainer.mixing import draw_mix, mix
 from components.trainer.model import set_trainable_blocks
 from components.trainer.noise import StepNoise
+from components.trainer.pace import Pace
 from components.trainer.phases import EpochResult, Phase, make_phases
 from components.trainer.preemption import Preemption
 from components.trainer.reports import TensorBoard, report_epoch, report_step
 from components.trainer.settings import TrainerSettings
+from components.trainer.workers import Workers
 from data.errors import UserError
 
 _REMEDY = (
@@ -48,15 +51,15 @@ def train(
         train_split: fits the weights.
         eval_split: chooses the weights and ends phases early.
         settings: phases, rates and patience.
-        run_dir: gets `checkpoints/best` and the TensorBoard logs.
+        run_dir: gets `checkpoints/best` and the TensorBoard logs; one of its own for each worker.
         checkpoint_dir: where a killed run left its state; the caller removes it when the model is safe.
-        on_step: is called after each step.
+        on_step: is called after each call of the device, of `steps_per_execution` steps.
 
     Returns:
         Every epoch in order, and the one whose weights the model holds now.
 
     Raises:
-        UserError: the loss was not finite.
+        UserError: the loss was not finite, or train has fewer images than a batch.
     """
     with Preemption() as preemption:
         training = _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step)
@@ -87,7 +90,7 @@ class _Training:
         self._tensorboard = TensorBoard(os.path.join(run_dir, "tensorboard"))
         self._judge = Judge(model)
         self._cache = FeatureCache(model)
-        self._steps_in_epoch: int | None = None  # known once all images have been read
+        self._workers = Workers(model.distribute_strategy)
         self._saved_at = time.monotonic()
         self._saved_step = 0
 
@@ -126,7 +129,8 @@ class _Training:
                 self._tensorboard.write_images(phases[number], mix(images, tf.one_hot(labels, 1), mixing)[0])
             splits, judge = (self._train_split, self._eval_split), self._judge
             if cached:
-                splits = self._cache.compute(splits[0], "train"), self._cache.compute(splits[1], "eval")
+                views = min(self._settings.feature_cache_views, phases[number].epochs)
+                splits = self._cache.compute(splits[0], "train", views), self._cache.compute(splits[1], "eval")
                 judge = Judge(self._model, reads_features=True)
             self._run_phase(phases[number], learner, judge, *splits)
             self._restore_best()
@@ -139,64 +143,68 @@ class _Training:
 
     def _run_phase(self, phase: Phase, learner: Learner, judge: Judge, train_split: Split, eval_split: Split) -> None:
         state = self.state
-        function = None
+        steps = count_steps(train_split)
+        if not steps:
+            raise UserError(f"trainer.batch_size is {train_split.batch_size}, more than train has images; lower it")
+        self._pace = Pace(self._settings.steps_per_execution)
+        function: TrainFunction | None = None
         while state.epoch < phase.epochs and state.stale_epochs < self._settings.early_stopping_patience:
-            # The number of the epoch over all phases: each has an order of its own.
-            batches = learner.strategy.experimental_distribute_dataset(
-                train_split.epoch(len(state.history), state.step)
-            )
-            function = function or learner.make_train_function(batches.element_spec)
-            rate = self._run_epoch(phase, learner, function, batches)
-            self._end_epoch(phase, learner, judge, eval_split, rate)
+            if state.step < steps:
+                # The number of the epoch over all phases: each has an order of its own.
+                read = partial(train_split.epoch, len(state.history), state.step)
+                batches = iter(distribute(learner.strategy, read))
+                function = function or learner.make_train_function(batches)
+                do_steps = partial(function, batches)
+            while state.step < steps:
+                self._do_steps(phase, learner, do_steps, steps)
+            self._end_epoch(phase, learner, judge, eval_split)
 
-    def _run_epoch(self, phase: Phase, learner: Learner, function: Any, batches: Any) -> float:
-        """Does the steps of an epoch that are left, and returns the rate of the last one."""
+    def _do_steps(self, phase: Phase, learner: Learner, function: TrainFunction, epoch_steps: int) -> None:
+        """Does the next steps of the epoch in one call, and what is due after it."""
         state = self.state
-        for batch in batches:
-            started = time.monotonic()
-            learner.set_rate(phase.learning_rate_at(state.epoch, state.phase_steps))
-            sums = (
-                function(tf.constant(state.total_steps, tf.int64), draw_mix(self._settings, state.total_steps), batch)
-                .numpy()
-                .tolist()
-            )
+        started = time.monotonic()
+        count = min(self._pace.steps, epoch_steps - state.step)
+        rates = [phase.learning_rate_at(state.epoch, state.phase_steps + number) for number in range(count)]
+        mixings = np.stack([draw_mix(self._settings, state.total_steps + number) for number in range(count)])
+        sums = function(tf.constant(state.total_steps, tf.int64), tf.constant(rates), tf.constant(mixings)).numpy()
+        self._pace.measure(count, time.monotonic() - started)
+        for sums_of_step in sums.tolist():
             state.step, state.phase_steps, state.total_steps = (
                 state.step + 1,
                 state.phase_steps + 1,
                 state.total_steps + 1,
             )
-            if not math.isfinite(sums[0]):
+            if not math.isfinite(sums_of_step[0]):
                 self._checkpoint_dir.remove()
                 raise UserError(
-                    f"training diverged: the loss was {sums[0]} at step {state.step} of epoch {state.epoch + 1} of the "
-                    f"phase {phase.name}; {_REMEDY}"
+                    f"training diverged: the loss was {sums_of_step[0]} at step {state.step} of epoch "
+                    f"{state.epoch + 1} of the phase {phase.name}; {_REMEDY}"
                 )
-            state.totals = [total + value for total, value in zip(state.totals, sums, strict=True)]
-            state.seconds += time.monotonic() - started
-            report_step(phase, state.epoch, state.totals, state.step, self._steps_in_epoch)
-            self._save_if_due(learner)
-            if self._on_step is not None:
-                self._on_step(state)
-        if not state.step:
-            raise UserError(
-                f"trainer.batch_size is {self._train_split.batch_size}, more than train has images; lower it"
-            )
-        self._steps_in_epoch = state.step
-        return phase.learning_rate_at(state.epoch, state.phase_steps - 1)
+            state.totals = [total + value for total, value in zip(state.totals, sums_of_step, strict=True)]
+        state.seconds += time.monotonic() - started
+        report_step(phase, state.epoch, state.totals, state.step, epoch_steps)
+        self._save_if_due(learner)
+        if self._on_step is not None:
+            self._on_step(state)
 
-    def _end_epoch(self, phase: Phase, learner: Learner, judge: Judge, eval_split: Split, rate: float) -> None:
+    def _end_epoch(self, phase: Phase, learner: Learner, judge: Judge, eval_split: Split) -> None:
         """Evaluates, keeps the weights if they are the best so far, and turns to the next epoch."""
         state = self.state
         started = time.monotonic()
-        batches = learner.strategy.experimental_distribute_dataset(eval_split.in_order())
+        rate = phase.learning_rate_at(state.epoch, state.phase_steps - 1)
+        batches = distribute(learner.strategy, eval_split.in_order)
+        eval_steps = -(-eval_split.count // eval_split.batch_size)
         with learner.averaged():
-            judged = judge.evaluate(batches, until=lambda: self._preemption.noticed)
+            # Several workers evaluate to the end: one that stopped would leave the others waiting.
+            judged = judge.evaluate(
+                batches, until=lambda: self._preemption.noticed and not self._workers.several, steps=eval_steps
+            )
             if judged is not None:
                 result = self._make_result(phase, *judged, rate, state.seconds + time.monotonic() - started)
                 # The loss and not the accuracy: on a small `eval` split many epochs share one accuracy.
                 if state.best is None or result.eval_loss < state.best.eval_loss:
                     state.best, state.best_name = result, f"best-{state.total_steps}"
-                    write_variables(self._model.weights, self._checkpoint_dir.path(state.best_name))
+                    self._checkpoint_dir.write(state.best_name, self._model.weights)
         if judged is None:
             self._save_if_due(learner)
             raise AssertionError("a preempted run goes no further")
@@ -242,8 +250,12 @@ class _Training:
         steps = self._settings.checkpoint_every_steps
         by_steps = steps and self.state.total_steps - self._saved_step >= steps
         by_time = time.monotonic() - self._saved_at >= self._settings.checkpoint_every_seconds
-        if by_steps or by_time or self._preemption.noticed:
+        save, leave, self._pace.steps = self._workers.agree(
+            bool(by_steps or by_time), self._preemption.noticed, self._pace.steps
+        )
+        if save or leave:
             self._checkpoint_dir.save(self.state, self._variables(learner))
             self._saved_at, self._saved_step = time.monotonic(), self.state.total_steps
-        if self._preemption.noticed:
+        if leave:
+            self._workers.wait()  # until the chief has saved
             self._preemption.leave()

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.trainer.inputs import RecordSplit, open_split
+from components.trainer.inputs import open_split
+from components.trainer.record_split import RecordSplit
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, pack_image
 from tests.benchmarks.whole_process import describe, describe_machine
 
