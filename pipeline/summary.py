@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.evaluator.results import EvaluationResults, read_results
+from components.tuner.results import TRIALS_FILE, read_tuning
 from pipeline.config import PipelineConfig
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 
@@ -43,6 +44,7 @@ def make_summary(
         "nodes": [{"id": r.node_id, "state": r.state, "seconds": round(r.seconds, 3)} for r in results],
         "data": {},
         "weights": weights,
+        "tuning": None,
         "metrics": {},
         "gates": [],
         "pushed_model": None,
@@ -55,6 +57,9 @@ def make_summary(
         summary["data"] = _data_facts(Path(examples.uri))
     if anomalies := outputs.get(("ExampleValidator", "anomalies")):
         summary["data"]["anomalies"] = _anomalies(Path(anomalies.uri))
+    if tuner_results := outputs.get(("Tuner", "tuner_results")):
+        folder = Path(tuner_results.uri)
+        summary["tuning"] = {**read_tuning(tuner_results.uri), "trials_file": str(folder / TRIALS_FILE)}
     if evaluation := outputs.get(("Evaluator", "evaluation")):
         evaluated: EvaluationResults = read_results(evaluation.uri)
         summary["metrics"] = evaluated.metrics
@@ -92,6 +97,8 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     grid.add_column(overflow="fold")
     for line in _data_lines(summary["data"]):
         grid.add_row(*line)
+    for line in _tuning_lines(summary["tuning"]):
+        grid.add_row(*line)
     if summary["metrics"]:
         shown = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if value is not None]
         for start in range(0, len(shown), _METRICS_PER_LINE):
@@ -99,6 +106,10 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     for gate in summary["gates"]:
         grid.add_row("gate", _gate_text(gate))
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
+    if tuning := summary["tuning"]:
+        changed = " ".join(f"trainer.{name}={value}" for name, value in tuning["best"]["settings"].items())
+        keep = [("keep", f"--set {changed}")] if changed else []
+        lines = [("trials", tuning["trials_file"]), *keep, *lines]
     if summary["status"] == PUSHED:
         lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:
@@ -126,6 +137,19 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", escape(f"  {item['file']}: {item['reason']}")
     for line in data.get("anomalies", [])[:_SHOWN_LINES]:
         yield "anomaly", escape(line)
+
+
+def _tuning_lines(tuning: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if tuning:
+        best, first = tuning["best"], tuning["trials"][0]
+        before = "diverged" if first["eval_loss"] is None else f"{first['eval_loss']:.4f}"
+        yield (
+            "tuned",
+            (
+                f"eval_loss {best['eval_loss']:.4f} in trial {best['number']} of {len(tuning['trials'])}"
+                f" ({'trial 1' if first['settings'] else 'untuned'} {before})"
+            ),
+        )
 
 
 def _gate_text(gate: dict[str, Any]) -> str:

@@ -202,7 +202,7 @@ def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
         "ema_momentum": 0.9,
         "layer_decay": 0.7,
         "random_flip": True,
-        "trivial_augment": True,
+        "trivial_augment": 1.0,
         "cutmix_alpha": 1.0,
         "checkpoint_every_steps": 1,
     }

@@ -29,6 +29,10 @@ _REMEDY = (
 )
 
 
+class DivergedError(UserError):
+    """The loss is no longer a finite number."""
+
+
 def train(
     model: tf_keras.Model,
     train_split: Split,
@@ -56,7 +60,7 @@ def train(
         Every epoch in order, and the one whose weights the model holds now.
 
     Raises:
-        UserError: the loss was not finite.
+        DivergedError: the loss was not finite.
     """
     with Preemption() as preemption:
         training = _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step)
@@ -167,7 +171,7 @@ class _Training:
             )
             if not math.isfinite(sums[0]):
                 self._checkpoint_dir.remove()
-                raise UserError(
+                raise DivergedError(
                     f"training diverged: the loss was {sums[0]} at step {state.step} of epoch {state.epoch + 1} of the "
                     f"phase {phase.name}; {_REMEDY}"
                 )
@@ -215,7 +219,7 @@ class _Training:
     ) -> EpochResult:
         if not math.isfinite(eval_loss):
             self._checkpoint_dir.remove()
-            raise UserError(
+            raise DivergedError(
                 f"training diverged: the loss on eval was {eval_loss} after epoch {self.state.epoch + 1} of the phase "
                 f"{phase.name}; {_REMEDY}"
             )
