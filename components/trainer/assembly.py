@@ -90,8 +90,12 @@ def assemble(settings: TrainerSettings, image_size: int, fn_args: FnArgs, strate
         seed=settings.seed,
         drop_remainder=needs_static_shapes(strategy),
         augment=make_augment(settings),
+        image_cache=settings.image_cache == "auto",
+        name="train",
     )
-    eval_split = open_split(fn_args.eval_files, image_size, settings.batch_size)
+    eval_split = open_split(
+        fn_args.eval_files, image_size, settings.batch_size, image_cache=settings.image_cache == "auto", name="eval"
+    )
     return Assembly(
         model,
         train_split,

@@ -118,6 +118,10 @@ class TrainerSettings(Settings):
     """Training steps in one call of the device, after which losses are read, progress is shown and checkpoints are
     written; `auto` does as many as take a quarter of a second. What is learnt does not depend on it."""
 
+    image_cache: Literal["auto", "off"] = "auto"
+    """`auto` unpacks a split that memory cannot hold once into a temporary file (in `TMPDIR`, if half of what is free
+    there is enough), and reads that in each epoch; `off` unpacks it anew in each epoch."""
+
     checkpoint_every_steps: int = Field(default=0, ge=0)
     """A killed run goes on from its last checkpoint, written after so many steps; 0 writes by time alone."""
 

@@ -131,7 +131,8 @@ class TrialTuner(BaseTuner):
         gc.collect()  # A model and its graphs hold each other.
         checkpoint_dir.remove()
         seconds = round(time.monotonic() - started, 3)
-        return Trial(number, values, best and best.eval_loss, best and best.eval_accuracy, seconds, error)
+        loss, accuracy = (best.eval_loss, best.eval_accuracy) if best else (None, None)
+        return Trial(number, values, loss, accuracy, seconds, error)
 
     def _train(self, settings: TrainerSettings, checkpoint_dir: CheckpointDir) -> EpochResult:
         made = assemble(settings, self._fn_args.custom_config["image_size"], self._fn_args, self._strategy)
