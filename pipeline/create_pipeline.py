@@ -51,7 +51,7 @@ class Deployment:
         node_beam_args: further flags of single Beam steps, by the node's id.
         trainer_job: what TFX's Vertex executor needs to train in a job of its own, keys of the Trainer's
             `custom_config`; None trains in the node itself.
-        endpoint: the Pusher's `custom_config` for a Vertex endpoint; None pushes to `serving_model_dir`.
+        endpoint: fields of the Pusher's `EndpointTarget`; None pushes to `serving_model_dir`.
     """
 
     pipeline_root: str

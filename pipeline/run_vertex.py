@@ -5,7 +5,8 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = make_parser().parse_args(argv)
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
+    # Google's packages announce, on each import, that they will one day want a later Python than TFX has.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     try:
-        if arguments.command != "submit":
-            return _ask(arguments)
-        return _submit(arguments)
+        return _submit(arguments) if arguments.command == "submit" else _reach(lambda: _ask(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("error: interrupted; what has been submitted goes on, see: list, status, cancel", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"error: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _reach(action: Callable[[], int]) -> int:
+    """Does what needs the service, and tells its failures in one line."""
+    from components.cloud_calls import CloudFault  # Here: Google's packages, which compiling needs none of.
+
+    try:
+        return action()
+    except CloudFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -104,8 +116,8 @@ def _submit(arguments: argparse.Namespace) -> int:
     cloud = _make_cloud(settings, arguments.api_endpoint)
     submission = make_submission(job, settings, run_id)
     if settings.schedule.cron:
-        return _schedule(cloud, submission, settings)
-    return _run(cloud, submission, wait=arguments.wait)
+        return _reach(lambda: _schedule(cloud, submission, settings))
+    return _reach(lambda: _run(cloud, submission, wait=arguments.wait))
 
 
 def compile_quietly(
@@ -147,8 +159,7 @@ def make_submission(job: Mapping[str, Any], settings: VertexSettings, run_id: st
         network=settings.network,
         encryption_key=settings.encryption_key,
         experiment=settings.experiment,
-        # The client replaces the spec's labels by these, TFX's among them.
-        labels={**job.get("labels", {}), **settings.labels},
+        labels=settings.labels,
         enable_caching=settings.cache,
         fail_fast=settings.fail_fast,
     )
@@ -202,7 +213,7 @@ def _run(cloud: "Cloud", submission: "Submission", *, wait: bool) -> int:
     from pipeline.vertex import service
 
     run = service.submit_run(cloud, submission)
-    print(f"submitted {run.name}\n{run.console_url}", flush=True)
+    print("\n".join([f"submitted {run.name}", run.console_url, *run.notes]), flush=True)
     if not wait:
         return EXIT_DONE
     state = service.follow_run(cloud, run.name, lambda task, state: print(f"{task:<24} {state}", flush=True))
@@ -215,7 +226,8 @@ def _schedule(cloud: "Cloud", submission: "Submission", settings: VertexSettings
 
     plan = settings.schedule
     schedule = service.create_schedule(cloud, submission, str(plan.cron), plan.time_zone, plan.max_concurrent_runs)
-    print(f"scheduled {schedule.name}: {plan.cron} ({plan.time_zone})")
+    done = "scheduled" if schedule.created_now else "an equal schedule is there already:"
+    print(f"{done} {schedule.name}: {plan.cron} ({plan.time_zone})\n{schedule.console_url}")
     return EXIT_DONE
 
 
@@ -226,16 +238,15 @@ def _ask(arguments: argparse.Namespace) -> int:
 
     if arguments.command == "list":
         for run in service.list_runs(cloud):
-            print(f"{run.name}  {run.state}")
+            print(f"{run.run_id:<40} {run.state:<12} {run.created}")
         return EXIT_DONE
     if not arguments.run:
         raise UserError(f"{arguments.command} needs a run; give its name, such as list prints them")
-    if arguments.command == "cancel":
-        service.cancel_run(cloud, arguments.run)
-        print(f"cancelling {arguments.run}")
-        return EXIT_DONE
-    run = service.get_run(cloud, arguments.run)
-    print(f"{run.name}  {run.state}\n{run.console_url}")
+    run = (service.cancel_run if arguments.command == "cancel" else service.get_run)(cloud, arguments.run)
+    print(f"{run.name}  {run.state}")
+    for task in run.tasks:
+        print(f"  {task.name:<24} {task.state}  {task.error}".rstrip())
+    print("\n".join(filter(None, [run.error, run.console_url])))
     return EXIT_DONE
 
 

@@ -184,7 +184,8 @@ def check_image(settings: VertexSettings) -> Iterator[Finding]:
         yield Finding(
             "error",
             "image",
-            f"{settings.image} holds other sources ({found[:12]}) than this checkout ({expected[:12]}); build and push it",
+            f"{settings.image} holds other sources ({found[:12]}) than this checkout ({expected[:12]}); build and "
+            "push it",
         )
     else:
         yield Finding("ok", "image", f"{settings.image} holds the sources of this checkout")

@@ -1,14 +1,13 @@
 """Compiles the pipeline for Vertex AI: the graph as everywhere, TFX's compiler, and what TFX leaves out."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from data.errors import UserError
 from pipeline.config import PipelineConfig
 from pipeline.create_pipeline import Deployment, create_pipeline
+from pipeline.vertex.container_tasks import container_tasks
 from pipeline.vertex.dataflow import BEAM_NODES, make_beam_args
-from pipeline.vertex.endpoint import make_endpoint_config
+from pipeline.vertex.endpoint import make_endpoint_target
 from pipeline.vertex.inputs import Inputs
 from pipeline.vertex.limits import task_timeout_seconds
 from pipeline.vertex.settings import VertexSettings
@@ -30,7 +29,7 @@ def make_deployment(config: PipelineConfig, settings: VertexSettings) -> Deploym
         enable_cache=settings.cache,
         node_beam_args={node: make_beam_args(settings, config.name, node) for node in BEAM_NODES},
         trainer_job=make_trainer_config(settings, config.name, config.trainer),
-        endpoint=make_endpoint_config(settings),
+        endpoint=make_endpoint_target(settings, config.name),
     )
 
 
@@ -48,7 +47,7 @@ def compile_spec(config: PipelineConfig, settings: VertexSettings, inputs: Input
     Raises:
         UserError: something does not fit together.
     """
-    from tfx.orchestration.experimental import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
+    from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 
     pipeline = create_pipeline(config, make_deployment(config, settings), inputs.fingerprint, inputs.weights)
     runner_config = KubeflowV2DagRunnerConfig(
@@ -69,30 +68,6 @@ def compile_spec(config: PipelineConfig, settings: VertexSettings, inputs: Input
         if task.node in inputs.uncached:
             task.spec["cachingOptions"] = {}
     return job
-
-
-@dataclass(frozen=True)
-class ContainerTask:
-    """One task that runs a container.
-
-    Attributes:
-        node: the node's id, which is the task's name.
-        spec: the PipelineTaskSpec, in place.
-        container: its PipelineContainerSpec, in place.
-    """
-
-    node: str
-    spec: dict[str, Any]
-    container: dict[str, Any]
-
-
-def container_tasks(spec: dict[str, Any]) -> Iterator[ContainerTask]:
-    """Yields the container tasks of a PipelineSpec; resolvers and importers are none."""
-    executors = spec["deploymentSpec"]["executors"]
-    for node, task in sorted(spec["root"]["dag"]["tasks"].items()):
-        label = spec["components"][task["componentRef"]["name"]]["executorLabel"]
-        if "container" in executors[label]:
-            yield ContainerTask(node, task, executors[label]["container"])
 
 
 def _set_retries(task: dict[str, Any], settings: VertexSettings) -> None:

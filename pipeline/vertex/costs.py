@@ -11,7 +11,7 @@ from pydantic import Field
 from data.errors import UserError
 from data.settings import Settings
 from pipeline.config import parse_settings, read_yaml
-from pipeline.vertex.compile import container_tasks
+from pipeline.vertex.container_tasks import container_tasks
 from pipeline.vertex.dataflow import BEAM_NODES, placement_of
 from pipeline.vertex.limits import task_timeout_hours
 from pipeline.vertex.settings import VertexSettings
@@ -43,7 +43,7 @@ class PriceFile(Settings):
     dataflow: dict[str, Price] = {}
     """Of a Dataflow worker for an hour, by `machine_type`."""
     serving: dict[str, Price] = {}
-    """Of a replica of an endpoint for an hour, by `machine_type`."""
+    """Of a replica of an endpoint for an hour, by `machine_type`, and of one GPU, by its type."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,9 @@ def find_usages(job: dict[str, Any], settings: VertexSettings) -> list[Usage]:
         usages.append(
             Usage("Pusher", "serving", endpoint.machine_type, endpoint.max_replicas, HOURS_PER_DAY, is_run=False)
         )
+        if endpoint.accelerator_type:
+            gpus = endpoint.max_replicas * endpoint.accelerator_count
+            usages.append(Usage("Pusher", "serving", endpoint.accelerator_type, gpus, HOURS_PER_DAY, is_run=False))
     return usages
 
 

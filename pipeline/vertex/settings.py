@@ -1,10 +1,11 @@
 """Where and how the pipeline runs on Vertex AI: one typed, frozen tree, from a YAML file and the command line."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from croniter import croniter
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from data.settings import Settings
 from pipeline.tpu_types import find_tpu_type
@@ -17,14 +18,36 @@ MAX_LABELS = 32
 
 Hours = Annotated[float, Field(gt=0, le=168)]
 Count = Annotated[int, Field(ge=1, le=1000)]
-ServiceAccount = Annotated[str, Field(pattern=r"^[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com$")]
-Image = Annotated[
-    str, Field(pattern=r"^[a-z0-9][a-z0-9.:-]*(/[a-z0-9._-]+)+(:[A-Za-z0-9_.-]+)?(@sha256:[0-9a-f]{64})?$")
-]
-Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Network = Annotated[str, Field(pattern=r"^projects/[0-9a-z-]+/global/networks/[a-z0-9-]+$")]
-EncryptionKey = Annotated[str, Field(pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$")]
-BucketPath = Annotated[str, Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^\s*?\[\]#]*)?$")]
+
+
+def _formed(pattern: str, form: str) -> Any:
+    """Returns the type of a text of one form; the message of a wrong one shows the form, not the pattern."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise PydanticCustomError("form", "use {form}", {"form": form})
+        return value
+
+    return Annotated[str, AfterValidator(check)]
+
+
+ServiceAccount = _formed(r"[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com", "NAME@PROJECT.iam.gserviceaccount.com")
+Image = _formed(
+    r"[a-z0-9][a-z0-9.:-]*(/[a-z0-9._-]+)+(:[A-Za-z0-9_.-]+)?(@sha256:[0-9a-f]{64})?",
+    "REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG",
+)
+Experiment = _formed(r"[a-z0-9][a-z0-9-]{0,127}", "a-z, 0-9 and -, up to 128")
+Network = _formed(r"projects/[0-9a-z-]+/global/networks/[a-z0-9-]+", "projects/NUMBER/global/networks/NAME")
+Subnetwork = _formed(
+    r"(https://\S+/)?(projects/[^/]+/)?regions/[^/]+/subnetworks/[^/]+", "regions/REGION/subnetworks/NAME"
+)
+EncryptionKey = _formed(
+    r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+",
+    "projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY",
+)
+BucketPath = _formed(r"gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^\s*?\[\]#]*)?", "gs://BUCKET/FOLDER")
+Project = _formed(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "the project's id: 6 to 30 of a-z, 0-9 and -")
+Region = _formed(r"[a-z]+-[a-z]+[0-9]+", "a region, such as us-central1")
 
 
 def check_labels(labels: dict[str, str]) -> dict[str, str]:
@@ -81,7 +104,7 @@ class TrainerPlacement(Settings):
     """The machine that carries the GPUs, or one without any, e.g. `n1-highmem-16`; null takes the least that fits."""
     image: Image | None = None
     """The container; null takes the pipeline's, its tag ending in `-tpu` or `-gpu` where it trains on one."""
-    region: str | None = None
+    region: Region | None = None
     """Where the job runs; null is the pipeline's region. TPUs are in few."""
     timeout_hours: Hours = 24.0
     """The job is stopped after so many hours."""
@@ -170,9 +193,7 @@ class BeamSettings(BeamPlacement):
     """Disk of each worker, in gigabytes."""
     timeout_hours: Hours = 12.0
     """Dataflow stops the job after so many hours."""
-    subnetwork: str | None = Field(
-        default=None, pattern=r"^(https://\S+/)?(projects/[^/]+/)?regions/[^/]+/subnetworks/[^/]+$"
-    )
+    subnetwork: Subnetwork | None = None
     """Of the workers, as `regions/REGION/subnetworks/NAME`."""
     public_ips: bool = True
     """Whether workers have addresses on the Internet; without, the subnetwork needs Private Google Access."""
@@ -193,19 +214,21 @@ class EndpointSettings(Settings):
     """Display name of the endpoint; null pushes to a folder of the bucket instead."""
     machine_type: str = "n1-standard-4"
     """Of the replicas."""
+    accelerator_type: str | None = None
+    """GPU of each replica, e.g. `NVIDIA_TESLA_T4`."""
+    accelerator_count: int = Field(default=0, ge=0, le=8)
+    """How many of them each replica has."""
     min_replicas: int = Field(default=1, ge=1, le=1000)
     """Replicas at least."""
     max_replicas: int = Field(default=1, ge=1, le=1000)
     """Replicas at most."""
     traffic_percent: int = Field(default=100, ge=1, le=100)
-    """The new model's share of the requests (a canary); the models that are there share the rest as before. The first
-    model gets all."""
+    """The new model's share of the requests (a canary); the model that had the most keeps the rest. The first model
+    gets all."""
     serving_image: str = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
     """The model server, one of Vertex AI's prebuilt ones (TensorFlow 2.15 is the latest of them) or your own."""
     service_account: ServiceAccount | None = None
     """Of the replicas; null is Vertex AI's."""
-    undeploy_idle: bool = True
-    """Whether models that get no requests any more are taken from the endpoint, where they would go on costing."""
 
     @field_validator("machine_type")
     @classmethod
@@ -215,7 +238,16 @@ class EndpointSettings(Settings):
     @model_validator(mode="after")
     def _replicas_in_order(self) -> "EndpointSettings":
         if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}")
+            raise ValueError(
+                f"endpoint.min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}; lower it"
+            )
+        if (self.accelerator_type is None) != (self.accelerator_count == 0):
+            raise ValueError(
+                f"endpoint.accelerator_type is {self.accelerator_type} and accelerator_count {self.accelerator_count}; "
+                "set both or neither"
+            )
+        if self.accelerator_type:
+            find_gpu(f"{self.accelerator_type}:{self.accelerator_count}", self.machine_type)
         return self
 
 
@@ -249,9 +281,9 @@ class ScheduleSettings(Settings):
 class ProjectSettings(Settings):
     """Which project and region."""
 
-    project: str = Field(pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$")
+    project: Project
     """Id of the Google Cloud project."""
-    region: str = Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$")
+    region: Region
     """Where the pipeline runs, e.g. `us-central1`."""
 
 
@@ -268,7 +300,7 @@ class VertexSettings(ProjectSettings):
     """Peered network, as `projects/NUMBER/global/networks/NAME`."""
     encryption_key: EncryptionKey | None = None
     """Cloud KMS key of everything that is stored."""
-    experiment: Name | None = None
+    experiment: Experiment | None = None
     """Vertex experiment that the runs belong to."""
     labels: Labels = {}
     """Further labels of the run and of its jobs, beside those of TFX."""
