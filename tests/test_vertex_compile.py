@@ -154,7 +154,7 @@ def normalised(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_spec_of_the_digits_preset_is_the_golden_one() -> None:
-    """After a change that is meant: UPDATE_GOLDEN=1 python -m pytest tests/test_vertex_compile.py, and look at the diff."""
+    """After a change that is meant: UPDATE_GOLDEN=1 python -m pytest tests/test_vertex_compile.py, and see the diff."""
     job = normalised(compiled(trainer={"tpu": "v5e-4"}, beam={"runner": "dataflow"}, labels={"team": "vision"}))
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.parent.mkdir(exist_ok=True)
