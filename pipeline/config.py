@@ -1,6 +1,7 @@
 """The configuration: one typed, frozen tree, made from a preset, a file and the command line, in this order."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,13 @@ class DataChoice:
 
     name: str
     settings: dict[str, Any]
+
+
+def name_from_path(path: str) -> str:
+    """Returns a pipeline's name from where its images lie."""
+    stem = Path(path.rstrip("/")).name.split(".")[0]
+    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
+    return slug or "images"
 
 
 def preset_names() -> list[str]:

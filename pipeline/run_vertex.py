@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.config import PipelineConfig, load_config, preset_names
+from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
 from pipeline.output_dir import write_whole
 from pipeline.vertex.flags import add_flags, load_project, load_settings
 from pipeline.vertex.settings import ProjectSettings, VertexSettings
 
 if TYPE_CHECKING:
-    from pipeline.vertex.check import Finding
     from pipeline.vertex.service import Cloud, Submission
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -73,6 +72,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
     )
+    parser.add_argument(
+        "--data", metavar="gs://...", help="your images: a folder of class folders, TFRecords, or CIFAR-10's archive"
+    )
     parser.add_argument("--config", metavar="FILE", help="a YAML file of the pipeline's settings; wins over the preset")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="one of them; wins over the file"
@@ -94,7 +96,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     if arguments.run:
         raise UserError(f"submit takes no run, but {arguments.run!r} is given; did you mean status or cancel?")
     settings = load_settings(arguments)
-    config = load_config(arguments.preset, arguments.config, None, arguments.set)
+    config = load_config(arguments.preset, arguments.config, _data_choice(arguments.data), arguments.set)
     offline = bool(arguments.compile_only)
     if offline and (arguments.check or arguments.wait or arguments.max_cost is not None):
         raise UserError("--compile-only writes the spec and stops; leave out --check, --wait and --max-cost")
@@ -109,15 +111,25 @@ def _submit(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     run_id = make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc))
     if arguments.check:
-        return _check(job, settings, run_id, cloud=True)
+        return _check(job, settings, run_id, preset=arguments.preset)
     _show_costs(job, config, settings, arguments)
-    if _check(job, settings, run_id, cloud=False) != EXIT_DONE:
+    if _check(job, settings, run_id) != EXIT_DONE:
         raise UserError("nothing was submitted; see what --check says above")
     cloud = _make_cloud(settings, arguments.api_endpoint)
     submission = make_submission(job, settings, run_id)
     if settings.schedule.cron:
         return _reach(lambda: _schedule(cloud, submission, settings))
     return _reach(lambda: _run(cloud, submission, wait=arguments.wait))
+
+
+def _data_choice(path: str | None) -> DataChoice | None:
+    if path is None:
+        return None
+    from pipeline.display import output_to_log
+
+    with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error
+        from pipeline.vertex.inputs import data_choice
+    return data_choice(path)
 
 
 def compile_quietly(
@@ -179,16 +191,19 @@ def _show_costs(
         sheet.check_limit(arguments.max_cost)
 
 
-def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, cloud: bool) -> int:
-    """Prints all findings, or without `cloud` those that are wrong, and returns the exit status."""
-    findings = list(_findings(job, settings, run_id, cloud))
-    for finding in findings:
-        if cloud or finding.level in ("error", "warning"):
-            print(finding)
-    return EXIT_FAILED if any(finding.level == "error" for finding in findings) else EXIT_DONE
+def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset: str | None = None) -> int:
+    """Looks whether the pipeline can run, and prints what it finds.
 
+    Args:
+        job: the compiled PipelineJob.
+        settings: what it was compiled with.
+        run_id: of the run.
+        preset: for `--check`, which looks at everything and prints everything; None asks no network and prints only
+            what is not as it should be.
 
-def _findings(job: dict[str, Any], settings: VertexSettings, run_id: str, cloud: bool) -> "list[Finding]":
+    Returns:
+        The exit status.
+    """
     from pipeline.vertex import check
     from pipeline.vertex.cloud_check import check_cloud, make_session
 
@@ -198,9 +213,14 @@ def _findings(job: dict[str, Any], settings: VertexSettings, run_id: str, cloud:
         *check.check_spec(job),
         *check.check_jobs(job),
     ]
-    if cloud:
-        findings += [*check.check_image(settings), *check_cloud(settings, make_session())]
-    return findings
+    if preset is not None:
+        findings += check.check_memory(settings, preset)
+        findings += check.check_image(settings)
+        findings += check_cloud(settings, make_session())
+    for finding in findings:
+        if preset is not None or finding.level in ("error", "warning"):
+            print(finding)
+    return EXIT_FAILED if any(finding.level == "error" for finding in findings) else EXIT_DONE
 
 
 def _make_cloud(settings: ProjectSettings, api_endpoint: str | None) -> "Cloud":

@@ -20,7 +20,7 @@ from pipeline.config import PipelineConfig, load_config
 from pipeline.create_pipeline import Deployment, create_pipeline
 from pipeline.vertex.compile import compile_spec
 from pipeline.vertex.container_tasks import container_tasks
-from pipeline.vertex.inputs import Inputs, find_inputs
+from pipeline.vertex.inputs import Inputs, data_choice, find_inputs
 from pipeline.vertex.sources import ROOT
 from tests.vertex_settings import IMAGE, make_settings
 
@@ -173,13 +173,13 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_compile_only_asks_no_network_and_needs_no_credentials(tmp_path: Path) -> None:
-    spec = tmp_path / "spec.json"
+    spec = tmp_path / "out" / "spec.json"
     flags = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs://my-bucket/root", f"--image={IMAGE}"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("GOOGLE_", "CLOUDSDK_"))}
     done = subprocess.run(
         [sys.executable, "-c", NO_NETWORK, *flags, "--tpu=v5e-4", "--beam-runner=dataflow", f"--compile-only={spec}"],
         cwd=ROOT,
-        env={**environment, "HOME": str(tmp_path)},
+        env={**environment, "HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
         timeout=300,
@@ -192,7 +192,7 @@ def test_compile_only_asks_no_network_and_needs_no_credentials(tmp_path: Path) -
     job = json.loads(spec.read_text())
     parsed = json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
     assert parsed.pipeline_info.name == "digits"
-    assert os.listdir(tmp_path) == ["spec.json"]
+    assert os.listdir(spec.parent) == ["spec.json"]
 
 
 def test_the_guard_of_the_test_above_guards() -> None:
@@ -220,6 +220,23 @@ def test_images_in_a_bucket_are_read_anew_unless_a_manifest_tells_of_changes(tmp
     assert (
         find_inputs(config, make_settings(data_manifest=str(manifest)), offline=True).fingerprint != first.fingerprint
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "source"),
+    [
+        ("gs://my-bucket/My Flowers/", "my-flowers", "image_folder"),
+        ("gs://my-bucket/cifar-10-python.tar.gz", "cifar-10-python", "cifar10"),
+        ("gs://my-bucket/train-*", "train", "tfrecords"),
+        ("gs://my-bucket/birds.tfrecord", "birds", "tfrecords"),
+    ],
+)
+def test_data_in_a_bucket_is_known_by_its_name(path: str, name: str, source: str) -> None:
+    choice = data_choice(path)
+    assert choice is not None
+    assert (choice.name, choice.settings) == (name, {"source": source, "path": path})
+    with pytest.raises(UserError, match="--data is /images, which Vertex AI cannot see"):
+        data_choice("/images")
 
 
 def test_weights_are_known_by_their_hash_without_a_download() -> None:

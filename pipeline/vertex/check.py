@@ -150,13 +150,24 @@ def check_jobs(job: Mapping[str, Any]) -> Iterator[Finding]:
     custom_job.pop("project", None)
     try:
         parsed = parse_custom_job(custom_job)
-    except Exception as error:  # of protobuf and of proto-plus: no class is common to them
+    except ValueError as error:
         yield Finding("error", "Trainer", f"its job is not what Vertex AI understands: {error}")
         return
     pool = parsed.job_spec.worker_pool_specs[0]
     yield Finding(
         "ok", "Trainer", f"CustomJob on {pool.machine_spec.machine_type} with {pool.container_spec.image_uri}"
     )
+
+
+def check_memory(settings: VertexSettings, preset: str) -> Iterator[Finding]:
+    """Says how it can be known whether a step fits into the TPU's memory: that takes its compiler and minutes."""
+    if settings.trainer.tpu:
+        yield Finding(
+            "skipped",
+            "memory",
+            f"whether a training step fits into {settings.trainer.tpu} tells, with the same settings: "
+            f"python -m pipeline.preflight --tpu {settings.trainer.tpu} --preset {preset}",
+        )
 
 
 def check_image(settings: VertexSettings) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from components.trainer.backbones import BACKBONES
 from components.trainer.weights import ResolvedWeights
 from data.errors import UserError
 from data.files import is_remote, read_bytes
-from pipeline.config import PipelineConfig
+from pipeline.config import DataChoice, PipelineConfig, name_from_path
 from pipeline.vertex.dataflow import placement_of
 from pipeline.vertex.settings import VertexSettings
 
@@ -29,6 +29,24 @@ class Inputs:
     weights: ResolvedWeights
     uncached: tuple[str, ...]
     notes: tuple[str, ...]
+
+
+def data_choice(path: str | None) -> DataChoice | None:
+    """Returns what `--data` stands for, from the name alone: nothing is listed, which would take a network.
+
+    Raises:
+        UserError: it is not in a bucket.
+    """
+    if path is None:
+        return None
+    if not path.startswith("gs://"):
+        raise UserError(f"--data is {path}, which Vertex AI cannot see; copy it into a bucket and give its gs:// path")
+    name = path.rstrip("/").rpartition("/")[2]
+    if name.endswith((".tar.gz", ".tgz")):
+        source = "cifar10"
+    else:
+        source = "tfrecords" if "tfrecord" in name or "*" in name else "image_folder"
+    return DataChoice(name_from_path(path), {"source": source, "path": path})
 
 
 def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bool) -> Inputs:

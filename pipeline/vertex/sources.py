@@ -15,3 +15,7 @@ def make_sources_hash(root: Path = ROOT) -> str:
             name = path.relative_to(root).as_posix()
             digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":  # for the image's label
+    print(make_sources_hash())

@@ -193,8 +193,11 @@ def parse_custom_job(job: Mapping[str, Any]) -> Any:
     from google.cloud.aiplatform_v1.types import CustomJob
     from google.protobuf import json_format
 
-    # Not CustomJob(job) alone: that drops unknown enum names' meaning only when it is sent.
-    parsed = json_format.ParseDict(dict(job), CustomJob.pb(CustomJob()), ignore_unknown_fields=False)
+    # In both ways: TFX hands the dictionary to the client's own types, and only JSON's parser names what is unknown.
+    try:
+        parsed = json_format.ParseDict(dict(job), CustomJob.pb(CustomJob()))
+    except json_format.ParseError as error:
+        raise ValueError(" ".join(str(error).split())) from error
     if CustomJob.pb(CustomJob(dict(job))) != parsed:
         raise ValueError("the job's dictionary is read in two ways; use the field names of the service")
     return CustomJob.wrap(parsed)
