@@ -14,7 +14,9 @@ from pipeline import run_vertex
 from pipeline.vertex import service
 from pipeline.vertex.cloud import Cloud, Run, Schedule, Submission, Task
 from tests.test_vertex_check import make_job
+from tests.vertex_service import VertexService
 from tests.vertex_settings import IMAGE
+from tests.vertex_stand_in import PROJECT, Network, standing_in
 
 FLAGS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs://my-bucket/root", f"--image={IMAGE}"]
 RUN = Run("projects/my-project/locations/us-central1/pipelineJobs/digits-1", "https://console/digits-1", "RUNNING")
@@ -221,6 +223,37 @@ def test_a_mistake_is_one_line_and_status_2(
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
     assert stand_in.sent == []
+
+
+def test_the_whole_way_over_the_wire(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = json.loads((Path(__file__).parent / "golden" / "vertex_digits.json").read_text())
+    monkeypatch.setattr(run_vertex, "compile_quietly", lambda config, settings, offline: (job, ()))
+    monkeypatch.setattr(run_vertex, "make_run_id", lambda name, now: f"{name}-1")
+    vertex, network = VertexService(), Network()
+    vertex.scripts["digits-1"] = [("RUNNING", {"Trainer": "RUNNING"}), ("SUCCEEDED", {"Trainer": "SUCCEEDED"})]
+    flags = [
+        f"--project={PROJECT}",
+        *FLAGS[1:],
+        "--wait",
+        "--labels=team=vision",
+        "--beam-runner=dataflow",
+        "--tpu=v5e-4",
+    ]
+    with standing_in(network, vertex, monkeypatch, tmp_path):
+        assert run_vertex.main(flags) == 0
+    (request,) = network.requests("CreatePipelineJob")
+    sent = request.pipeline_job
+    assert dict(sent.labels)["team"] == "vision"
+    assert dict(sent.labels)["tfx_runner"] == "kubeflow_v2"
+    assert sent.runtime_config.gcs_output_directory == "gs://my-bucket/root"
+    tasks = sent.pipeline_spec["root"]["dag"]["tasks"]
+    assert set(tasks) == set(job["pipelineSpec"]["root"]["dag"]["tasks"])
+    assert tasks["Trainer"]["retryPolicy"]["maxRetryCount"] == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[-3:-1]] == [["Trainer", "RUNNING"], ["Trainer", "SUCCEEDED"]]
+    assert lines[-1] == f"projects/{PROJECT}/locations/us-central1/pipelineJobs/digits-1: SUCCEEDED"
 
 
 def test_run_ids_begin_with_a_letter() -> None:

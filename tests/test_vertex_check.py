@@ -122,7 +122,7 @@ def break_input(job: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (break_field, 'is not what KFP understands: Message type "ml_pipelines.PipelineTaskSpec" has no field named'),
+        (break_field, 'Message type "ml_pipelines.PipelineTaskSpec" has no field named'),
         (break_executor_field, "has no field named"),
         (break_executor, "task Trainer has no executor"),
         (break_dependency, "task Trainer needs Transform, which is no task"),
