@@ -246,6 +246,8 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
     config = load_config("digits", overrides=["trainer.weights=gs://my-bucket/w.h5"])
     inputs = find_inputs(config, make_settings(), offline=True)
     assert (inputs.weights.kind, inputs.uncached) == ("gs://my-bucket/w.h5", ("Trainer",))
+    scheduled = make_settings(schedule={"cron": "0 3 * * *"})
+    assert find_inputs(config, scheduled, offline=False).uncached == ("Trainer",)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,9 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
             {"endpoint": {"name": "e"}},
             "serving_model_dir is gs://b/served and endpoint.name is e; the model is pushed to one place",
         ),
+        (["schema_path=gs://b/s.pbtxt"], {}, "schema_path is gs://b/s.pbtxt, which --compile-only cannot read"),
         ([], {"data_manifest": "gs://b/list"}, "data_manifest is gs://b/list, which --compile-only cannot read"),
+        ([], {"data_manifest": "list", "schedule": {"cron": "0 3 * * *"}}, "data_manifest is list, which is read once"),
     ],
 )
 def test_what_vertex_ai_cannot_see_is_refused(overrides: list[str], changes: dict[str, Any], message: str) -> None:

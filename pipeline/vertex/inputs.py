@@ -61,8 +61,15 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
         UserError: an input is on this machine, where Vertex AI cannot see it, or cannot be read.
     """
     check_places(config, settings)
+    if offline and config.schema_path:
+        raise UserError(f"schema_path is {config.schema_path}, which --compile-only cannot read; leave out one of them")
     uncached, notes = [], []
     data = config.data
+    if settings.data_manifest and settings.schedule.cron:
+        raise UserError(
+            f"data_manifest is {settings.data_manifest}, which is read once, when the schedule is made: later runs would "
+            "be served today's images from cache; leave it out, and each run reads the images anew"
+        )
     if settings.data_manifest:
         if offline and is_remote(settings.data_manifest):
             raise UserError(
@@ -91,12 +98,10 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
     elif weights == "imagenet":
         # The Trainer downloads them, and checks them against the same hash.
         resolved = ResolvedWeights("imagenet", None, BACKBONES[config.trainer.backbone].weights_hash)
-    elif offline:
+    elif offline or settings.schedule.cron:
         resolved = ResolvedWeights(weights, weights)
         uncached.append("Trainer")
-        notes.append(
-            f"the Trainer is not cached: --compile-only does not read {weights}, to know whether it has changed"
-        )
+        notes.append(f"the Trainer is not cached: whether {weights} has changed by then is not known now")
     else:
         from components.trainer.weights import resolve_weights
 
