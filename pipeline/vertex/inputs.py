@@ -67,8 +67,8 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
     data = config.data
     if settings.data_manifest and settings.schedule.cron:
         raise UserError(
-            f"data_manifest is {settings.data_manifest}, which is read once, when the schedule is made: later runs would "
-            "be served today's images from cache; leave it out, and each run reads the images anew"
+            f"data_manifest is {settings.data_manifest}, which is read once, when the schedule is made: later runs "
+            "would be served today's images from cache; leave it out, and each run reads the images anew"
         )
     if settings.data_manifest:
         if offline and is_remote(settings.data_manifest):
