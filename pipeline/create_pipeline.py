@@ -6,14 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tensorflow_data_validation import StatsOptions
-<<<<<<< HEAD
-from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer
-from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
-=======
-from tfx.components import ExampleValidator, Pusher, SchemaGen, StatisticsGen, Trainer, Transform
+from tfx.components import ExampleValidator, Pusher, SchemaGen, StatisticsGen, Trainer
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
-from tfx.dsl.components.common.resolver import Resolver
->>>>>>> 14356db (Compile the pipeline for Vertex AI: settings, Trainer's job, Dataflow flags, endpoint, checks and cost sheet)
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
@@ -141,6 +136,7 @@ def create_pipeline(
         schema_gen,
         example_validator,
         transform,
+        *([base_resolver] if base_resolver else []),
         trainer,
         model_resolver,
         evaluator,
@@ -152,22 +148,7 @@ def create_pipeline(
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=deployment.pipeline_root,
-<<<<<<< HEAD
-        components=[
-            example_gen,
-            statistics_gen,
-            schema_gen,
-            example_validator,
-            transform,
-            *([base_resolver] if base_resolver else []),
-            trainer,
-            model_resolver,
-            evaluator,
-            pusher,
-        ],
-=======
         components=components,
->>>>>>> 14356db (Compile the pipeline for Vertex AI: settings, Trainer's job, Dataflow flags, endpoint, checks and cost sheet)
         enable_cache=deployment.enable_cache,
         beam_pipeline_args=list(deployment.beam_pipeline_args),
         metadata_connection_config=(
@@ -177,7 +158,6 @@ def create_pipeline(
 
 
 def _make_model_resolver(candidate: Channel, *, local: bool) -> Resolver:
-<<<<<<< HEAD
     """Returns the resolver of the baseline."""
     strategy = LatestBlessedOtherModelStrategy if local else LatestBlessedModelStrategy
     return _make_resolver(strategy, {CANDIDATE_KEY: candidate} if local else {}).with_id("ModelResolver")
@@ -196,17 +176,7 @@ def _make_resolver(strategy: type[ResolverStrategy], channel: dict[str, BaseChan
         model=Channel(type=standard_artifacts.Model),
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
         **channel,
-=======
-    """Returns the resolver of the baseline; Vertex AI knows TFX's own strategy only, which needs no candidate."""
-    channels = {
-        "model": Channel(type=standard_artifacts.Model),
-        "model_blessing": Channel(type=standard_artifacts.ModelBlessing),
-    }
-    if local:
-        resolver = Resolver(strategy_class=LatestBlessedOtherModelStrategy, **channels, **{CANDIDATE_KEY: candidate})
-    else:
-        resolver = Resolver(strategy_class=LatestBlessedModelStrategy, **channels)
-    return resolver.with_id("ModelResolver")
+    )
 
 
 def _vertex_trainer_executor() -> ExecutorClassSpec:
@@ -229,5 +199,4 @@ def _make_pusher(name: str, deployment: Deployment, model: Channel, blessing: Ch
                 base_directory=os.path.join(deployment.serving_model_dir, name)
             )
         ),
->>>>>>> 14356db (Compile the pipeline for Vertex AI: settings, Trainer's job, Dataflow flags, endpoint, checks and cost sheet)
     )
