@@ -16,6 +16,7 @@ from components.evaluator.settings import EvaluatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
+from components.tuner.settings import TunerSettings, tuned_names
 from data.errors import UserError
 from data.settings import DataSettings, Settings
 
@@ -39,6 +40,7 @@ class PipelineConfig(Settings):
 
     data: DataSettings = DataSettings()
     transform: TransformSettings = TransformSettings()
+    tuner: TunerSettings = TunerSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
 
@@ -49,6 +51,20 @@ class PipelineConfig(Settings):
             raise ValueError(
                 f"transform.image_size is {size}, but trainer.backbone {self.trainer.backbone} needs at least {least}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tuner(self) -> "PipelineConfig":
+        blocks, limits = len(BACKBONES[self.trainer.backbone].blocks), self.tuner.fine_tune_blocks
+        if limits is not None and max(limits[0], limits[1] or 0) > blocks:
+            raise ValueError(
+                f"tuner.fine_tune_blocks goes to {max(limits[0], limits[1] or 0)}, but {self.trainer.backbone} has "
+                f"{blocks} blocks; use 1..{blocks}"
+            )
+        if self.tuner.enabled and self.trainer.strategy == "multi_worker":
+            raise ValueError("trainer.strategy is multi_worker, which a Tuner cannot use; tune on one machine")
+        if self.tuner.enabled and not tuned_names(self.tuner, self.trainer):
+            raise ValueError("tuner has no range of anything that is trained; give one of its settings a range")
         return self
 
 
@@ -105,6 +121,10 @@ def load_config(
     config = parse_config(tree)
     if config.trainer.weights == "auto" and preset != "digits":
         raise UserError("trainer.weights is auto, which only the digits preset may use; use imagenet, none or a path")
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key.startswith("tuner.") and key != "tuner.enabled" and not config.tuner.enabled:
+            raise UserError(f"--set {override}: nothing is tuned without --tune; add it")
     return config
 
 

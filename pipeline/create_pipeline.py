@@ -25,6 +25,7 @@ from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, Latest
 from components.schema_gen.component import CuratedSchemaGen
 from components.trainer.weights import ResolvedWeights
 from components.transform.component import Transform
+from components.tuner.component import TrialTunerNode
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
 from pipeline.config import PipelineConfig
 
@@ -104,6 +105,20 @@ def create_pipeline(
     )
     local = deployment.metadata_path is not None
     base_resolver = _make_base_resolver(examples, local=local) if config.trainer.warm_start == "blessed" else None
+    trainer_config = {
+        "trainer": {**config.trainer.model_dump(mode="json"), "weights": weights.kind},
+        "image_size": config.transform.image_size,
+        "weights_hash": weights.sha256,
+    }
+    tuner = None
+    if config.tuner.enabled:
+        tuner = TrialTunerNode(
+            config.tuner,
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            trainer_config=trainer_config,
+            checkpoint_dir=os.path.join(deployment.pipeline_root, "Tuner", ".resume"),
+        )
     trainer = Trainer(
         run_fn=RUN_FN,
         examples=transform.outputs["transformed_examples"],
@@ -112,10 +127,9 @@ def create_pipeline(
         base_model=base_resolver.outputs["model"] if base_resolver else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         custom_config={
-            "trainer": {**config.trainer.model_dump(mode="json"), "weights": weights.kind},
-            "image_size": config.transform.image_size,
-            "weights_hash": weights.sha256,
+            **trainer_config,
             "code_hash": make_code_hash("components.trainer.run_fn"),
             # The same in every run, unlike TFX's folders: a run that was killed is gone on with.
             "checkpoint_dir": os.path.join(deployment.pipeline_root, "Trainer", ".resume"),
@@ -137,6 +151,7 @@ def create_pipeline(
         example_validator,
         transform,
         *([base_resolver] if base_resolver else []),
+        *([tuner] if tuner else []),
         trainer,
         model_resolver,
         evaluator,

@@ -47,9 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = make_parser().parse_args(argv)
     try:
-        config = load_config(
-            arguments.preset, arguments.config, data_choice(arguments.data), [item for s in arguments.set for item in s]
-        )
+        overrides = [item for items in arguments.set for item in items] + ["tuner.enabled=true"] * arguments.tune
+        config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
         if arguments.print_config:
             print(dump_config(config), end="")
             return EXIT_PUSHED
@@ -89,6 +88,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
     )
     parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name> in the checkout)")
+    parser.add_argument(
+        "--tune", action="store_true", help="first search for the Trainer's best settings, as the tuner section says"
+    )
     parser.add_argument("--no-cache", action="store_true", help="run every node anew")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument("--verbose", action="store_true", help="show the log on screen, too")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.evaluator.results import EvaluationResults, read_results
+from components.tuner.results import TRIALS_FILE, read_tuning
 from pipeline.config import PipelineConfig
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 
@@ -44,6 +45,7 @@ def make_summary(
         "data": {},
         "weights": weights,
         "warm_start": None,
+        "tuning": None,
         "metrics": {},
         "gates": [],
         "baseline": None,
@@ -62,6 +64,9 @@ def make_summary(
 
         training = json.loads((Path(model_run.uri) / TRAINING_FILE).read_text(encoding="utf-8"))
         summary["warm_start"] = training["warm_start"]
+    if tuner_results := outputs.get(("Tuner", "tuner_results")):
+        folder = Path(tuner_results.uri)
+        summary["tuning"] = {**read_tuning(tuner_results.uri), "trials_file": str(folder / TRIALS_FILE)}
     if evaluation := outputs.get(("Evaluator", "evaluation")):
         evaluated: EvaluationResults = read_results(evaluation.uri)
         summary["metrics"] = evaluated.metrics
@@ -103,6 +108,8 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row(*line)
     if warm_start := summary["warm_start"]:
         grid.add_row("warm", escape(warm_start["description"]))
+    for line in _tuning_lines(summary["tuning"]):
+        grid.add_row(*line)
     if summary["metrics"]:
         shown = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if value is not None]
         for start in range(0, len(shown), _METRICS_PER_LINE):
@@ -112,6 +119,10 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     if summary["baseline"] and (remark := summary["baseline"]["remark"]):
         grid.add_row("", f"[yellow]{escape(remark)}[/]")
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
+    if tuning := summary["tuning"]:
+        changed = " ".join(f"trainer.{name}={value}" for name, value in tuning["best"]["settings"].items())
+        keep = [("keep", f"--set {changed}")] if changed else []
+        lines = [("trials", tuning["trials_file"]), *keep, *lines]
     if summary["status"] == PUSHED:
         lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:
@@ -139,6 +150,19 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", escape(f"  {item['file']}: {item['reason']}")
     for line in data.get("anomalies", [])[:_SHOWN_LINES]:
         yield "anomaly", escape(line)
+
+
+def _tuning_lines(tuning: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if tuning:
+        best, first = tuning["best"], tuning["trials"][0]
+        before = "diverged" if first["eval_loss"] is None else f"{first['eval_loss']:.4f}"
+        yield (
+            "tuned",
+            (
+                f"eval_loss {best['eval_loss']:.4f} in trial {best['number']} of {len(tuning['trials'])}"
+                f" ({'trial 1' if first['settings'] else 'untuned'} {before})"
+            ),
+        )
 
 
 def _gate_text(gate: dict[str, Any]) -> str:

@@ -95,8 +95,9 @@ class TrainerSettings(Settings):
     random_crop_area: float = Field(default=1.0, gt=0.0, le=1.0)
     """Cuts a rectangle of at least this share of each training image and resizes it; 1 leaves images whole."""
 
-    trivial_augment: bool = False
-    """Changes each training image in light, contrast, colour or geometry, by a random strength."""
+    trivial_augment: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Changes each training image in light, contrast, colour or geometry, by a random strength up to this share of
+    the strongest; 0 does not."""
 
     mixup_alpha: float = Field(default=0.0, ge=0.0)
     """Blends training images and their labels in pairs, in a share from Beta(alpha, alpha); 0 does not."""
