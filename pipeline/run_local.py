@@ -4,7 +4,6 @@ import argparse
 import datetime
 import json
 import os
-import re
 import shlex
 import signal
 import sys
@@ -17,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from data.errors import UserError
-from pipeline.config import DataChoice, PipelineConfig, describe_settings, dump_config, load_config, preset_names
+from pipeline.config import (
+    DataChoice,
+    PipelineConfig,
+    describe_settings,
+    dump_config,
+    load_config,
+    name_from_path,
+    preset_names,
+)
 from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
 
 if TYPE_CHECKING:
@@ -104,9 +111,7 @@ def data_choice(path: str | None) -> DataChoice | None:
         from data.detect import settings_for_path
 
         settings = settings_for_path(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
-    stem = Path(path.rstrip("/")).name.split(".")[0]
-    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
-    return DataChoice(name=slug or "images", settings=settings)
+    return DataChoice(name=name_from_path(path), settings=settings)
 
 
 def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, verbose: bool) -> int:
