@@ -85,12 +85,12 @@ def substitute(
         task = replace(task, executor=executor, parameters=_local_parameters(task, places))
         if task.kind == "container":
             images.add(executor.container.image)
-            for exec_ in (executor.container, executor.container.lifecycle.pre_cache_check):
+            for exec_ in _commands(executor.container):
                 _drop_dataflow(name, exec_.args, found)
                 if exec_.command and exec_.command[0] in ("python", "python3"):
                     exec_.command[0] = sys.executable
             task = _local_executor(task, output_dir, found)
-            for exec_ in (executor.container, executor.container.lifecycle.pre_cache_check):
+            for exec_ in _commands(executor.container):
                 exec_.command[:] = [places.local(text) for text in exec_.command]
                 exec_.args[:] = [places.local(text) for text in exec_.args]
             for variable in executor.container.env:
@@ -104,6 +104,11 @@ def substitute(
         local[name] = task
     everywhere = [Substitution("", f"image {image}", f"this machine, {sys.executable}") for image in sorted(images)]
     return local, [*everywhere, *places.substitutions(), *found]
+
+
+def _commands(container: Any) -> list[Any]:
+    """Returns what has a command and arguments: the container, and its pre-cache check if it has one."""
+    return [container, *([container.lifecycle.pre_cache_check] if container.HasField("lifecycle") else [])]
 
 
 def _local_parameters(task: Task, places: Places) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def _map(value: Any, places: Places) -> Any:
 
 def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
     """Removes Beam's flags where they name Dataflow: all that is no flag of TFX's own entry point belongs to Beam."""
-    if not any(re.fullmatch(r"--runner=(?i:Dataflow\w*)", argument) for argument in args):
+    if not re.search(r"(?:^|\n)--runner[=\n](?i:Dataflow)", "\n".join(args)):
         return
     kept: list[str] = []
     dropped: list[str] = []
