@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 " choose one without quotes, backslashes and braces with --output-dir"
             )
         with output_dir.locked():
-            return rehearse(spec, tasks, output_dir.root, parallel=arguments.parallel, use_cache=not arguments.no_cache)
+            return rehearse(spec, tasks, output_dir.root, arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -70,6 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the pipeline"
     )
     parser.add_argument("--no-cache", action="store_true", help="run every task anew")
+    parser.add_argument("--no-retries", action="store_true", help="end at a task's first failure, whatever its policy")
     parser.add_argument(
         "--parallel",
         metavar="N",
@@ -93,7 +94,7 @@ def parse_parameters(items: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, *, parallel: int, use_cache: bool) -> int:
+def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: argparse.Namespace) -> int:
     """Runs the tasks in a locked output folder.
 
     Returns:
@@ -121,10 +122,11 @@ def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, *, parallel: 
             store=ArtifactStore(output_dir / "artifacts.json", spec.name),
             lock=threading.Lock(),
             processes=Processes(),
-            use_cache=use_cache,
+            use_cache=not arguments.no_cache,
+            use_retries=not arguments.no_retries,
             retrying=report.retrying,
         )
-        outcomes = run_tasks(local_tasks, job, report, parallel)
+        outcomes = run_tasks(local_tasks, job, report, arguments.parallel)
     report.table(local_tasks, outcomes)
     failed = [name for name, outcome in outcomes.items() if outcome.result.state == FAILED]
     minutes, seconds = divmod(round(time.monotonic() - started), 60)

@@ -99,6 +99,9 @@ if len(open(path).read()) < 3: sys.exit(1)
     policy["maxRetryCount"] = 1
     assert rehearse(spec, tmp_path) == 1
     assert (tmp_path / "attempts").read_text() == "xx"
+    (tmp_path / "attempts").unlink()
+    assert rehearse(spec, tmp_path, "--no-retries") == 1
+    assert (tmp_path / "attempts").read_text() == "x"
 
 
 def test_the_cache_serves_what_has_not_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

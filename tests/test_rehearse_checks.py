@@ -96,6 +96,10 @@ def cloud_only(spec: TinySpec) -> None:
     spec.spec["deploymentSpec"]["executors"]["Trainer"]["container"]["args"] = args
 
 
+def bad_name(spec: TinySpec) -> None:
+    spec.spec["pipelineInfo"]["name"] = "../Up"
+
+
 def old_schema(spec: TinySpec) -> None:
     spec.spec["schemaVersion"] = "1.0"
 
@@ -125,6 +129,7 @@ def old_schema(spec: TinySpec) -> None:
         (no_value_for_a_parameter, "parameter 'share' (NUMBER_DOUBLE) has no value; give --parameter share=VALUE"),
         (loop, "is a loop over items, which is not rehearsed"),
         (cloud_only, "needs the cloud and has no local equal"),
+        (bad_name, "pipelineInfo.name is '../Up'; Vertex takes a-z, 0-9 and '-'"),
         (old_schema, "schemaVersion is '1.0'; Vertex takes 2.0.0 and 2.1.0"),
     ],
 )

@@ -53,9 +53,10 @@ def test_dataflow_becomes_the_local_runner(tmp_path: Path) -> None:
     assert [item.where for item in found if item.used == "Beam's local runner"] == ["Transform"]
 
 
-def test_an_endpoint_becomes_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pusher", [VERTEX_PUSHER, "components.pusher.endpoint_executor.EndpointExecutor"])
+def test_an_endpoint_becomes_a_folder(pusher: str, tmp_path: Path) -> None:
     spec = TinySpec()
-    spec.add("Pusher", executor(VERTEX_PUSHER), parameters={"custom_config": ("STRING", "{}")})
+    spec.add("Pusher", executor(pusher), parameters={"custom_config": ("STRING", "{}")})
     local, found = substituted(spec, tmp_path)
     assert local["Pusher"].executor.container.args[1] == "components.pusher.executor.Executor"
     destination = local["Pusher"].parameters["push_destination"]

@@ -63,7 +63,7 @@ def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel:
                     elif len(running) < parallel:
                         del pending[task.name]
                         observer.task_started(task.name)
-                        future = pool.submit(_run, task, job, outcomes)
+                        future = pool.submit(_run, task, tasks, job, outcomes)
                         running[future] = (task, time.monotonic())
                 if not running:
                     continue  # What was ready did not run: others may be ready now.
@@ -95,13 +95,13 @@ def _why_not(task: Task, outcomes: Mapping[str, Outcome]) -> TaskResult | None:
     return None
 
 
-def _run(task: Task, job: Job, outcomes: Mapping[str, Outcome]) -> TaskResult:
+def _run(task: Task, tasks: Mapping[str, Task], job: Job, outcomes: Mapping[str, Outcome]) -> TaskResult:
     inputs: dict[str, StoredArtifact] = {}
     for key, source in task.artifacts.items():
         made = outcomes[source.task].result.outputs.artifacts
         if source.key in made:
             inputs[key] = made[source.key]
-    lacking = [key for key in task.artifacts if key not in inputs and not _may_be_missing(task, key, outcomes)]
+    lacking = [key for key in task.artifacts if key not in inputs and not _may_be_missing(task, key, tasks)]
     if lacking:
         source = task.artifacts[lacking[0]]
         return TaskResult(FAILED, reason=f"its input '{lacking[0]}' was not made by {source.task}")
@@ -125,12 +125,12 @@ def _run(task: Task, job: Job, outcomes: Mapping[str, Outcome]) -> TaskResult:
     return run_task(task, job, inputs, parameters)
 
 
-def _may_be_missing(task: Task, key: str, outcomes: Mapping[str, Outcome]) -> bool:
+def _may_be_missing(task: Task, key: str, tasks: Mapping[str, Task]) -> bool:
     """Tells whether an input may be left out: it is optional, or a resolver found nothing for it."""
     if task.component.input_definitions.artifacts[key].is_optional:
         return True
     # TFX marks no input as optional; a resolver that finds nothing leaves an empty list, on Vertex as here.
-    return bool(outcomes[task.artifacts[key].task].result.reason.startswith("found no"))
+    return tasks[task.artifacts[key].task].kind == "resolver"
 
 
 def _final_status(name: str, tasks: tuple[str, ...], job: Job, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Reads a compiled pipeline spec strictly: what kfp's own protos do not know is refused, as Vertex refuses it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 from data.errors import UserError
 from pipeline.rehearsal.values import fits, from_message, kind_of, parse_value
 
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 SCHEMA_VERSIONS = ("2.0.0", "2.1.0")
 
 
@@ -56,6 +58,8 @@ def read_spec(path: Path, parameters: Mapping[str, str]) -> Spec:
     spec = _parse(path, tree, pb.PipelineSpec())
     config = _parse(path, tree.get("deploymentSpec", tree.get("deployment_spec", {})), pb.PipelineDeploymentConfig())
     name = spec.pipeline_info.name
+    if name and not NAME.fullmatch(name):
+        raise UserError(f"{path}: pipelineInfo.name is {name!r}; Vertex takes a-z, 0-9 and '-', at most 128 characters")
     if not name or not spec.root.dag.tasks:
         raise UserError(f"{path}: {'has no task' if name else 'is no pipeline spec: it has no pipelineInfo.name'}")
     if spec.schema_version not in SCHEMA_VERSIONS:

@@ -23,7 +23,10 @@ _LOCAL_EXECUTORS = {
     f"{_TFX_CLOUD}_ai_platform.trainer.executor.GenericExecutor": "tfx.components.trainer.executor.GenericExecutor",
     f"{_TFX_CLOUD}_ai_platform.tuner.executor.Executor": "tfx.components.tuner.executor.Executor",
 }
-_ENDPOINT_PUSHERS = (f"{_TFX_CLOUD}_ai_platform.pusher.executor.Executor",)
+_ENDPOINT_PUSHERS = (
+    "components.pusher.endpoint_executor.EndpointExecutor",
+    f"{_TFX_CLOUD}_ai_platform.pusher.executor.Executor",
+)
 
 
 @dataclass(frozen=True)

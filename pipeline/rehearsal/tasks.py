@@ -51,6 +51,7 @@ class Job:
         lock: held while the store is used.
         processes: those that run.
         use_cache: whether tasks may be served from cache.
+        use_retries: whether the tasks' retry policies count.
         retrying: is told a task's name and why it is tried again.
     """
 
@@ -62,6 +63,7 @@ class Job:
     lock: threading.Lock
     processes: Processes
     use_cache: bool
+    use_retries: bool
     retrying: Callable[[str, str], None]
 
 
@@ -171,6 +173,7 @@ def _run_container(
 ) -> TaskResult:
     log_path = job.log_dir / f"{task.name.replace('/', '.')}.log"
     retries = task.spec.retry_policy
+    most = retries.max_retry_count + 1 if job.use_retries else 1
     attempt = 0
     while True:
         attempt += 1
@@ -178,10 +181,10 @@ def _run_container(
             state, outputs = _attempt(task, job, inputs, parameters, attempt, log_path)
             return TaskResult(state, outputs, 0 if state == CACHED else attempt, log_path=log_path)
         except (TaskFailure, BadOutput) as error:
-            if attempt > retries.max_retry_count:
+            if attempt >= most:
                 return TaskResult(FAILED, attempts=attempt, reason=str(error), log_path=log_path)
             seconds = backoff_seconds(retries, attempt)
-            job.retrying(task.name, f"{error}; attempt {attempt + 1} of {retries.max_retry_count + 1} in {seconds:g} s")
+            job.retrying(task.name, f"{error}; attempt {attempt + 1} of {most} in {seconds:g} s")
             if job.processes.stopped.wait(seconds):
                 raise Interrupted from None
 
