@@ -171,6 +171,73 @@ def test_a_second_rehearsal_resolves_the_blessed_model_of_the_first(tmp_path: Pa
     assert json.loads(second.read_text())["artifacts"][0]["uri"] == str(weights.parent)
 
 
+def test_another_pipeline_does_not_see_these_models(tmp_path: Path) -> None:
+    assert rehearse(with_resolver(), tmp_path) == 0
+    other = with_resolver()
+    other.spec["pipelineInfo"]["name"] = "other"
+    assert rehearse(other, tmp_path) == 0
+    assert [path.read_text() for path in read(tmp_path, "baseline")] == ["null", "null"]
+
+
+def test_a_damaged_store_is_the_user_s_to_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/artifacts.json").write_text("{")
+    assert rehearse(trained(), tmp_path) == 2
+    assert "artifacts.json: is damaged; remove it to rehearse from the start" in capsys.readouterr().err
+
+
+def test_schema_2_0(tmp_path: Path) -> None:
+    spec = TinySpec()
+    spec.spec["schemaVersion"] = "2.0.0"
+    spec.add("Task", container("print(task['inputs']['parameters'])"))
+    kinds = {"n": {"type": "INT"}, "text": {"type": "STRING"}}
+    spec.spec["components"]["Task"]["inputDefinitions"] = {"parameters": kinds}
+    spec.task("Task")["inputs"]["parameters"] = {
+        "n": {"runtimeValue": {"constantValue": {"intValue": "3"}}},
+        "text": {"runtimeValue": {"constantValue": {"stringValue": "abc"}}},
+    }
+    assert rehearse(spec, tmp_path) == 0
+    (log,) = read(tmp_path, "Task.log")
+    printed = log.read_text().splitlines()[-1]
+    assert "'n': {'intValue': '3'}" in printed
+    assert "'text': {'stringValue': 'abc'}" in printed
+    spec.task("Task")["inputs"]["parameters"]["n"] = {"runtimeValue": {"constantValue": {"stringValue": "3"}}}
+    assert rehearse(spec, tmp_path) == 2
+
+
+def test_what_a_container_reports_must_be_an_executor_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = TinySpec()
+    spec.add("Task", container("made['surprise'] = {'artifacts': [{'uri': '/a'}]}"))
+    assert rehearse(spec, tmp_path) == 1
+    assert "has the artifact 'surprise', which the component does not declare" in capsys.readouterr().out
+
+
+def test_independent_tasks_run_at_the_same_time_if_they_may(tmp_path: Path) -> None:
+    # Each waits for the other's file: only together do they end before they give up.
+    def meet(mine: str, other: str) -> str:
+        return (
+            f"import time; os.chdir({str(tmp_path)!r}); open('{mine}', 'w').close()\n"
+            f"for _ in range(6000):\n    if os.path.exists('{other}'): break\n    time.sleep(0.01)\nelse: sys.exit(1)"
+        )
+
+    spec = TinySpec()
+    spec.add("A", container(meet("a", "b")))
+    spec.add("B", container(meet("b", "a")))
+    assert rehearse(spec, tmp_path, "--parallel", "2") == 0
+
+
+def test_one_task_at_a_time_if_so_wanted(tmp_path: Path) -> None:
+    code = f"import time; log = open({str(tmp_path)!r} + '/log', 'a')\n"
+    code += "print('b', end='', file=log, flush=True); time.sleep(0.1); print('e', end='', file=log, flush=True)"
+    spec = TinySpec()
+    spec.add("A", container(code))
+    spec.add("B", container(code))
+    assert rehearse(spec, tmp_path, "--parallel", "1") == 0
+    assert (tmp_path / "log").read_text() == "bebe"
+
+
 @pytest.mark.parametrize(("blessed", "ran"), [(1, True), (0, False)])
 def test_conditions(tmp_path: Path, blessed: int, ran: bool, capsys: pytest.CaptureFixture[str]) -> None:
     spec = TinySpec()
