@@ -172,7 +172,7 @@ def _find_parameter(
         raise UserError(f"{where} selects a part of its parameter '{key}', which is not rehearsed; TFX compiles none")
     if kind == "task_output_parameter":
         source = value.task_output_parameter
-        # TFX 1.16 appends `_task` to the producer, under which name it emits no task.
+        # TFX 1.16 writes `<id>_task` for the value of another node's output: a task that its spec does not have.
         producer = source.producer_task
         if producer not in group:
             raise UserError(f"{where} takes its parameter '{key}' from the task '{producer}', which is not there")

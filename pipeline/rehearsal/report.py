@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.rehearsal.graph import Task
 from pipeline.rehearsal.schedule import Outcome
 from pipeline.rehearsal.substitutions import Substitution
-from pipeline.rehearsal.tasks import CACHED, FAILED, NOT_RUN, SKIPPED, SUCCEEDED
+from pipeline.rehearsal.tasks import CACHED, FAILED, HEADER, NOT_RUN, SKIPPED, SUCCEEDED
 
 _MARKS = {
     SUCCEEDED: "[green]✓[/]",
@@ -21,7 +21,7 @@ _MARKS = {
     FAILED: "[red]✗[/]",
     NOT_RUN: "[yellow]·[/]",
 }
-_LAST_LINES = 20
+_LAST_LINES, _LINE_LENGTH = 20, 500
 
 
 class Report:
@@ -77,16 +77,15 @@ class Report:
         self._line(f" [yellow]↻[/] {escape(name)}: {escape(reason)}")
 
     def table(self, tasks: Mapping[str, Task], outcomes: Mapping[str, Outcome]) -> None:
-        """Prints all tasks."""
+        """Prints all tasks in the order in which they ended."""
         table = Table(box=None, pad_edge=False)
         for heading in ("task", "kind", "state", "attempts", "seconds", "log"):
             table.add_column(heading, justify="right" if heading in ("attempts", "seconds") else "left", no_wrap=True)
-        for name, task in tasks.items():
-            outcome = outcomes[name]
+        for name, outcome in outcomes.items():
             result = outcome.result
             table.add_row(
                 escape(name),
-                task.kind,
+                tasks[name].kind,
                 f"{_MARKS[result.state]} {result.state}",
                 str(result.attempts or ""),
                 f"{outcome.seconds:.1f}",
@@ -99,9 +98,15 @@ class Report:
 
 
 def last_lines(path: Path) -> list[str]:
-    """Returns the last lines of a log that are not empty."""
+    """Returns the last lines that the last process of a log printed, without empty ones."""
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
     with path.open(encoding="utf-8", errors="replace") as log:
-        return list(deque((line.rstrip() for line in log if line.strip()), _LAST_LINES))
+        for line in log:
+            if line.startswith(f"{HEADER} "):
+                lines.clear()
+            elif line.strip():
+                lines.append(line.rstrip()[:_LINE_LENGTH])
+    return list(lines)
 
 
 def _note(outcome: Outcome) -> str:

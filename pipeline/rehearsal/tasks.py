@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
+from pipeline.output_dir import write_whole
 from pipeline.rehearsal.artifact_store import (
     ArtifactStore,
     StoredArtifact,
@@ -35,6 +35,7 @@ from pipeline.rehearsal.processes import Interrupted, Processes
 from pipeline.rehearsal.values import from_message
 
 SUCCEEDED, CACHED, SKIPPED, FAILED, NOT_RUN = "succeeded", "cached", "skipped", "failed", "not run"
+HEADER = "====="  # begins the log of each process
 _NOTHING = TaskOutputs({}, {})
 
 
@@ -217,7 +218,7 @@ def _attempt(
     message = make_executor_input(task, inputs, parameters, artifacts, task_root)
     check = container.lifecycle.pre_cache_check
     if check.command:
-        _start(task, job, [*check.command, *check.args], message, log_path)
+        _start(task, job, [*check.command, *check.args], message, log_path, f"check-{attempt}")
         output = read_executor_output(message)
         # Found by the check: ExampleGen's fingerprint, span and version. They are part of the cache key.
         parameters = {
@@ -245,14 +246,14 @@ def _attempt(
         if found is not None:
             shutil.rmtree(task_root)
             return CACHED, found
-    _start(task, job, [*container.command, *container.args], message, log_path)
+    _start(task, job, [*container.command, *container.args], message, log_path, f"attempt-{attempt}")
     made = collect_outputs(task, message, read_executor_output(message), artifacts)
     with job.lock:
         job.store.add(made, key)
     return SUCCEEDED, made
 
 
-def _start(task: Task, job: Job, command: list[str], message: Any, log_path: Path) -> None:
+def _start(task: Task, job: Job, command: list[str], message: Any, log_path: Path, label: str) -> None:
     known = {
         "pipeline_job_name": job.job_id,
         "pipeline_job_uuid": job.job_id,
@@ -264,8 +265,10 @@ def _start(task: Task, job: Job, command: list[str], message: Any, log_path: Pat
         filled = [fill_placeholders(word, message, known) for word in command]
     except (LookupError, OSError) as error:
         raise TaskFailure(f"its command line cannot be filled: {error}") from None
+    started = {"command": command, "executorInput": json_format.MessageToDict(message)}
+    write_whole(log_path.with_suffix(f".{label}.json"), json.dumps(started, indent=1) + "\n")
     with log_path.open("a", encoding="utf-8") as log:
-        log.write(f"$ {shlex.join(command)}\nExecutorInput: {json.dumps(json_format.MessageToDict(message))}\n")
+        log.write(f"{HEADER} {label}\n")
     status = job.processes.run(filled, {item.name: item.value for item in task.executor.container.env}, log_path)
     if status:
         how = f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
