@@ -38,5 +38,5 @@ def test_the_taxi_pipeline(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", ["", "legacy/"])
 def test_a_source_in_the_cloud_has_no_local_equal(folder: str) -> None:
-    with pytest.raises(UserError, match="task 'BigQueryExampleGen' runs .* needs the cloud and has no local equal"):
+    with pytest.raises(UserError, match=r"task 'BigQueryExampleGen' runs .* needs the cloud and has no local equal"):
         checked(f"{folder}expected_two_step_pipeline_job.json")
