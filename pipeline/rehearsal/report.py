@@ -66,7 +66,7 @@ class Report:
         if task.name in self._lines:
             self._live.remove_task(self._lines.pop(task.name))
         result = outcome.result
-        self._line(f" {_MARKS[result.state]} {escape(task.name):<32}{outcome.seconds:6.1f} s  {escape(_note(outcome))}")
+        self._line(f" {_MARKS[result.state]} {escape(task.name):<38}{outcome.seconds:6.1f} s  {escape(_note(outcome))}")
         if result.state == FAILED and result.log_path is not None:
             self.message(f"     last lines of {result.log_path}:")
             for line in last_lines(result.log_path):
