@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from components.evaluator.settings import EvaluatorSettings
+from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
@@ -38,6 +39,7 @@ class PipelineConfig(Settings):
     transform: TransformSettings = TransformSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
+    serving_validator: ServingValidatorSettings = ServingValidatorSettings()
 
     @model_validator(mode="after")
     def _check_image_size(self) -> "PipelineConfig":

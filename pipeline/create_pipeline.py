@@ -20,6 +20,7 @@ from components.pusher.component import AtomicPusher
 from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
+from components.serving_validator.component import ServingValidator
 from components.trainer.weights import ResolvedWeights
 from components.transform.component import Transform
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
@@ -116,9 +117,18 @@ def create_pipeline(
     evaluator = make_evaluator(
         config.evaluator, examples=examples, model=model, baseline_model=model_resolver.outputs["model"], schema=schema
     )
+    serving_validator = ServingValidator(
+        config.serving_validator,
+        model=model,
+        examples=examples,
+        transform_graph=transform.outputs["transform_graph"],
+        backbone=config.trainer.backbone,
+        image_size=config.transform.image_size,
+    )
     pusher = AtomicPusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=serving_validator.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(
                 base_directory=os.path.join(deployment.serving_model_dir, config.name)
@@ -138,6 +148,7 @@ def create_pipeline(
             trainer,
             model_resolver,
             evaluator,
+            serving_validator,
             pusher,
         ],
         enable_cache=deployment.enable_cache,

@@ -22,6 +22,7 @@ from data.decode import decode_image
 from data.errors import UserError
 from data.features import SPLITS
 from data.image_hashes import read_split_hashes
+from data.originals import read_originals
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import check_selection
@@ -82,6 +83,22 @@ def test_the_images_of_each_split_are_recorded(run):
     for split in SPLITS:
         hashes = {int(row["content_sha256"][:16], 16) for row in read_split(artifact, split)}
         assert recorded[split].tolist() == sorted(hashes)
+
+
+def test_originals_of_test_are_kept_beside_what_was_made_of_them(run_folder, tmp_path):
+    images.make_image_tree(tmp_path / "images" / "train", 2, per_class=4)
+    images.make_image_tree(tmp_path / "images" / "eval", 2, per_class=2, seed=1)
+    images.make_image_tree(tmp_path / "images" / "test", 2, per_class=2, seed=2)
+    odd = {"a.webp": images.make_webp(), "b.jpg": images.make_exif_jpeg(), "c.png": images.make_grey16_png()}
+    for name, content in odd.items():
+        (tmp_path / "images" / "test" / "class_0" / name).write_bytes(content)
+    # One of train is not kept: the validator sends what chose no weights.
+    (tmp_path / "images" / "train" / "class_0" / "d.jpg").write_bytes(images.make_exif_jpeg(3))
+    artifact = run_folder()
+    stored = {row["content_sha256"].decode(): row["image"] for row in read_split(artifact, "test")}
+    hashes = sorted(hashlib.sha256(content).hexdigest() for content in odd.values())
+    by_hash = {hashlib.sha256(content).hexdigest(): content for content in odd.values()}
+    assert read_originals(artifact.uri) == [(by_hash[sha256], stored[sha256]) for sha256 in hashes]
 
 
 def test_digits(run):

@@ -41,7 +41,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the examples, `quarantine.jsonl`, `data_summary.json` and each split's image hashes into `examples`.
+        """Writes the examples, and beside them what `ImageExampleGen` lists.
 
         Raises:
             UserError: the source cannot be read, its images do not do (see `choose_images` and `check_selection`), or
@@ -74,7 +74,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
         try:
             with self._make_beam_pipeline() as pipeline:
-                add_examples(pipeline, source, settings.max_pixels, rules_path, split_dirs)
+                add_examples(pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs)
         finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
             if source.fingerprint() != fingerprint:
                 raise UserError(
