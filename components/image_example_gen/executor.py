@@ -11,12 +11,13 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
-from components.image_example_gen.check import add_check, read_records
+from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.errors import UserError
 from data.features import SPLITS
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
+from data.image_statistics import write_image_statistics
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import Selection, check_selection, choose_images
@@ -81,6 +82,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
                     f"data.path is {settings.path}, where images came, went or changed while they were read; run again"
                     " when nothing writes there"
                 )
+        write_image_statistics(collect_statistics(work_dir, selection.rules), artifact.uri)
         tf.io.gfile.rmtree(work_dir)
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
