@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from components.drift_validator.settings import DriftSettings
 from components.evaluator.settings import EvaluatorSettings
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
@@ -39,6 +40,7 @@ class PipelineConfig(Settings):
     transform: TransformSettings = TransformSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
+    drift: DriftSettings = DriftSettings()
     serving_validator: ServingValidatorSettings = ServingValidatorSettings()
 
     @model_validator(mode="after")

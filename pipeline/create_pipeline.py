@@ -14,6 +14,7 @@ from tfx.types import BaseChannel, Channel, standard_artifacts
 from tfx.types import standard_component_specs as specs
 
 from components.code_hash import make_code_hash
+from components.drift_validator.component import DriftValidator
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
 from components.pusher.component import AtomicPusher
@@ -117,11 +118,13 @@ def create_pipeline(
     evaluator = make_evaluator(
         config.evaluator, examples=examples, model=model, baseline_model=model_resolver.outputs["model"], schema=schema
     )
+    drift_validator = DriftValidator(config.drift, model=model, baseline_model=model_resolver.outputs["model"])
     serving_validator = ServingValidator(
         config.serving_validator,
         model=model,
         examples=examples,
         transform_graph=transform.outputs["transform_graph"],
+        drift=drift_validator.outputs["drift"],
         backbone=config.trainer.backbone,
         image_size=config.transform.image_size,
     )
@@ -148,6 +151,7 @@ def create_pipeline(
             trainer,
             model_resolver,
             evaluator,
+            drift_validator,
             serving_validator,
             pusher,
         ],

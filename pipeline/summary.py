@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from components.drift_validator.report import describe_report, read_report
 from components.evaluator.results import EvaluationResults, read_results
 from components.serving_validator.findings import read_findings
 from pipeline.config import PipelineConfig
@@ -49,6 +50,7 @@ def make_summary(
         "gates": [],
         "baseline": None,
         "serving": None,
+        "drift": None,
         "pushed_model": None,
         "config": config.model_dump(mode="json"),
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
@@ -70,6 +72,8 @@ def make_summary(
         summary["gates"] = [asdict(gate) for gate in evaluated.gates]
         if found := evaluated.baseline:
             summary["baseline"] = {**asdict(found), "comparable": found.comparable, "remark": found.describe()}
+    if drift := outputs.get(("DriftValidator", "drift")):
+        summary["drift"] = read_report(drift.uri)
     if infra_blessing := outputs.get(("ServingValidator", "blessing")):
         summary["serving"] = read_findings(infra_blessing.uri)
     if pushed := outputs.get(("Pusher", "pushed_model")):
@@ -115,6 +119,9 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row("gate", _gate_text(gate))
     if summary["baseline"] and (remark := summary["baseline"]["remark"]):
         grid.add_row("", f"[yellow]{escape(remark)}[/]")
+    if (drift := summary["drift"]) and drift["compared"]:
+        verdict = "[yellow]look at the data[/]" if drift["drifted"] else "[green]passed[/]"
+        grid.add_row("drift", f"{escape(describe_report(drift))}  {verdict}")
     for line in _serving_lines(summary["serving"]):
         grid.add_row("serving", line)
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]

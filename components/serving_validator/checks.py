@@ -1,15 +1,13 @@
 """The checks: answers of the fresh process against what was computed apart, one finding each."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from components.serving_validator.comparison import ServedProbabilities, UnlikeAnswer, first_line, read_answer
+from components.serving_validator.comparison import UnlikeAnswer, first_line, read_answer
 from components.serving_validator.findings import Finding
 from components.serving_validator.fresh_process import Answer, Answers
 from components.serving_validator.probes import BATCH_SIZES, Probe
-from components.trainer.backbones import Backbone, Preprocessing
 from components.trainer.export import TOP_K
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY
 
@@ -25,7 +23,6 @@ _OUTPUTS = {
     TRANSFORM_SIGNATURE: {TRANSFORMED_IMAGE_KEY: "string", TRANSFORMED_LABEL_KEY: "int64"},
 }
 _REFUSAL = "InvalidArgumentError"
-_NOT_TOLD_APART = 1e-3
 
 
 def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], class_count: int) -> Finding:
@@ -46,7 +43,7 @@ def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], cla
                     problems.append(f"{name} takes batches of {shape[0]} only ({key})")
                 if kind == "outputs" and name in widths and shape and shape[-1] not in (None, widths[name]):
                     problems.append(f"{name} answers {shape[-1]} values in {key}; {widths[name]} were expected")
-    return _finding("signatures", problems, f"{', '.join(_INPUTS)}: names, types and batches as expected")
+    return make_finding("signatures", problems, f"{', '.join(_INPUTS)}: names, types and batches as expected")
 
 
 def _list(types: Mapping[str, str]) -> str:
@@ -63,7 +60,7 @@ def check_vocabulary(asset: Sequence[str], classes: Sequence[str]) -> Finding:
         else:
             other = sorted(set(asset) ^ set(classes))
             problems.append(f"{len(asset)} classes, and not the {len(classes)} of Transform; such as {other[:3]}")
-    return _finding("vocabulary", problems, f"{len(classes)} classes in the order of Transform's vocabulary")
+    return make_finding("vocabulary", problems, f"{len(classes)} classes in the order of Transform's vocabulary")
 
 
 def check_transform(answer: Answer, packed: np.ndarray) -> Finding:
@@ -75,7 +72,7 @@ def check_transform(answer: Answer, packed: np.ndarray) -> Finding:
     expected = packed.astype(np.bytes_)
     different = len(expected) if images.shape != expected.shape else int((images != expected).sum())
     problems = [f"{different} of {len(expected)} images are decoded or resized otherwise than in Transform"]
-    return _finding(
+    return make_finding(
         "transform", problems if different else [], f"{len(expected)} images decoded and resized as in Transform"
     )
 
@@ -122,9 +119,9 @@ class ProbeJudge:
                 labels.append(f"{wrong} of {len(probe.images)} images have another label through {signature}")
         if self._signatures:
             shown = ", ".join(map(str, sorted(set(sizes) | set(BATCH_SIZES))))
-            yield _finding("answers", refused, f"finite probabilities for batches of {shown}")
+            yield make_finding("answers", refused, f"finite probabilities for batches of {shown}")
         if compared:
-            yield _finding("labels", labels, f"{compared} answers name the class that was computed apart")
+            yield make_finding("labels", labels, f"{compared} answers name the class that was computed apart")
             yield Finding(
                 "probabilities",
                 distance <= self._tolerance,
@@ -137,7 +134,7 @@ class ProbeJudge:
             if answered:
                 names = list(dict.fromkeys(probe.name for probe, _, _ in answered))
                 problems = [text for item in answered for text in self._differences(*item)]
-                yield _finding(check, problems, ", ".join(names))
+                yield make_finding(check, problems, ", ".join(names))
         yield from self._judge_garbage(probes, answers)
 
     def _answered(
@@ -167,69 +164,16 @@ class ProbeJudge:
             else:
                 told = told or first_line(answer.message)
         if self._signatures:
-            yield _finding("garbage", problems, f"refused, and the process goes on; e.g. {told!r}")
-
-
-def check_preprocessing(
-    backbone: Backbone, served: Mapping[str, ServedProbabilities], candidates: Mapping[str, np.ndarray]
-) -> Iterator[Finding]:
-    """Finds out what the export does to pixels before the first layer: what the registry says, or a known mistake.
-
-    Args:
-        backbone: the registry's entry.
-        served: signature -> its answer to the coloured pictures.
-        candidates: `""` for the registry's preprocessing and names of mistakes, each with the probabilities that it
-            would give, float64 [images, classes].
-    """
-    for check, mistakes in MISTAKES.items():
-        problems = []
-        for signature, answer in served.items():
-            distances = {name: answer.log_distance(candidates[name]) for name in candidates if name in ("", *mistakes)}
-            closest = min(distances, key=lambda name: distances[name])
-            # A model that does not look at colour answers the same either way.
-            if distances[closest] < distances[""] - _NOT_TOLD_APART:
-                problems.append(f"{signature} answers as if {closest}")
-        right = backbone.preprocessing
-        order = "blue, green, red" if right.reads_bgr else "red, green, blue"
-        numbers = f"mean {_numbers(right.mean)}, deviation {_numbers(right.std)}"
-        if served:
-            yield _finding(check, problems, f"{backbone.title}'s: {order if check == 'colour_order' else numbers}")
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
-
-
-SWAPPED = "red and blue were swapped"
-NO_MEAN = "the mean were not subtracted"
-NO_STD = "the deviation were not divided by"
-RAW = "pixels were neither centred nor scaled"
-SCALED = "pixels were divided by 255 and nothing else"
-MISTAKES = {"colour_order": (SWAPPED,), "normalisation": (NO_MEAN, NO_STD, RAW, SCALED)}
-"""Finding -> the mistakes that are told by name."""
-
-
-def make_candidates(right: Preprocessing) -> dict[str, Preprocessing]:
-    """Returns the registry's preprocessing under `""` and each mistake under its name."""
-    nothing, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    candidates = {
-        "": right,
-        # The channels alone: the numbers stay with the places that the network reads.
-        SWAPPED: dataclasses.replace(right, reads_bgr=not right.reads_bgr),
-        NO_MEAN: dataclasses.replace(right, mean=nothing),
-        SCALED: dataclasses.replace(right, mean=nothing, std=(255.0, 255.0, 255.0)),
-    }
-    if right.std != one:
-        candidates[NO_STD] = dataclasses.replace(right, std=one)
-        candidates[RAW] = dataclasses.replace(right, mean=nothing, std=one)
-    return candidates
+            yield make_finding("garbage", problems, f"refused, and the process goes on; e.g. {told!r}")
 
 
 def check_bound(check: str, value: float, bound: float | None, message: str) -> Finding:
     """Compares a measured value with its bound, if there is one."""
-    return Finding(check, bound is None or value <= bound, message, value, bound)
+    passed = bound is None or value <= bound
+    return Finding(check, passed, message if passed else f"{message}, more than {bound:g}", value, bound)
 
 
-def _finding(check: str, problems: Sequence[str], passed: str) -> Finding:
+def make_finding(check: str, problems: Sequence[str], passed: str) -> Finding:
+    """Returns a finding that failed with the first of its problems, or passed with another message."""
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     return Finding(check, not problems, problems[0] + more if problems else passed)

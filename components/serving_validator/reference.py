@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 import tf_keras
 
 from components.trainer.backbones import Preprocessing
+from components.trainer.export import weight_key
 from components.trainer.model import make_model
 from components.transform.features import LABEL_VOCABULARY, TRANSFORMED_IMAGE_KEY, unpack_images
 from data.features import IMAGE_KEY
@@ -37,7 +38,7 @@ def read_exported_weights(saved_model_path: str, model: tf_keras.Model) -> list[
     shapes = reader.get_variable_to_shape_map()
     arrays = []
     for variable in model.weights:
-        key = variable.name.partition(":")[0].replace("/", "_")
+        key = weight_key(variable)
         stored = f"weights/{key}/.ATTRIBUTES/VARIABLE_VALUE"
         if shapes.get(stored) != variable.shape.as_list():
             found = f"has the shape {shapes[stored]}" if stored in shapes else "is missing"

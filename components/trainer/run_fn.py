@@ -33,6 +33,7 @@ from components.trainer.weights import resolve_weights
 from components.trainer.workers import Workers
 from components.transform.features import LABEL_VOCABULARY
 from data.errors import UserError
+from data.image_statistics import copy_image_statistics
 
 TRAINING_FILE = "training.json"
 """In the `model_run` artifact: epochs, the best one, weights, strategy, precision and versions."""
@@ -126,6 +127,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     export_model(model, transform_output, image_size, export_dir)
     origin = Origin(settings.backbone, learn_statistics)
     write_origin(os.path.dirname(export_dir), origin, examples_uri, warm_start)
+    copy_image_statistics(examples_uri, os.path.dirname(export_dir))
     _write_record(
         os.path.join(run_dir, TRAINING_FILE),
         {
