@@ -9,7 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,7 @@ class SplitStatistics:
 
 def write_image_statistics(statistics: dict[str, SplitStatistics], folder: str) -> None:
     """Writes `IMAGE_STATISTICS_FILE` into a local or remote folder."""
-    content: dict[str, Any] = {split: asdict(of_split) for split, of_split in statistics.items()}
+    content: dict[str, Any] = {split: vars(of_split) for split, of_split in statistics.items()}
     with tf.io.gfile.GFile(os.path.join(folder, IMAGE_STATISTICS_FILE), "w") as file:
         file.write(json.dumps(content, ensure_ascii=False) + "\n")
 

@@ -55,11 +55,11 @@ def test_two_draws_from_the_same_images_have_not_drifted(images: int, tmp_path: 
 def test_a_shift_of_a_figure_is_told_by_its_name_with_both_histograms(name: str, tmp_path: Path) -> None:
     report = compare(tmp_path, make_statistics(500, 1, **{name: 1.5}), make_statistics(500, 2))
     assert report["drifted"] == [name]
-    (found,) = (statistic for statistic in report["statistics"] if statistic["name"] == name)
-    assert found["distance"] > found["threshold"] == 0.1
-    assert sum(found["counts"]) == sum(found["baseline_counts"]) == 500
-    assert len(found["bins"]) == len(found["counts"]) == SCALES[name].bins
-    assert found["mean"] > found["baseline_mean"]
+    (found,) = (row for row in report["rows"] if row["statistic"] == name)
+    assert found["distance"] > found["bound"] == 0.1
+    assert sum(found["counts_now"]) == sum(found["counts_before"]) == 500
+    assert len(found["bins"]) == len(found["counts_now"]) == SCALES[name].bins
+    assert found["now"] > found["before"]
     assert describe_report(report).startswith(f"drifted: {name} 0.")
 
 
@@ -72,8 +72,12 @@ def test_a_shift_below_the_threshold_is_no_drift(tmp_path: Path) -> None:
 def test_new_and_missing_classes_are_drift_of_the_labels(tmp_path: Path) -> None:
     report = compare(tmp_path, make_statistics(300, 1, ("a", "c")), make_statistics(300, 2, ("a", "b")))
     assert report["drifted"] == ["labels"]
-    (found,) = (statistic for statistic in report["statistics"] if statistic["name"] == "labels")
-    assert (found["bins"], found["counts"], found["baseline_counts"]) == (["a", "b", "c"], [150, 0, 150], [150, 150, 0])
+    (found,) = (row for row in report["rows"] if row["statistic"] == "labels")
+    assert (found["bins"], found["counts_now"], found["counts_before"]) == (
+        ["a", "b", "c"],
+        [150, 0, 150],
+        [150, 150, 0],
+    )
 
 
 def test_the_distance_is_the_divergence_of_jensen_and_shannon() -> None:

@@ -15,26 +15,26 @@ class StatisticDrift:
     """One statistic in both runs.
 
     Attributes:
-        name: `labels` or a key of `SCALES`.
+        statistic: `labels` or a key of `SCALES`.
+        before: the mean of the blessed model's images, in the unit of the scale; None for labels.
+        now: that of this run's images.
         distance: Jensen-Shannon divergence of the two histograms, 0..1, less what chance explains.
-        threshold: the largest distance that is no drift.
-        drifted: whether it is larger.
+        bound: the largest distance that is no drift.
+        passed: whether it is not larger.
         bins: what the counts are of: class names, or where each bin begins.
-        counts: images of this run in each bin.
-        baseline_counts: the same of the blessed model's run.
-        mean: of this run's images; None for labels.
-        baseline_mean: the same of the blessed model's run.
+        counts_before: images of the blessed model in each bin.
+        counts_now: the same of this run.
     """
 
-    name: str
+    statistic: str
+    before: float | None
+    now: float | None
     distance: float
-    threshold: float
-    drifted: bool
+    bound: float
+    passed: bool
     bins: tuple[str | float, ...]
-    counts: tuple[int, ...]
-    baseline_counts: tuple[int, ...]
-    mean: float | None = None
-    baseline_mean: float | None = None
+    counts_before: tuple[int, ...]
+    counts_now: tuple[int, ...]
 
 
 def compare_statistics(
@@ -48,43 +48,35 @@ def compare_statistics(
         thresholds: `labels` and each key of `SCALES` -> its largest distance.
     """
     names = sorted(set(current.labels) | set(baseline.labels))
-    found = [
-        _compare(
-            LABELS,
-            thresholds,
-            names,
-            [current.labels[name] for name in names],
-            [baseline.labels[name] for name in names],
-        )
-    ]
+    counts = [[of.labels[name] for name in names] for of in (baseline, current)]
+    found = [_compare(LABELS, thresholds[LABELS], names, *counts)]
     for name, scale in SCALES.items():
         edges = np.linspace(scale.low, scale.high, scale.bins + 1)[:-1].round(4).tolist()
-        means = current.mean(name), baseline.mean(name)
-        counts = current.histograms[name], baseline.histograms[name]
-        found.append(_compare(name, thresholds, edges, *counts, *means))
+        counts = [of.histograms[name] for of in (baseline, current)]
+        found.append(_compare(name, thresholds[name], edges, *counts, baseline.mean(name), current.mean(name)))
     return found
 
 
 def _compare(
-    name: str,
-    thresholds: dict[str, float],
+    statistic: str,
+    bound: float,
     bins: Sequence[str | float],
-    counts: Sequence[int],
-    baseline_counts: Sequence[int],
-    mean: float | None = None,
-    baseline_mean: float | None = None,
+    counts_before: Sequence[int],
+    counts_now: Sequence[int],
+    before: float | None = None,
+    now: float | None = None,
 ) -> StatisticDrift:
-    distance = measure_distance(counts, baseline_counts)
+    distance = measure_distance(counts_before, counts_now)
     return StatisticDrift(
-        name,
+        statistic,
+        before,
+        now,
         distance,
-        thresholds[name],
-        distance > thresholds[name],
+        bound,
+        distance <= bound,
         tuple(bins),
-        tuple(counts),
-        tuple(baseline_counts),
-        mean,
-        baseline_mean,
+        tuple(counts_before),
+        tuple(counts_now),
     )
 
 

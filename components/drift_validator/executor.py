@@ -62,8 +62,8 @@ def compare_models(settings: DriftSettings, model_uri: str, baseline_uri: str | 
     elif current is None or baseline is None:
         which = "this model" if current is None else "the blessed model"
         reason = f"{which} carries no statistics of its images"
-    statistics = []
+    rows = []
     if current and baseline:
         thresholds = settings.thresholds.model_dump()
-        statistics = compare_statistics(current[COMPARED_SPLIT], baseline[COMPARED_SPLIT], thresholds)
-    return make_report(statistics, gate=settings.gate, split=COMPARED_SPLIT, baseline=baseline_uri, reason=reason)
+        rows = compare_statistics(current[COMPARED_SPLIT], baseline[COMPARED_SPLIT], thresholds)
+    return make_report(rows, gate=settings.gate, split=COMPARED_SPLIT, baseline=baseline_uri, reason=reason)

@@ -9,29 +9,31 @@ from typing import Any
 from components.drift_validator.comparison import StatisticDrift
 
 DRIFT_FILE = "drift.json"
-"""In the `drift` artifact: `{"compared", "reason", "baseline", "split", "gate", "drifted", "statistics"}`."""
+"""In the `drift` artifact: `{"compared", "reason", "baseline", "split", "gate", "drifted", "rows"}`.
+
+A row is a `StatisticDrift`."""
 
 
 def make_report(
-    statistics: Sequence[StatisticDrift], *, gate: bool, split: str, baseline: str | None, reason: str | None = None
+    rows: Sequence[StatisticDrift], *, gate: bool, split: str, baseline: str | None, reason: str | None = None
 ) -> dict[str, Any]:
     """Returns the content of `DRIFT_FILE`, of plain JSON types.
 
     Args:
-        statistics: every one that was compared; none where there was nothing to compare with.
+        rows: every statistic that was compared; none where there was nothing to compare with.
         gate: whether a drift blocks the push.
         split: of the images.
         baseline: where the blessed model lies, None without one.
         reason: why nothing was compared.
     """
     return {
-        "compared": bool(statistics),
+        "compared": bool(rows),
         "reason": reason,
         "baseline": baseline,
         "split": split,
         "gate": gate,
-        "drifted": [statistic.name for statistic in statistics if statistic.drifted],
-        "statistics": [asdict(statistic) for statistic in statistics],
+        "drifted": [row.statistic for row in rows if not row.passed],
+        "rows": [asdict(row) for row in rows],
     }
 
 
@@ -39,9 +41,9 @@ def describe_report(report: dict[str, Any]) -> str:
     """Returns one line for a person."""
     if not report["compared"]:
         return report["reason"]
-    furthest = sorted(report["statistics"], key=lambda one: one["threshold"] - one["distance"])
-    shown = [one for one in furthest if one["drifted"]] or furthest[:1]
-    figures = ", ".join(f"{one['name']} {one['distance']:.3f} (threshold {one['threshold']:g})" for one in shown)
+    furthest = sorted(report["rows"], key=lambda row: row["bound"] - row["distance"])
+    shown = [row for row in furthest if not row["passed"]] or furthest[:1]
+    figures = ", ".join(f"{row['statistic']} {row['distance']:.3f} (threshold {row['bound']:g})" for row in shown)
     return f"drifted: {figures}" if report["drifted"] else f"no drift; furthest is {figures}"
 
 
