@@ -47,7 +47,7 @@ class Scale:
 SCALES = {
     "brightness": Scale(0.0, 1.0, 20, "mean luma, 0 black, 1 white"),
     "contrast": Scale(0.0, 0.5, 20, "standard deviation of the luma"),
-    "sharpness": Scale(-6.0, 0.0, 24, "logarithm (base 10) of the variance of the luma's Laplacian"),
+    "sharpness": Scale(-6.0, 1.5, 30, "logarithm (base 10) of the variance of the luma's Laplacian"),
     "colour": Scale(0.0, 1.0, 20, "colourfulness, 0 grey"),
     "size": Scale(0.0, 14.0, 28, "logarithm (base 2) of the side of a square of as many pixels"),
     "aspect": Scale(-3.0, 3.0, 24, "logarithm (base 2) of width by height"),

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from scipy.spatial.distance import jensenshannon
+from tfx.orchestration.kubeflow.v2.compiler_utils import get_artifact_schema
 from tfx.types import standard_artifacts
+from tfx.utils import import_utils
 
 from components.drift_validator.comparison import measure_distance
 from components.drift_validator.component import DriftReport
@@ -115,3 +118,8 @@ def test_drift_blocks_a_push_only_where_the_gate_is_on(gate: bool, passed: bool,
     finding = check_drift(report)
     assert finding.passed is passed
     assert "colour" in finding.message
+
+
+def test_a_container_on_vertex_finds_the_artifact_by_its_type() -> None:
+    schema = yaml.safe_load(get_artifact_schema(DriftReport))
+    assert import_utils.import_class_by_path(schema["title"]) is DriftReport

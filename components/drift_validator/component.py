@@ -13,7 +13,8 @@ from components.drift_validator.settings import DriftSettings
 class DriftReport(Artifact):
     """A folder with `drift.json`; TFX has no type for a comparison of two models' data."""
 
-    TYPE_NAME = "DriftReport"
+    # Vertex AI's containers find the class of a type that is not TFX's own by this name.
+    TYPE_NAME = f"{__name__}.DriftReport"
 
 
 class DriftValidatorSpec(ComponentSpec):

@@ -80,7 +80,6 @@ def read_answer(answer: Answer, classes: Sequence[str], images: int) -> ServedPr
 
 
 def first_line(message: str) -> str:
-    """Returns what a TensorFlow error says, without the graph nodes that it lists."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    told = [line for line in lines if "{{" in line or "[[" in line] or lines
-    return (told[0] if told else "no message")[:200]
+    """Returns what a TensorFlow error says, without the nodes and traces that stand around it."""
+    lines = [line.strip() for line in message.partition("[[")[0].splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "no message"
