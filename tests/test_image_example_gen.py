@@ -103,7 +103,7 @@ def test_originals_of_test_are_kept_beside_what_was_made_of_them(run_folder, tmp
     images.make_image_tree(tmp_path / "images" / "train", 2, per_class=4)
     images.make_image_tree(tmp_path / "images" / "eval", 2, per_class=2, seed=1)
     images.make_image_tree(tmp_path / "images" / "test", 2, per_class=2, seed=2)
-    odd = {"a.webp": images.make_webp(), "b.jpg": images.make_exif_jpeg(), "c.png": images.make_grey16_png()}
+    odd = {"a.webp": images.make_webp(), "b.jpg": images.make_exif_jpeg(), "c.jpg": images.make_cmyk_jpeg()}
     for name, content in odd.items():
         (tmp_path / "images" / "test" / "class_0" / name).write_bytes(content)
     # One of train is not kept: the validator sends what chose no weights.
@@ -146,6 +146,9 @@ def test_digits(run):
         "Split-test",
         "Split-train",
         "data_summary.json",
+        "image_hashes-eval.bin",
+        "image_hashes-test.bin",
+        "image_hashes-train.bin",
         "image_statistics.json",
         "quarantine.jsonl",
     ]
