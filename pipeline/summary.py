@@ -122,8 +122,8 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     if (drift := summary["drift"]) and drift["compared"]:
         verdict = "[yellow]look at the data[/]" if drift["drifted"] else "[green]passed[/]"
         grid.add_row("drift", f"{escape(describe_report(drift))}  {verdict}")
-    for line in _serving_lines(summary["serving"]):
-        grid.add_row("serving", line)
+    for found in _serving_lines(summary["serving"]):
+        grid.add_row("serving", found)
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
     if summary["status"] == PUSHED:
         lines.insert(0, ("pushed", summary["pushed_model"]))

@@ -48,12 +48,12 @@ def compare_statistics(
         thresholds: `labels` and each key of `SCALES` -> its largest distance.
     """
     names = sorted(set(current.labels) | set(baseline.labels))
-    counts = [[of.labels[name] for name in names] for of in (baseline, current)]
-    found = [_compare(LABELS, thresholds[LABELS], names, *counts)]
+    before, now = ([of.labels[name] for name in names] for of in (baseline, current))
+    found = [_compare(LABELS, thresholds[LABELS], names, before, now)]
     for name, scale in SCALES.items():
         edges = np.linspace(scale.low, scale.high, scale.bins + 1)[:-1].round(4).tolist()
-        counts = [of.histograms[name] for of in (baseline, current)]
-        found.append(_compare(name, thresholds[name], edges, *counts, baseline.mean(name), current.mean(name)))
+        before, now = baseline.histograms[name], current.histograms[name]
+        found.append(_compare(name, thresholds[name], edges, before, now, baseline.mean(name), current.mean(name)))
     return found
 
 

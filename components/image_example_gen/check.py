@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import apache_beam as beam
 import tensorflow as tf
@@ -35,15 +36,15 @@ class CheckImages(beam.DoFn):
             report_progress("checking images", completed=self._checked)
 
     def _check(self, image: SourceImage) -> tuple[ImageRecord, tuple[float, ...] | None]:
-        known = {"name": image.name, "label": image.label, "split": image.split}
+        record = ImageRecord(image.name, image.label, image.split, sha256="", problem=image.problem, fatal=image.fatal)
         if image.problem:
-            return ImageRecord(**known, sha256="", problem=image.problem, fatal=image.fatal), None
-        sha256 = hashlib.sha256(image.encoded).hexdigest()
+            return record, None
+        record = replace(record, sha256=hashlib.sha256(image.encoded).hexdigest())
         try:
             picture, _, reencoded = inspect_image(image.encoded, self._max_pixels)
         except UnusableImage as error:
-            return ImageRecord(**known, sha256=sha256, problem=error.reason), None
-        return ImageRecord(**known, sha256=sha256, reencoded=reencoded), measure_picture(picture)
+            return replace(record, problem=error.reason), None
+        return replace(record, reencoded=reencoded), measure_picture(picture)
 
 
 def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str) -> None:

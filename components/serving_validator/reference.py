@@ -105,7 +105,7 @@ class Reference:
             float64 [images, classes].
         """
         pixels = images.astype(np.float32)[..., :: -1 if preprocessing.reads_bgr else 1]
-        pixels = (pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+        pixels = (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
         with tf.device("CPU:0"):
             batches = (pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE))
             logits = np.concatenate([self._logits(tf.constant(batch)).numpy() for batch in batches]).astype(np.float64)
