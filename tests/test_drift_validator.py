@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import yaml
 from scipy.spatial.distance import jensenshannon
-from tfx.orchestration.kubeflow.v2.compiler_utils import get_artifact_schema
+from tfx.orchestration.kubeflow.v2.compiler_utils import TITLE_TO_CLASS_PATH, get_artifact_schema
 from tfx.types import standard_artifacts
 from tfx.utils import import_utils
 
 from components.drift_validator.comparison import measure_distance
-from components.drift_validator.component import DriftReport
+from components.drift_validator.component import DriftValidatorSpec
 from components.drift_validator.executor import Executor
 from components.drift_validator.report import describe_report, read_report
 from components.drift_validator.settings import DriftSettings
+from components.serving_validator.component import ServingValidatorSpec
 from components.serving_validator.executor import check_drift
 from data.image_statistics import SCALES, SplitStatistics, write_image_statistics
 from tests.transform_run import make_artifact
@@ -41,7 +42,7 @@ def compare(
         models[name] = [make_artifact(standard_artifacts.Model, root / name)]
         if statistics is not None:
             write_image_statistics({"train": statistics}, str(root / name))
-    drift = make_artifact(DriftReport, root / "drift")
+    drift = make_artifact(standard_artifacts.ExampleAnomalies, root / "drift")
     Executor().Do(models, {"drift": [drift]}, {"settings": DriftSettings(**settings).model_dump_json()})
     return read_report(str(root / "drift"))
 
@@ -105,7 +106,7 @@ def test_earlier_models_are_not_compared(current: bool, baseline: bool, reason: 
 
 def test_without_a_blessed_model_there_is_nothing_to_compare(tmp_path: Path) -> None:
     model = make_artifact(standard_artifacts.Model, tmp_path / "model")
-    drift = make_artifact(DriftReport, tmp_path / "drift")
+    drift = make_artifact(standard_artifacts.ExampleAnomalies, tmp_path / "drift")
     Executor().Do({"model": [model]}, {"drift": [drift]}, {"settings": DriftSettings().model_dump_json()})
     report = read_report(drift.uri)
     assert (report["compared"], report["baseline"]) == (False, None)
@@ -120,6 +121,8 @@ def test_drift_blocks_a_push_only_where_the_gate_is_on(gate: bool, passed: bool,
     assert "colour" in finding.message
 
 
-def test_a_container_on_vertex_finds_the_artifact_by_its_type() -> None:
-    schema = yaml.safe_load(get_artifact_schema(DriftReport))
-    assert import_utils.import_class_by_path(schema["title"]) is DriftReport
+def test_vertex_knows_the_types_of_both_nodes() -> None:
+    for spec in (DriftValidatorSpec, ServingValidatorSpec):
+        for channel in (*spec.INPUTS.values(), *spec.OUTPUTS.values()):
+            title = yaml.safe_load(get_artifact_schema(channel.type))["title"]
+            assert import_utils.import_class_by_path(TITLE_TO_CLASS_PATH[title]) is channel.type

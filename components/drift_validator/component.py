@@ -1,20 +1,13 @@
 """The DriftValidator node."""
 
 from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import Artifact, BaseChannel, Channel, standard_artifacts
+from tfx.types import BaseChannel, Channel, standard_artifacts
 from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.code_hash import make_code_hash
 from components.drift_validator.executor import CODE_HASH_KEY, DRIFT_KEY, SETTINGS_KEY, Executor
 from components.drift_validator.settings import DriftSettings
-
-
-class DriftReport(Artifact):
-    """A folder with `drift.json`; TFX has no type for a comparison of two models' data."""
-
-    # Vertex AI's containers find the class of a type that is not TFX's own by this name.
-    TYPE_NAME = f"{__name__}.DriftReport"
 
 
 class DriftValidatorSpec(ComponentSpec):
@@ -25,11 +18,12 @@ class DriftValidatorSpec(ComponentSpec):
         specs.MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
         specs.BASELINE_MODEL_KEY: ChannelParameter(type=standard_artifacts.Model, optional=True),
     }
-    OUTPUTS = {DRIFT_KEY: ChannelParameter(type=DriftReport)}
+    # TFX's own type for data that do not fit: Vertex AI's containers cannot import a type from a package within ours.
+    OUTPUTS = {DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies)}
 
 
 class DriftValidator(base_component.BaseComponent):
-    """Compares the images that two models were trained on."""
+    """Compares the images that two models were trained on; its output `drift` holds `drift.json`."""
 
     SPEC_CLASS = DriftValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
@@ -47,7 +41,7 @@ class DriftValidator(base_component.BaseComponent):
                 **{
                     specs.MODEL_KEY: model,
                     specs.BASELINE_MODEL_KEY: baseline_model,
-                    DRIFT_KEY: Channel(type=DriftReport),
+                    DRIFT_KEY: Channel(type=standard_artifacts.ExampleAnomalies),
                     SETTINGS_KEY: settings.model_dump_json(),
                     CODE_HASH_KEY: make_code_hash(Executor.__module__),
                 }

@@ -6,7 +6,6 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.code_hash import make_code_hash
-from components.drift_validator.component import DriftReport
 from components.drift_validator.executor import DRIFT_KEY
 from components.serving_validator.executor import (
     BACKBONE_KEY,
@@ -31,7 +30,7 @@ class ServingValidatorSpec(ComponentSpec):
         specs.MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
         specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
         specs.TRANSFORM_GRAPH_KEY: ChannelParameter(type=standard_artifacts.TransformGraph),
-        DRIFT_KEY: ChannelParameter(type=DriftReport, optional=True),
+        DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True),
     }
     OUTPUTS = {specs.BLESSING_KEY: ChannelParameter(type=standard_artifacts.InfraBlessing)}
 
