@@ -28,8 +28,8 @@ NODES = [
     "Transform",
     "Trainer",
     "ModelResolver",
-    "Evaluator",
     "DriftValidator",
+    "Evaluator",
     "ServingValidator",
     "Pusher",
 ]

@@ -13,8 +13,7 @@ class ServingValidatorSettings(Settings):
 
     tolerance: float = Field(default=1e-4, gt=0, lt=1)
     """How far a served probability may be from the one computed apart. Both are float32 with the same weights, and only
-    the order of sums differs: at most 2e-7 was measured on digits. The same
-    model without the mean subtracted was 0.93 off."""
+    the order of sums differs: at most 2e-7 was measured on digits; with the mean not subtracted it was 0.93."""
 
     max_latency_p95_ms: float | None = Field(default=None, gt=0)
     """The longest that 95 % of requests with one image may take, in milliseconds on this machine's CPU, the network
