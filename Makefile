@@ -11,7 +11,7 @@ INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check format lint types lock clean benchmark preflight
+.PHONY: help setup run test test-slow check format lint types lock clean benchmark preflight rehearse
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,15 @@ types: $(INSTALLED) ## Check the types
 
 preflight: $(INSTALLED) $(INSTALLED_TPU) ## Compile the training step for a TPU, without one (ARGS="--tpu v5e:2x2 --preset photos")
 	@$(BIN)/python -m pipeline.preflight $(ARGS)
+
+REHEARSAL := output/digits-rehearsal
+
+rehearse: $(INSTALLED) ## Compile the digits for Vertex AI (TPU, Dataflow, endpoint) and run that spec on this machine
+	@mkdir -p $(REHEARSAL)
+	@$(BIN)/python -m pipeline.run_vertex --preset digits --project rehearsal --region us-central1 \
+	  --pipeline-root gs://rehearsal/root --image us-docker.pkg.dev/rehearsal/images/pipeline:local \
+	  --tpu v5e-4 --beam-runner dataflow --endpoint digits --compile-only $(REHEARSAL)/spec.json
+	@$(BIN)/python -m pipeline.rehearse $(REHEARSAL)/spec.json --output-dir $(REHEARSAL) $(ARGS)
 
 # An environment of its own: JAX's ml-dtypes and numpy clash with those of TensorFlow 2.16.
 $(INSTALLED_TPU): requirements-tpu.txt | $(INSTALLED)

@@ -1,12 +1,13 @@
 """The configuration: one typed, frozen tree, made from a preset, a file and the command line, in this order."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -17,8 +18,11 @@ from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
+from components.tuner.settings import TunerSettings, tuned_names
 from data.errors import UserError
 from data.settings import DataSettings, Settings
+
+S = TypeVar("S", bound=Settings)
 
 PRESETS_DIR = Path(__file__).parent / "presets"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -38,6 +42,7 @@ class PipelineConfig(Settings):
 
     data: DataSettings = DataSettings()
     transform: TransformSettings = TransformSettings()
+    tuner: TunerSettings = TunerSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
     drift: DriftSettings = DriftSettings()
@@ -52,6 +57,20 @@ class PipelineConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_tuner(self) -> "PipelineConfig":
+        blocks, limits = len(BACKBONES[self.trainer.backbone].blocks), self.tuner.fine_tune_blocks
+        if limits is not None and max(limits[0], limits[1] or 0) > blocks:
+            raise ValueError(
+                f"tuner.fine_tune_blocks goes to {max(limits[0], limits[1] or 0)}, but {self.trainer.backbone} has "
+                f"{blocks} blocks; use 1..{blocks}"
+            )
+        if self.tuner.enabled and self.trainer.strategy == "multi_worker":
+            raise ValueError("trainer.strategy is multi_worker, which a Tuner cannot use; tune on one machine")
+        if self.tuner.enabled and not tuned_names(self.tuner, self.trainer):
+            raise ValueError("tuner has no range of anything that is trained; give one of its settings a range")
+        return self
+
 
 @dataclass(frozen=True)
 class DataChoice:
@@ -64,6 +83,13 @@ class DataChoice:
 
     name: str
     settings: dict[str, Any]
+
+
+def name_from_path(path: str) -> str:
+    """Returns a pipeline's name from where its images lie."""
+    stem = Path(path.rstrip("/")).name.split(".")[0]
+    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
+    return slug or "images"
 
 
 def preset_names() -> list[str]:
@@ -87,18 +113,22 @@ def load_config(
     """
     if preset not in preset_names():
         raise UserError(f"--preset {preset}: unknown; there are {', '.join(preset_names())}")
-    tree = _read_yaml(PRESETS_DIR / f"{preset}.yaml")
+    tree = read_yaml(PRESETS_DIR / f"{preset}.yaml")
     if data is not None:
         tree["name"] = data.name
     if config_file is not None:
-        _merge(tree, _read_yaml(Path(config_file)))
+        _merge(tree, read_yaml(Path(config_file)))
     if data is not None:
         _merge(tree, {"data": data.settings})
     for override in overrides:
-        _merge(tree, _parse_override(override))
+        _merge(tree, parse_override(override))
     config = parse_config(tree)
     if config.trainer.weights == "auto" and preset != "digits":
         raise UserError("trainer.weights is auto, which only the digits preset may use; use imagenet, none or a path")
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key.startswith("tuner.") and key != "tuner.enabled" and not config.tuner.enabled:
+            raise UserError(f"--set {override}: nothing is tuned without --tune; add it")
     return config
 
 
@@ -108,10 +138,15 @@ def parse_config(tree: Mapping[str, Any]) -> PipelineConfig:
     Raises:
         UserError: names the first wrong setting, what was found, what is allowed, and how many more are wrong.
     """
+    return parse_settings(PipelineConfig, tree)
+
+
+def parse_settings(model: type[S], tree: Mapping[str, Any]) -> S:
+    """Validates a tree of plain values against any tree of settings; see `parse_config`."""
     try:
-        return PipelineConfig.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        first, *more = (_explain(dict(item)) for item in error.errors())
+        first, *more = (_explain(dict(item), model) for item in error.errors())
         also = f" ({len(more)} more: {'; '.join(more)})" if more else ""
         raise UserError(first + also) from None
 
@@ -150,7 +185,12 @@ def _type_name(annotation: Any) -> str:
     return str(getattr(annotation, "__name__", annotation))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a file of settings.
+
+    Raises:
+        UserError: it cannot be read, or holds no sections.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -181,26 +221,31 @@ def _is_section(key: str) -> bool:
     return field is not None and _section(field.annotation) is not None
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def parse_override(override: str, flag: str = "--set") -> dict[str, Any]:
+    """Returns the tree with the one setting of `section.key=value`, the value in YAML.
+
+    Raises:
+        UserError: it is none.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set {override}: expected section.key=value, e.g. --set trainer.batch_size=64")
+        raise UserError(f"{flag} {override}: expected section.key=value, e.g. --set trainer.batch_size=64")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UserError(f"--set {override}: {text!r} is not a YAML value; quote it") from None
+        raise UserError(f"{flag} {override}: {text!r} is not a YAML value; quote it") from None
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return value
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], model: type[Settings]) -> str:
     """Turns one pydantic error into: what was found, what is allowed, what to do."""
     location = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":  # Its `input` is what lacks the key.
         return f"{location} is missing from {error['input']!r}; give it a value"
     if error["type"] == "extra_forbidden":
-        allowed = _allowed_keys(error["loc"][:-1])
+        allowed = _allowed_keys(error["loc"][:-1], model)
         near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1, cutoff=0.4)
         parent = ".".join(str(part) for part in error["loc"][:-1])
         suggestion = f"did you mean {'.'.join(filter(None, [parent, near[0]]))}? " if near else ""
@@ -211,10 +256,9 @@ def _explain(error: dict[str, Any]) -> str:
     return f"{location} is {error['input']!r}; {message[0].lower()}{message[1:]}"
 
 
-def _allowed_keys(location: Sequence[Any]) -> list[str]:
-    model: type[Settings] = PipelineConfig
+def _allowed_keys(location: Sequence[Any], model: type[Settings]) -> list[str]:
     for part in location:
-        if isinstance(part, int):
+        if part not in model.model_fields:  # an index, or a key of a mapping
             continue
         annotation = model.model_fields[part].annotation
         candidates = [annotation, *typing.get_args(annotation)]

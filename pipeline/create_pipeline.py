@@ -1,10 +1,13 @@
 """The one pipeline graph; every runner gets it from here."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from tensorflow_data_validation import StatsOptions
-from tfx.components import ExampleValidator, SchemaGen, StatisticsGen, Trainer
+from tfx.components import ExampleValidator, Pusher, SchemaGen, StatisticsGen, Trainer
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
@@ -24,6 +27,7 @@ from components.schema_gen.component import CuratedSchemaGen
 from components.serving_validator.component import ServingValidator
 from components.trainer.weights import ResolvedWeights
 from components.transform.component import Transform
+from components.tuner.component import TrialTunerNode
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
 from pipeline.config import PipelineConfig
 
@@ -42,6 +46,10 @@ class Deployment:
         beam_pipeline_args: flags of every Beam step.
         metadata_path: SQLite file of ML Metadata, or None where the service keeps the metadata.
         enable_cache: whether unchanged nodes are served from cache.
+        node_beam_args: further flags of single Beam steps, by the node's id.
+        trainer_job: what TFX's Vertex executor needs to train in a job of its own, keys of the Trainer's
+            `custom_config`; None trains in the node itself.
+        endpoint: fields of the Pusher's `EndpointTarget`; None pushes to `serving_model_dir`.
     """
 
     pipeline_root: str
@@ -49,6 +57,9 @@ class Deployment:
     beam_pipeline_args: tuple[str, ...]
     metadata_path: str | None = None
     enable_cache: bool = True
+    node_beam_args: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trainer_job: Mapping[str, Any] | None = None
+    endpoint: Mapping[str, Any] | None = None
 
 
 def create_pipeline(
@@ -96,6 +107,20 @@ def create_pipeline(
     )
     local = deployment.metadata_path is not None
     base_resolver = _make_base_resolver(examples, local=local) if config.trainer.warm_start == "blessed" else None
+    trainer_config = {
+        "trainer": {**config.trainer.model_dump(mode="json"), "weights": weights.kind},
+        "image_size": config.transform.image_size,
+        "weights_hash": weights.sha256,
+    }
+    tuner = None
+    if config.tuner.enabled:
+        tuner = TrialTunerNode(
+            config.tuner,
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            trainer_config=trainer_config,
+            checkpoint_dir=os.path.join(deployment.pipeline_root, "Tuner", ".resume"),
+        )
     trainer = Trainer(
         run_fn=RUN_FN,
         examples=transform.outputs["transformed_examples"],
@@ -104,15 +129,17 @@ def create_pipeline(
         base_model=base_resolver.outputs["model"] if base_resolver else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         custom_config={
-            "trainer": {**config.trainer.model_dump(mode="json"), "weights": weights.kind},
-            "image_size": config.transform.image_size,
-            "weights_hash": weights.sha256,
+            **trainer_config,
             "code_hash": make_code_hash("components.trainer.run_fn"),
             # The same in every run, unlike TFX's folders: a run that was killed is gone on with.
             "checkpoint_dir": os.path.join(deployment.pipeline_root, "Trainer", ".resume"),
+            **(deployment.trainer_job or {}),
         },
     )
+    if deployment.trainer_job is not None:
+        trainer.executor_spec = _vertex_trainer_executor()
     model = trainer.outputs["model"]
     model_resolver = _make_model_resolver(model, local=local)
     evaluator = make_evaluator(
@@ -128,33 +155,33 @@ def create_pipeline(
         backbone=config.trainer.backbone,
         image_size=config.transform.image_size,
     )
-    pusher = AtomicPusher(
-        model=model,
-        model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=serving_validator.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(
-                base_directory=os.path.join(deployment.serving_model_dir, config.name)
-            )
-        ),
-    )
+    blessings = {
+        "model_blessing": evaluator.outputs["blessing"],
+        "infra_blessing": serving_validator.outputs["blessing"],
+    }
+    pusher = _make_pusher(config.name, deployment, model, blessings)
+    components = [
+        example_gen,
+        statistics_gen,
+        schema_gen,
+        example_validator,
+        transform,
+        *([base_resolver] if base_resolver else []),
+        *([tuner] if tuner else []),
+        trainer,
+        model_resolver,
+        evaluator,
+        drift_validator,
+        serving_validator,
+        pusher,
+    ]
+    for component in components:
+        if beam_args := deployment.node_beam_args.get(component.id):
+            component.with_beam_pipeline_args(beam_args)
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=deployment.pipeline_root,
-        components=[
-            example_gen,
-            statistics_gen,
-            schema_gen,
-            example_validator,
-            transform,
-            *([base_resolver] if base_resolver else []),
-            trainer,
-            model_resolver,
-            evaluator,
-            drift_validator,
-            serving_validator,
-            pusher,
-        ],
+        components=components,
         enable_cache=deployment.enable_cache,
         beam_pipeline_args=list(deployment.beam_pipeline_args),
         metadata_connection_config=(
@@ -182,4 +209,27 @@ def _make_resolver(strategy: type[ResolverStrategy], channel: dict[str, BaseChan
         model=Channel(type=standard_artifacts.Model),
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
         **channel,
+    )
+
+
+def _vertex_trainer_executor() -> ExecutorClassSpec:
+    # Imported here: Google's client takes seconds, and a run on this machine needs none of it.
+    from tfx.extensions.google_cloud_ai_platform.trainer.executor import GenericExecutor
+
+    return ExecutorClassSpec(GenericExecutor)
+
+
+def _make_pusher(name: str, deployment: Deployment, model: Channel, blessings: dict[str, BaseChannel]) -> Pusher:
+    if deployment.endpoint is not None:
+        from components.pusher.endpoint import EndpointPusher
+
+        return EndpointPusher(model=model, **blessings, endpoint=deployment.endpoint)
+    return AtomicPusher(
+        model=model,
+        **blessings,
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(
+                base_directory=os.path.join(deployment.serving_model_dir, name)
+            )
+        ),
     )

@@ -4,7 +4,6 @@ import argparse
 import datetime
 import json
 import os
-import re
 import shlex
 import signal
 import sys
@@ -17,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from data.errors import UserError
-from pipeline.config import DataChoice, PipelineConfig, describe_settings, dump_config, load_config, preset_names
+from pipeline.config import (
+    DataChoice,
+    PipelineConfig,
+    describe_settings,
+    dump_config,
+    load_config,
+    name_from_path,
+    preset_names,
+)
 from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
 
 if TYPE_CHECKING:
@@ -40,9 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = make_parser().parse_args(argv)
     try:
-        config = load_config(
-            arguments.preset, arguments.config, data_choice(arguments.data), [item for s in arguments.set for item in s]
-        )
+        overrides = [item for items in arguments.set for item in items] + ["tuner.enabled=true"] * arguments.tune
+        config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
         if arguments.print_config:
             print(dump_config(config), end="")
             return EXIT_PUSHED
@@ -82,6 +88,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
     )
     parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name> in the checkout)")
+    parser.add_argument(
+        "--tune", action="store_true", help="first search for the Trainer's best settings, as the tuner section says"
+    )
     parser.add_argument("--no-cache", action="store_true", help="run every node anew")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument("--verbose", action="store_true", help="show the log on screen, too")
@@ -102,9 +111,7 @@ def data_choice(path: str | None) -> DataChoice | None:
         from data.detect import settings_for_path
 
         settings = settings_for_path(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
-    stem = Path(path.rstrip("/")).name.split(".")[0]
-    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
-    return DataChoice(name=slug or "images", settings=settings)
+    return DataChoice(name=name_from_path(path), settings=settings)
 
 
 def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, verbose: bool) -> int:

@@ -15,6 +15,7 @@ from rich.text import Text
 from components.drift_validator.report import describe_report, read_report
 from components.evaluator.results import EvaluationResults, read_results
 from components.serving_validator.findings import read_findings
+from components.tuner.results import TRIALS_FILE, read_tuning
 from pipeline.config import PipelineConfig
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 
@@ -46,6 +47,7 @@ def make_summary(
         "data": {},
         "weights": weights,
         "warm_start": None,
+        "tuning": None,
         "metrics": {},
         "gates": [],
         "baseline": None,
@@ -66,6 +68,9 @@ def make_summary(
 
         training = json.loads((Path(model_run.uri) / TRAINING_FILE).read_text(encoding="utf-8"))
         summary["warm_start"] = training["warm_start"]
+    if tuner_results := outputs.get(("Tuner", "tuner_results")):
+        folder = Path(tuner_results.uri)
+        summary["tuning"] = {**read_tuning(tuner_results.uri), "trials_file": str(folder / TRIALS_FILE)}
     if evaluation := outputs.get(("Evaluator", "evaluation")):
         evaluated: EvaluationResults = read_results(evaluation.uri)
         summary["metrics"] = evaluated.metrics
@@ -111,6 +116,8 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row(*line)
     if warm_start := summary["warm_start"]:
         grid.add_row("warm", escape(warm_start["description"]))
+    for line in _tuning_lines(summary["tuning"]):
+        grid.add_row(*line)
     if summary["metrics"]:
         shown = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if value is not None]
         for start in range(0, len(shown), _METRICS_PER_LINE):
@@ -125,6 +132,10 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     for found in _serving_lines(summary["serving"]):
         grid.add_row("serving", found)
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
+    if tuning := summary["tuning"]:
+        changed = " ".join(f"trainer.{name}={value}" for name, value in tuning["best"]["settings"].items())
+        keep = [("keep", f"--set {changed}")] if changed else []
+        lines = [("trials", tuning["trials_file"]), *keep, *lines]
     if summary["status"] == PUSHED:
         lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:
@@ -165,6 +176,19 @@ def _serving_lines(serving: dict[str, Any] | None) -> Iterator[str]:
         p50, p95, size = (serving["measured"][key] for key in ("latency_p50_ms", "latency_p95_ms", "model_mb"))
         checks = len(serving["findings"])
         yield f"{checks} checks [green]passed[/]; one image in {p50:.1f} ms, p95 {p95:.1f} ms; {size:.0f} MB"
+
+
+def _tuning_lines(tuning: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if tuning:
+        best, first = tuning["best"], tuning["trials"][0]
+        before = "diverged" if first["eval_loss"] is None else f"{first['eval_loss']:.4f}"
+        yield (
+            "tuned",
+            (
+                f"eval_loss {best['eval_loss']:.4f} in trial {best['number']} of {len(tuning['trials'])}"
+                f" ({'trial 1' if first['settings'] else 'untuned'} {before})"
+            ),
+        )
 
 
 def _gate_text(gate: dict[str, Any]) -> str:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from tfx.dsl.compiler.compiler import Compiler
+from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.utils import import_utils
 
 from components.trainer.weights import ResolvedWeights
+from components.tuner.component import TUNER_FN
 from data.errors import UserError
 from pipeline.config import PipelineConfig, load_config
 from pipeline.create_pipeline import PREPROCESSING_FN, RUN_FN, Deployment, create_pipeline
@@ -91,7 +93,46 @@ def test_a_curated_schema_takes_the_place_of_the_inferred_one(tmp_path: Path) ->
     assert "ImportSchemaGen" in graph["Transform"].upstream_nodes
 
 
-@pytest.mark.parametrize("path", [PREPROCESSING_FN, RUN_FN])
+def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None:
+    without, graph = nodes(load_config("digits")), nodes(load_config("digits", overrides=["tuner.enabled=true"]))
+    assert set(graph) - set(without) == {"Tuner"}
+    assert set(graph["Tuner"].upstream_nodes) == {"Transform"}
+    (channel,) = graph["Trainer"].inputs.inputs["hyperparameters"].channels
+    assert (channel.producer_node_query.id, channel.output_key) == ("Tuner", "best_hyperparameters")
+    # All else is as without it, the cache key of the Trainer's own parameters included.
+    assert not [name for name in without if graph[name].parameters != without[name].parameters]
+
+
+@pytest.mark.parametrize(
+    ("override", "touched"),
+    [
+        ("tuner.max_trials=9", {"Tuner"}),
+        ("trainer.dropout=0.3", {"Tuner", "Trainer"}),
+        ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
+    ],
+)
+def test_a_setting_is_part_of_the_cache_key_of_the_tuner(override: str, touched: set[str]) -> None:
+    before, after = (nodes(load_config("digits", overrides=["tuner.enabled=true", *more])) for more in ([], [override]))
+    assert {name for name in before if before[name].parameters != after[name].parameters} == touched
+
+
+def test_the_tuner_compiles_for_vertex() -> None:
+    config = load_config("digits", overrides=["tuner.enabled=true"])
+    pipeline = create_pipeline(
+        config, Deployment("gs://bucket/root", "gs://bucket/served", ()), "", ResolvedWeights("none")
+    )
+    runner_config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(default_image="image")
+    spec = kubeflow_v2_dag_runner.KubeflowV2DagRunner(config=runner_config).run(pipeline, write_out=False)[
+        "pipelineSpec"
+    ]
+    task = spec["root"]["dag"]["tasks"]["Trainer"]["inputs"]["artifacts"]["hyperparameters"]
+    assert task["taskOutputArtifact"] == {"producerTask": "Tuner", "outputArtifactKey": "best_hyperparameters"}
+    component = spec["components"][spec["root"]["dag"]["tasks"]["Tuner"]["componentRef"]["name"]]
+    container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+    assert "components.tuner.executor.Executor" in container["args"]
+
+
+@pytest.mark.parametrize("path", [PREPROCESSING_FN, RUN_FN, TUNER_FN])
 def test_import_paths_are_found_by_the_loader_of_tfx(path: str) -> None:
     module, _, name = path.rpartition(".")
     function = import_utils.import_func_from_module(module, name)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from components.progress import report_progress
+from components.progress import passing_progress, report_progress
 from pipeline.display import Display, output_to_log
 
 
@@ -84,3 +84,13 @@ def test_the_screen_comes_back_after_an_error(tmp_path: Path, capfd: pytest.Capt
     os.write(1, b"back\n")
     assert capfd.readouterr().out == "back\n"
     assert (logging.getLogger().level, list(logging.getLogger().handlers)) == (level, handlers)
+
+
+def test_the_progress_of_a_part_passes() -> None:
+    screen = io.StringIO()
+    display = Display(Console(file=screen, width=80, color_system=None))
+    with display.listening():
+        with passing_progress("trial 1/2: "):
+            report_progress("epoch 1 loss 0.5", lasting=True)
+        report_progress("trial 1/2 done", lasting=True)
+    assert screen.getvalue().splitlines() == ["     trial 1/2 done"]

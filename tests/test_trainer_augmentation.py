@@ -52,8 +52,17 @@ def test_trivial_augment_changes_most_images_and_stays_in_range(images: tf.Tenso
     assert 0.6 < flat_kept.mean() < 0.95
 
 
+def test_trivial_augment_gets_weaker_with_its_strength(images: tf.Tensor) -> None:
+    strongest, half, weakest = (
+        np.abs(trivial_augment(images, SEED, strength).numpy().astype(int) - images.numpy()).mean()
+        for strength in (1.0, 0.5, 0.01)
+    )
+    assert strongest > 1.3 * half > 10 * weakest
+    np.testing.assert_array_equal(trivial_augment(images, SEED, 1.0), trivial_augment(images, SEED))
+
+
 def test_all_follow_from_the_seed(images: tf.Tensor) -> None:
-    augment = make_augment(make_settings(random_flip=True, random_crop_area=0.4, trivial_augment=True))
+    augment = make_augment(make_settings(random_flip=True, random_crop_area=0.4, trivial_augment=0.5))
     assert augment is not None
     first = augment(images, SEED, WHOLE)
     np.testing.assert_array_equal(augment(images, SEED, WHOLE), first)

@@ -35,12 +35,13 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "*")
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "unpacked", "records"])
 def split(request: pytest.FixtureRequest, pattern: str, monkeypatch: pytest.MonkeyPatch) -> Split:
-    if request.param == "disk":
+    monkeypatch.setattr("components.trainer.image_cache._is_in_memory", lambda *_: False)  # wherever the tests run
+    if request.param != "memory":
         monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", 20 * 32 * 32 * 3)  # found out while reading
-    split = open_split([pattern], 32, 16, seed=1)
-    assert isinstance(split, ArraySplit if request.param == "memory" else RecordSplit)
+    split = open_split([pattern], 32, 16, seed=1, image_cache=request.param == "unpacked")
+    assert isinstance(split, RecordSplit if request.param == "records" else ArraySplit)
     return split
 
 

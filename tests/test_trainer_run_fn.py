@@ -17,8 +17,9 @@ from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils, path_utils
 
 from components.trainer import training
+from components.trainer.assembly import check_batch
 from components.trainer.model import make_model
-from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE, _check_batch
+from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
 from data.image_hashes import (
@@ -215,7 +216,7 @@ def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
         "ema_momentum": 0.9,
         "layer_decay": 0.7,
         "random_flip": True,
-        "trivial_augment": True,
+        "trivial_augment": 1.0,
         "cutmix_alpha": 1.0,
         "checkpoint_every_steps": 1,
     }
@@ -290,11 +291,11 @@ def trained_images() -> list[int]:
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
-    _check_batch(96, replicas=8)
+    check_batch(96, replicas=8)
     with pytest.raises(UserError, match="is 100, not a multiple of the 8 replicas; use 96 or 104"):
-        _check_batch(100, replicas=8)
+        check_batch(100, replicas=8)
     with pytest.raises(UserError, match=r"use 8$"):
-        _check_batch(3, replicas=8)
+        check_batch(3, replicas=8)
 
 
 def test_tfx_reloads_the_module() -> None:

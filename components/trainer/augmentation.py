@@ -23,8 +23,8 @@ def make_augment(settings: TrainerSettings) -> Augment | None:
         steps.append(lambda images, seed, share: random_crop(images, seed, settings.random_crop_area, share))
     if settings.random_flip:
         steps.append(random_flip)
-    if settings.trivial_augment:
-        steps.append(trivial_augment)
+    if settings.trivial_augment > 0.0:
+        steps.append(lambda images, seed, share: trivial_augment(images, seed, settings.trivial_augment, share))
     if not steps:
         return None
 
@@ -68,12 +68,13 @@ def random_crop(images: tf.Tensor, seed: tf.Tensor, min_area: float, share: Shar
     return tf.ensure_shape(_to_uint8(crops), images.shape)
 
 
-def trivial_augment(images: tf.Tensor, seed: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
+def trivial_augment(images: tf.Tensor, seed: tf.Tensor, max_strength: float = 1.0, share: Share = WHOLE) -> tf.Tensor:
     """Changes each image by one operation of random strength: none, light, contrast, colour, solarize, or geometry.
 
     Args:
         images: uint8 [n, size, size, 3].
         seed: int32 [2].
+        max_strength: what the random strengths are multiplied by, 0..1.
         share: of the batch that the images are.
 
     Returns:
@@ -84,12 +85,13 @@ def trivial_augment(images: tf.Tensor, seed: tf.Tensor, share: Share = WHOLE) ->
     count = tf.shape(images)[0]
     choice, strength = tf.unstack(share.draw([2, count], seed))
     operation = tf.cast(choice * _OPERATIONS, tf.int32)
-    strength = 2.0 * strength - 1.0
+    strength = max_strength * (2.0 * strength - 1.0)
     pixels = tf.cast(images, tf.float32)
     factor = (1.0 + _MAX_FACTOR * strength)[:, None, None, None]
     grey = tf.image.rgb_to_grayscale(pixels)
     mean = tf.reduce_mean(grey, axis=[1, 2], keepdims=True)
-    threshold = (128.0 + 128.0 * strength)[:, None, None, None]
+    # Brighter pixels are inverted: none at 256.
+    threshold = (256.0 - 128.0 * (max_strength - strength))[:, None, None, None]
     candidates = [
         pixels,
         pixels * factor,

@@ -16,6 +16,7 @@ from components.trainer.batches import (
     read_records,
     weigh,
 )
+from components.trainer.image_cache import can_unpack, unpack
 from components.trainer.record_split import RecordSplit
 from components.transform.features import (
     TRANSFORMED_FEATURE_SPEC,
@@ -188,8 +189,10 @@ def open_split(
     seed: int = 0,
     drop_remainder: bool = False,
     augment: Augment | None = None,
+    image_cache: bool = False,
+    name: str = "images",
 ) -> ArraySplit | RecordSplit:
-    """Opens one split, in memory if it fits.
+    """Opens one split, in memory if it fits, else unpacked on the disk if that may be and it fits there.
 
     Args:
         file_patterns: globs of gzipped TFRecord files of transformed Examples.
@@ -198,9 +201,14 @@ def open_split(
         seed: of the order and of augmentation.
         drop_remainder: leave out of an epoch what does not fill a batch (where shapes must be static).
         augment: changes the images of an epoch, not those in order.
+        image_cache: whether a split that is too large for memory may be unpacked into a temporary file.
+        name: of the split, shown while it is unpacked.
 
     Returns:
         A `Split` of uint8 images [batch, image_size, image_size, 3].
+
+    Raises:
+        UserError: the disk turned out to be too small.
     """
     files = sorted(tf.io.gfile.glob(list(file_patterns)))
     if sum(tf.io.gfile.stat(file).length for file in files) <= _MEMORY_BYTES:
@@ -224,6 +232,11 @@ def open_split(
                 decode=lambda strings: unpack_images(strings, image_size),
                 augment=augment,
             )
+    if image_cache and can_unpack(files, image_size):
+        images, unpacked_labels = unpack(files, image_size, name)
+        return ArraySplit(
+            images, unpacked_labels, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment
+        )
     return RecordSplit(files, image_size, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment)
 
 

@@ -95,8 +95,9 @@ class TrainerSettings(Settings):
     random_crop_area: float = Field(default=1.0, gt=0.0, le=1.0)
     """Cuts a rectangle of at least this share of each training image and resizes it; 1 leaves images whole."""
 
-    trivial_augment: bool = False
-    """Changes each training image in light, contrast, colour or geometry, by a random strength."""
+    trivial_augment: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Changes each training image in light, contrast, colour or geometry, by a random strength up to this share of
+    the strongest; 0 does not."""
 
     mixup_alpha: float = Field(default=0.0, ge=0.0)
     """Blends training images and their labels in pairs, in a share from Beta(alpha, alpha); 0 does not."""
@@ -116,6 +117,10 @@ class TrainerSettings(Settings):
     steps_per_execution: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = "auto"
     """Training steps in one call of the device, after which losses are read, progress is shown and checkpoints are
     written; `auto` does as many as take a quarter of a second. What is learnt does not depend on it."""
+
+    image_cache: Literal["auto", "off"] = "auto"
+    """`auto` unpacks a split that memory cannot hold once into a temporary file (in `TMPDIR`, if half of what is free
+    there is enough), and reads that in each epoch; `off` unpacks it anew in each epoch."""
 
     checkpoint_every_steps: int = Field(default=0, ge=0)
     """A killed run goes on from its last checkpoint, written after so many steps; 0 writes by time alone."""

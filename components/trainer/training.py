@@ -32,6 +32,10 @@ _REMEDY = (
 )
 
 
+class DivergedError(UserError):
+    """The loss is no longer a finite number."""
+
+
 def train(
     model: tf_keras.Model,
     train_split: Split,
@@ -59,7 +63,8 @@ def train(
         Every epoch in order, and the one whose weights the model holds now.
 
     Raises:
-        UserError: the loss was not finite, or train has fewer images than a batch.
+        DivergedError: the loss was not finite.
+        UserError: train has fewer images than a batch.
     """
     with Preemption() as preemption:
         training = _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step)
@@ -176,7 +181,7 @@ class _Training:
             )
             if not math.isfinite(sums_of_step[0]):
                 self._checkpoint_dir.remove()
-                raise UserError(
+                raise DivergedError(
                     f"training diverged: the loss was {sums_of_step[0]} at step {state.step} of epoch "
                     f"{state.epoch + 1} of the phase {phase.name}; {_REMEDY}"
                 )
@@ -223,7 +228,7 @@ class _Training:
     ) -> EpochResult:
         if not math.isfinite(eval_loss):
             self._checkpoint_dir.remove()
-            raise UserError(
+            raise DivergedError(
                 f"training diverged: the loss on eval was {eval_loss} after epoch {self.state.epoch + 1} of the phase "
                 f"{phase.name}; {_REMEDY}"
             )

@@ -103,7 +103,7 @@ def main() -> None:
         write_examples(folder, make_images(arguments.images, size))
         records = RecordSplit(sorted(map(str, folder.glob("packed-*.gz"))), size, BATCH_SIZE)
         started = time.monotonic()
-        split = open_split([str(folder / "packed-*.gz")], size, BATCH_SIZE)
+        split = open_split([str(folder / "packed-*.gz")], size, BATCH_SIZE, image_cache=True)
         opened = time.monotonic() - started
         found: dict[str, list[float]] = {"floats": [], "records": [], "split": []}
         for epoch in range(arguments.epochs):

@@ -1,0 +1,179 @@
+"""What a rehearsal replaces, and nothing else: buckets by folders, cloud-only executors by their local equals."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kfp.pipeline_spec import pipeline_spec_pb2 as pb
+
+from data.errors import UserError
+from pipeline.rehearsal.graph import Constant, Task
+from pipeline.rehearsal.values import is_legacy
+
+_BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]*)")
+_TFX_CLOUD = "tfx.extensions.google_cloud"
+_EXECUTOR_FLAG, _INPUTS_SPEC_FLAG = "--executor_class_path", "--json_serialized_inputs_spec_args"
+_EXECUTOR_FLAGS = (_EXECUTOR_FLAG, "--json_serialized_invocation_args", _INPUTS_SPEC_FLAG)
+_LOCAL_PUSHER = "components.pusher.executor.Executor"
+_LOCAL_EXECUTORS = {
+    f"{_TFX_CLOUD}_ai_platform.trainer.executor.GenericExecutor": "tfx.components.trainer.executor.GenericExecutor",
+    f"{_TFX_CLOUD}_ai_platform.tuner.executor.Executor": "tfx.components.tuner.executor.Executor",
+}
+_ENDPOINT_PUSHERS = (
+    "components.pusher.endpoint_executor.EndpointExecutor",
+    f"{_TFX_CLOUD}_ai_platform.pusher.executor.Executor",
+)
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """One replacement.
+
+    Attributes:
+        where: a task's name, or '' for all tasks.
+        found: what the spec says.
+        used: what the rehearsal uses.
+    """
+
+    where: str
+    found: str
+    used: str
+
+
+class Places:
+    """Local folders in place of buckets."""
+
+    def __init__(self, root: Path) -> None:
+        """Maps `gs://<bucket>` to `<root>/gs/<bucket>`."""
+        self._root = root
+        self.buckets: set[str] = set()
+
+    def local(self, text: str) -> str:
+        """Returns the text, a path or anything that holds paths, with buckets replaced."""
+        self.buckets.update(_BUCKET.findall(text))
+        return _BUCKET.sub(lambda match: str(self._folder(match.group(1))), text)
+
+    def substitutions(self) -> Iterator[Substitution]:
+        """Yields the buckets that were seen."""
+        for bucket in sorted(self.buckets):
+            yield Substitution("", f"gs://{bucket}", str(self._folder(bucket)))
+
+    def _folder(self, bucket: str) -> Path:
+        return self._root / "gs" / bucket
+
+
+def substitute(
+    tasks: Mapping[str, Task], places: Places, output_dir: Path
+) -> tuple[dict[str, Task], list[Substitution]]:
+    """Returns the tasks as they can run on this machine, and everything that was replaced.
+
+    Args:
+        tasks: as in the spec, in order.
+        places: maps buckets; it learns which there are.
+        output_dir: a model for an endpoint is pushed below it.
+
+    Raises:
+        UserError: a task needs the cloud and has no local equal.
+    """
+    local: dict[str, Task] = {}
+    found: list[Substitution] = []
+    images: set[str] = set()
+    for name, task in tasks.items():
+        executor = type(task.executor)()
+        executor.CopyFrom(task.executor)
+        task = replace(task, executor=executor, parameters=_local_parameters(task, places))
+        if task.kind == "container":
+            images.add(executor.container.image)
+            for exec_ in _commands(executor.container):
+                _drop_dataflow(name, exec_.args, found)
+                if exec_.command and exec_.command[0] in ("python", "python3"):
+                    exec_.command[0] = sys.executable
+            task = _local_executor(task, output_dir, found)
+            for exec_ in _commands(executor.container):
+                exec_.command[:] = [places.local(text) for text in exec_.command]
+                exec_.args[:] = [places.local(text) for text in exec_.args]
+            for variable in executor.container.env:
+                variable.value = places.local(variable.value)
+        elif task.kind == "importer" and executor.importer.artifact_uri.constant.string_value:
+            uri = executor.importer.artifact_uri.constant
+            uri.string_value = places.local(uri.string_value)
+        elif task.kind == "importer" and executor.importer.artifact_uri.constant_value.string_value:
+            legacy = executor.importer.artifact_uri.constant_value
+            legacy.string_value = places.local(legacy.string_value)
+        local[name] = task
+    everywhere = [Substitution("", f"image {image}", f"this machine, {sys.executable}") for image in sorted(images)]
+    return local, [*everywhere, *places.substitutions(), *found]
+
+
+def _commands(container: Any) -> list[Any]:
+    """Returns what has a command and arguments: the container, and its pre-cache check if it has one."""
+    return [container, *([container.lifecycle.pre_cache_check] if container.HasField("lifecycle") else [])]
+
+
+def _local_parameters(task: Task, places: Places) -> dict[str, Any]:
+    return {
+        key: Constant(_map(source.value, places)) if isinstance(source, Constant) else source
+        for key, source in task.parameters.items()
+    }
+
+
+def _map(value: Any, places: Places) -> Any:
+    if isinstance(value, str):
+        return places.local(value)
+    if isinstance(value, list):
+        return [_map(item, places) for item in value]
+    return {key: _map(item, places) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
+    """Removes Beam's flags where they name Dataflow: all that is no flag of TFX's own entry point belongs to Beam."""
+    if not re.search(r"(?:^|\n)--runner[=\n](?i:Dataflow)", "\n".join(args)):
+        return
+    kept: list[str] = []
+    dropped: list[str] = []
+    words = iter(list(args))
+    for word in words:
+        if word in _EXECUTOR_FLAGS:
+            kept += [word, next(words, "")]
+        elif word.split("=", 1)[0] in _EXECUTOR_FLAGS:
+            kept.append(word)
+        else:
+            dropped.append(word)
+    args[:] = kept
+    found.append(Substitution(name, " ".join(dropped), "Beam's local runner"))
+
+
+def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> Task:
+    args = task.executor.container.args
+    position = next((i + 1 for i, word in enumerate(args[:-1]) if word == _EXECUTOR_FLAG), None)
+    if position is None:
+        return task
+    path = args[position]
+    if path in _LOCAL_EXECUTORS:
+        args[position] = _LOCAL_EXECUTORS[path]
+        found.append(Substitution(task.name, path, args[position]))
+    elif path in _ENDPOINT_PUSHERS:
+        folder = output_dir / "endpoint" / task.name
+        args[position] = _LOCAL_PUSHER
+        found.append(Substitution(task.name, f"{path} (an endpoint)", f"{_LOCAL_PUSHER} (a push into {folder})"))
+        return _with_push_destination(task, args, folder)
+    elif path.startswith(_TFX_CLOUD):
+        raise UserError(f"task '{task.name}' runs {path}, which needs the cloud and has no local equal")
+    return task
+
+
+def _with_push_destination(task: Task, args: Any, folder: Path) -> Task:
+    """Gives the local Pusher the parameter that the endpoint's has none of, declared as its other ones are."""
+    component = type(task.component)()
+    component.CopyFrom(task.component)
+    declared = component.input_definitions.parameters
+    if all(is_legacy(spec) for spec in declared.values()):
+        declared["push_destination"].type = pb.PrimitiveType.STRING
+    else:
+        declared["push_destination"].parameter_type = pb.ParameterType.STRING
+    destination = json.dumps({"filesystem": {"baseDirectory": str(folder)}})
+    return replace(task, component=component, parameters={**task.parameters, "push_destination": Constant(destination)})

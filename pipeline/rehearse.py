@@ -1,0 +1,157 @@
+"""Runs a compiled Vertex AI pipeline on this machine: `python -m pipeline.rehearse SPEC.json`."""
+
+import argparse
+import datetime
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from data.errors import UserError
+from pipeline.output_dir import OutputDir
+from pipeline.rehearsal.artifact_store import ArtifactStore
+from pipeline.rehearsal.checks import check_tasks
+from pipeline.rehearsal.graph import Task, make_tasks
+from pipeline.rehearsal.processes import Processes
+from pipeline.rehearsal.report import Report
+from pipeline.rehearsal.schedule import run_tasks
+from pipeline.rehearsal.spec import Spec, read_spec
+from pipeline.rehearsal.substitutions import Places, substitute
+from pipeline.rehearsal.tasks import FAILED, Job
+from pipeline.run_local import DEFAULT_OUTPUT
+
+EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+DEFAULT_PARALLEL = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status: 0 all tasks ended well, 1 a task failed, 2 the user's mistake, 130 interrupted.
+    """
+    arguments = make_parser().parse_args(argv)
+    try:
+        spec = read_spec(Path(arguments.spec), parse_parameters(arguments.parameter))
+        tasks = make_tasks(spec)
+        check_tasks(spec.path, tasks)
+        output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / f"{spec.name}-rehearsal").resolve())
+        if any(character in str(output_dir.root) for character in "\"'\\{}"):
+            raise UserError(
+                f"{output_dir.root}: cannot be the output folder, since its name goes into JSON in place of gs://;"
+                " choose one without quotes, backslashes and braces with --output-dir"
+            )
+        with output_dir.locked():
+            return rehearse(spec, tasks, output_dir.root, arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("error: interrupted; run it again: tasks that had finished are served from cache", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.rehearse",
+        description="Runs a compiled Vertex AI pipeline on this machine, every task as the process that it names. "
+        "Buckets become folders, cloud-only executors their local equals; each such substitution is printed.",
+        epilog="exit status: 0 all tasks ended well, 1 a task failed, 2 a mistake in the input, 130 interrupted",
+    )
+    parser.add_argument("spec", metavar="SPEC", help="what pipeline.run_vertex --compile-only wrote: JSON or YAML")
+    parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name>-rehearsal)")
+    parser.add_argument(
+        "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the pipeline"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="run every task anew")
+    parser.add_argument("--no-retries", action="store_true", help="end at a task's first failure, whatever its policy")
+    parser.add_argument(
+        "--parallel",
+        metavar="N",
+        type=_positive,
+        default=DEFAULT_PARALLEL,
+        help="tasks that may run at the same time (%(default)s)",
+    )
+    return parser
+
+
+def parse_parameters(items: Sequence[str]) -> dict[str, str]:
+    """Returns what `--parameter NAME=VALUE` gave.
+
+    Raises:
+        UserError: one is not of this form.
+    """
+    pairs = [item.partition("=") for item in items]
+    for item, (name, equals, _) in zip(items, pairs, strict=True):
+        if not equals or not name:
+            raise UserError(f"--parameter {item}: expected NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: argparse.Namespace) -> int:
+    """Runs the tasks in a locked output folder.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: a task has no local equal, or what earlier rehearsals left is damaged.
+        KeyboardInterrupt: all processes have been ended.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a rehearsal as Ctrl-C does.
+    started = time.monotonic()
+    places = Places(output_dir)
+    root = Path(places.local(spec.pipeline_root) if spec.pipeline_root else output_dir / "pipeline_root")
+    local_tasks, substitutions = substitute(tasks, places, output_dir)
+    job_id, log_dir = _make_log_dir(output_dir, spec.name)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    with Report(console) as report:
+        report.message(f"{spec.name}: {len(tasks)} tasks of {spec.path} -> {output_dir}")
+        report.substitutions(substitutions)
+        job = Job(
+            pipeline=spec.name,
+            job_id=job_id,
+            root=root.resolve(),
+            log_dir=log_dir,
+            store=ArtifactStore(output_dir / "artifacts.json", spec.name),
+            lock=threading.Lock(),
+            processes=Processes(),
+            use_cache=not arguments.no_cache,
+            use_retries=not arguments.no_retries,
+            retrying=report.retrying,
+        )
+        outcomes = run_tasks(local_tasks, job, report, arguments.parallel)
+    report.table(local_tasks, outcomes)
+    failed = [name for name, outcome in outcomes.items() if outcome.result.state == FAILED]
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    verdict = f"failed: {', '.join(failed)}" if failed else "all tasks ended well"
+    report.message(f"{verdict}; {minutes} min {seconds:02} s; logs: {log_dir}")
+    return EXIT_FAILED if failed else EXIT_DONE
+
+
+def _make_log_dir(output_dir: Path, name: str) -> tuple[str, Path]:
+    stamp = datetime.datetime.now().strftime("%Y%m%d%H%M%S")
+    for number in range(1, 100):
+        job_id = f"{name}-{stamp}" + (f"-{number}" if number > 1 else "")
+        log_dir = output_dir / "logs" / job_id
+        if not log_dir.exists():
+            os.makedirs(log_dir)
+            return job_id, log_dir
+    raise UserError(f"{output_dir}: a hundred rehearsals in one second; wait for the next one")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""Runs the pipeline on Vertex AI: `python -m pipeline.run_vertex`."""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import UserError
+from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
+from pipeline.output_dir import write_whole
+from pipeline.vertex.flags import add_flags, load_project, load_settings
+from pipeline.vertex.settings import ProjectSettings, VertexSettings
+
+if TYPE_CHECKING:
+    from pipeline.vertex.service import Cloud, Submission
+
+EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+SUCCEEDED = "SUCCEEDED"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status: 0 done, 1 the run failed or --check found an error, 2 the user's mistake, 130 interrupted.
+    """
+    arguments = make_parser().parse_args(argv)
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
+    # Google's packages announce, on each import, that they will one day want a later Python than TFX has.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
+    try:
+        return _submit(arguments) if arguments.command == "submit" else _reach(lambda: _ask(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt as interrupt:
+        print(f"error: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _reach(action: Callable[[], int]) -> int:
+    """Does what needs the service, and tells its failures in one line."""
+    from components.cloud_calls import CloudFault  # Here: Google's packages, which compiling needs none of.
+
+    try:
+        return action()
+    except CloudFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.run_vertex",
+        description="Compiles the pipeline for Vertex AI, checks it, says what it may cost, and submits it.",
+        epilog="exit status: 0 done, 1 the run failed or --check found an error, 2 a mistake in the input",
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        default="submit",
+        choices=["submit", "status", "cancel", "list"],
+        help="submit (default), or ask about runs",
+    )
+    parser.add_argument("run", nargs="?", help="of status and cancel: the run's name or id")
+    parser.add_argument(
+        "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
+    )
+    parser.add_argument(
+        "--data", metavar="gs://...", help="your images: a folder of class folders, TFRecords, or CIFAR-10's archive"
+    )
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of the pipeline's settings; wins over the preset")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="one of them; wins over the file"
+    )
+    add_flags(parser)
+    parser.add_argument(
+        "--compile-only", metavar="FILE", help="write the spec (JSON) and stop: no network, no credentials"
+    )
+    parser.add_argument("--check", action="store_true", help="say whether it can run, and stop")
+    parser.add_argument("--wait", action="store_true", help="follow the run to its end")
+    parser.add_argument("--prices", metavar="FILE", help="your prices (YAML), for the cost sheet; none are shipped")
+    parser.add_argument("--max-cost", type=float, metavar="AMOUNT", help="submit nothing that may cost more")
+    parser.add_argument("--api-endpoint", metavar="HOST", help="of Vertex AI, instead of the region's")
+    return parser
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    """Compiles, and then writes, checks or submits."""
+    if arguments.run:
+        raise UserError(f"submit takes no run, but {arguments.run!r} is given; did you mean status or cancel?")
+    settings = load_settings(arguments)
+    config = load_config(arguments.preset, arguments.config, _data_choice(arguments.data), arguments.set)
+    offline = bool(arguments.compile_only)
+    if offline and (arguments.check or arguments.wait or arguments.max_cost is not None):
+        raise UserError("--compile-only writes the spec and stops; leave out --check, --wait and --max-cost")
+    if settings.schedule.cron and arguments.wait:
+        raise UserError("--wait follows one run, but --schedule starts many; leave one out")
+    job, notes = compile_quietly(config, settings, offline=offline)
+    for note in notes:
+        print(f"note: {note}")
+    if offline:
+        write_whole(Path(arguments.compile_only), json.dumps(job, indent=2, sort_keys=True) + "\n")
+        print(f"wrote {arguments.compile_only}")
+        return EXIT_DONE
+    run_id = make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc))
+    if arguments.check:
+        return _check(job, settings, run_id, preset=arguments.preset)
+    _show_costs(job, config, settings, arguments)
+    if _check(job, settings, run_id) != EXIT_DONE:
+        raise UserError("nothing was submitted; see what --check says above")
+    cloud = _make_cloud(settings, arguments.api_endpoint)
+    submission = make_submission(job, settings, run_id)
+    if settings.schedule.cron:
+        return _reach(lambda: _schedule(cloud, submission, settings))
+    return _reach(lambda: _run(cloud, submission, wait=arguments.wait))
+
+
+def _data_choice(path: str | None) -> DataChoice | None:
+    if path is None:
+        return None
+    from pipeline.display import output_to_log
+
+    with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error
+        from pipeline.vertex.inputs import data_choice
+    return data_choice(path)
+
+
+def compile_quietly(
+    config: PipelineConfig, settings: VertexSettings, *, offline: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Compiles the pipeline without what TensorFlow and TFX print when they are imported.
+
+    Returns:
+        The PipelineJob as plain JSON values, and what the user should know about it.
+
+    Raises:
+        UserError: something does not fit together.
+    """
+    from pipeline.display import output_to_log
+
+    with output_to_log(Path(os.devnull), verbose=False):
+        from pipeline.vertex.compile import compile_spec
+        from pipeline.vertex.inputs import find_inputs
+
+        inputs = find_inputs(config, settings, offline=offline)
+        return compile_spec(config, settings, inputs), inputs.notes
+
+
+def make_run_id(name: str, now: datetime.datetime) -> str:
+    """Returns the id of a run: Vertex AI wants a letter first, which a pipeline's name need not have."""
+    prefix = name if name[0].isalpha() else f"run-{name}"
+    return f"{prefix}-{now:%Y%m%d%H%M%S}"
+
+
+def make_submission(job: Mapping[str, Any], settings: VertexSettings, run_id: str) -> "Submission":
+    """Returns what is sent."""
+    from pipeline.vertex.service import Submission
+
+    return Submission(
+        spec=job,
+        run_id=run_id,
+        pipeline_root=settings.pipeline_root,
+        service_account=settings.service_account,
+        network=settings.network,
+        encryption_key=settings.encryption_key,
+        experiment=settings.experiment,
+        labels=settings.labels,
+        enable_caching=settings.cache,
+        fail_fast=settings.fail_fast,
+    )
+
+
+def _show_costs(
+    job: dict[str, Any], config: PipelineConfig, settings: VertexSettings, arguments: argparse.Namespace
+) -> None:
+    from pipeline.vertex.costs import CostSheet, find_usages, load_prices
+    from pipeline.vertex.worker_pools import describe_devices
+
+    prices = load_prices(arguments.prices, settings.region) if arguments.prices else None
+    sheet = CostSheet(find_usages(job, settings), prices)
+    print(f"Trainer: {describe_devices(settings.trainer, config.trainer.batch_size)}")
+    print("\n".join(sheet.lines()))
+    if arguments.max_cost is not None:
+        sheet.check_limit(arguments.max_cost)
+
+
+def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset: str | None = None) -> int:
+    """Looks whether the pipeline can run, and prints what it finds.
+
+    Args:
+        job: the compiled PipelineJob.
+        settings: what it was compiled with.
+        run_id: of the run.
+        preset: for `--check`, which looks at everything and prints everything; None asks no network and prints only
+            what is not as it should be.
+
+    Returns:
+        The exit status.
+    """
+    from pipeline.vertex import check
+    from pipeline.vertex.cloud_check import check_cloud, make_session
+
+    findings = [
+        *check.check_versions(),
+        *check.check_names(job, settings, run_id),
+        *check.check_spec(job),
+        *check.check_jobs(job),
+    ]
+    if preset is not None:
+        findings += check.check_memory(settings, preset)
+        findings += check.check_image(settings)
+        findings += check_cloud(settings, make_session())
+    for finding in findings:
+        if preset is not None or finding.level in ("error", "warning"):
+            print(finding)
+    return EXIT_FAILED if any(finding.level == "error" for finding in findings) else EXIT_DONE
+
+
+def _make_cloud(settings: ProjectSettings, api_endpoint: str | None) -> "Cloud":
+    from pipeline.vertex.service import Cloud
+
+    return Cloud(project=settings.project, region=settings.region, api_endpoint=api_endpoint)
+
+
+def _run(cloud: "Cloud", submission: "Submission", *, wait: bool) -> int:
+    from pipeline.vertex import service
+
+    run = service.submit_run(cloud, submission)
+    print("\n".join([f"submitted {run.name}", run.console_url, *run.notes]), flush=True)
+    if not wait:
+        return EXIT_DONE
+    state = service.follow_run(cloud, run.name, lambda task, state: print(f"{task:<24} {state}", flush=True))
+    print(f"{run.name}: {state}")
+    return EXIT_DONE if state.endswith(SUCCEEDED) else EXIT_FAILED
+
+
+def _schedule(cloud: "Cloud", submission: "Submission", settings: VertexSettings) -> int:
+    from pipeline.vertex import service
+
+    plan = settings.schedule
+    schedule = service.create_schedule(cloud, submission, str(plan.cron), plan.time_zone, plan.max_concurrent_runs)
+    done = "scheduled" if schedule.created_now else "an equal schedule is there already:"
+    print(f"{done} {schedule.name}: {plan.cron} ({plan.time_zone})\n{schedule.console_url}")
+    return EXIT_DONE
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    """Answers `status` and `list`, and does `cancel`."""
+    cloud = _make_cloud(load_project(arguments), arguments.api_endpoint)
+    from pipeline.vertex import service
+
+    if arguments.command == "list":
+        for run in service.list_runs(cloud):
+            print(f"{run.run_id:<40} {run.state:<12} {run.created}")
+        return EXIT_DONE
+    if not arguments.run:
+        raise UserError(f"{arguments.command} needs a run; give its name, such as list prints them")
+    run = (service.cancel_run if arguments.command == "cancel" else service.get_run)(cloud, arguments.run)
+    print(f"{run.name}  {run.state}")
+    for task in run.tasks:
+        print(f"  {task.name:<24} {task.state}  {task.error}".rstrip())
+    print("\n".join(filter(None, [run.error, run.console_url])))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

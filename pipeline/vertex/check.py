@@ -1,0 +1,220 @@
+"""Whether the pipeline can run on Vertex AI, as far as this machine can tell: one line a finding, with what to do."""
+
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.vertex.settings import VertexSettings
+from pipeline.vertex.sources import make_sources_hash
+from pipeline.vertex.worker_pools import parse_custom_job
+
+Level = Literal["ok", "warning", "error", "skipped"]
+
+# The set that was tested together; the image's requirements hold the same.
+VERSIONS = {
+    "tfx": "1.16.0",
+    "tensorflow": "2.16.2",
+    "tf-keras": "2.16",
+    "apache-beam": "2.60.0",
+    "tensorflow-transform": "1.16",
+    "tensorflow-model-analysis": "0.47.1",
+    "kfp": "2.5.0",
+    "protobuf": "3.20",
+}
+PYTHON = "3.10"
+SOURCES_LABEL = "sources-hash"
+"""The image's label that holds `make_sources_hash()` of what it was built from."""
+
+_TASK_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        level: `error` stops a submission; `skipped` could not be looked at here.
+        subject: what it is about.
+        text: what was found, and what to do.
+    """
+
+    level: Level
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.level:<8} {self.subject}: {' '.join(self.text.split())}"
+
+
+def check_versions(installed: Mapping[str, str] | None = None, python: str | None = None) -> Iterator[Finding]:
+    """Holds the installed versions against the tested set.
+
+    Args:
+        installed: package to version; None looks at this environment.
+        python: of Python; None takes the running one.
+    """
+    python = python or platform.python_version()
+    if not python.startswith(f"{PYTHON}."):
+        yield Finding("error", "python", f"is {python}, but TFX 1.16 needs {PYTHON}; make the environment with it")
+    wrong = False
+    for package, wanted in VERSIONS.items():
+        found = _version(package) if installed is None else installed.get(package)
+        if found is None:
+            wrong = True
+            yield Finding("error", package, f"is not installed; install {wanted}")
+        elif found != wanted and not found.startswith(f"{wanted}."):
+            wrong = True
+            yield Finding("error", package, f"is {found}, but the tested set has {wanted}; install that")
+    if not wrong:
+        yield Finding("ok", "versions", f"the tested set: {', '.join(f'{k} {v}' for k, v in VERSIONS.items())}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def check_names(job: Mapping[str, Any], settings: VertexSettings, run_id: str) -> Iterator[Finding]:
+    """Holds names and paths against Vertex AI's and Cloud Storage's rules."""
+    problems = []
+    if not _RUN_ID.fullmatch(run_id):
+        problems.append(("run id", f"is {run_id!r}; it must be a lower-case letter, then up to 127 of a-z, 0-9 and -"))
+    for task in job["pipelineSpec"]["root"]["dag"]["tasks"]:
+        if not _TASK_NAME.fullmatch(task):
+            problems.append(("task", f"is called {task!r}; use up to 128 letters, digits, '.', '_' and '-'"))
+    bucket = settings.pipeline_root.removeprefix("gs://").partition("/")[0]
+    if ".." in bucket or "google" in bucket or bucket.startswith("goog") or re.fullmatch(r"[0-9.]+", bucket):
+        problems.append(("pipeline_root", f"has the bucket {bucket}, a name that Cloud Storage does not allow"))
+    if "/" not in settings.pipeline_root.removeprefix("gs://"):
+        yield Finding(
+            "warning", "pipeline_root", f"is a whole bucket, {settings.pipeline_root}; give it a folder there"
+        )
+    for subject, text in problems:
+        yield Finding("error", subject, text)
+    if not problems:
+        yield Finding("ok", "names", f"run {run_id}, {len(job['pipelineSpec']['root']['dag']['tasks'])} tasks")
+
+
+def check_spec(job: Mapping[str, Any]) -> Iterator[Finding]:
+    """Parses the spec with KFP's own types, unknown fields refused, and looks whether its graph holds together."""
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    try:
+        spec = json_format.ParseDict(dict(job["pipelineSpec"]), pipeline_spec_pb2.PipelineSpec())
+        json_format.ParseDict(dict(job), pipeline_spec_pb2.PipelineJob())
+        deployment = json_format.MessageToDict(spec.deployment_spec)
+        json_format.ParseDict(deployment, pipeline_spec_pb2.PipelineDeploymentConfig())
+    except json_format.ParseError as error:
+        yield Finding("error", "spec", f"is not what KFP understands: {error}")
+        return
+    tasks = spec.root.dag.tasks
+    problems = []
+    for name, task in tasks.items():
+        component = spec.components.get(task.component_ref.name)
+        if component is None or component.executor_label not in deployment["executors"]:
+            problems.append(f"task {name} has no executor")
+        producers = {a.task_output_artifact.producer_task for a in task.inputs.artifacts.values()} - {""}
+        problems.extend(
+            f"task {name} needs {other}, which is no task"
+            for other in sorted(producers | set(task.dependent_tasks))
+            if other not in tasks
+        )
+    for problem in problems:
+        yield Finding("error", "spec", problem)
+    if not problems:
+        yield Finding(
+            "ok", "spec", f"{len(tasks)} tasks, schema {spec.schema_version}, {len(json.dumps(job)) // 1024} KiB"
+        )
+
+
+def check_jobs(job: Mapping[str, Any]) -> Iterator[Finding]:
+    """Parses the Trainer's job, as it stands in the spec, with Vertex AI's own types."""
+    trainer = job["pipelineSpec"]["root"]["dag"]["tasks"].get("Trainer", {})
+    value = trainer.get("inputs", {}).get("parameters", {}).get("custom_config", {})
+    text = value.get("runtimeValue", {}).get("constant", "{}")
+    custom_job = dict(json.loads(text).get("ai_platform_training_args") or {})
+    if not custom_job:
+        yield Finding("ok", "Trainer", "trains in its own task")
+        return
+    custom_job.pop("project", None)
+    try:
+        parsed = parse_custom_job(custom_job)
+    except ValueError as error:
+        yield Finding("error", "Trainer", f"its job is not what Vertex AI understands: {error}")
+        return
+    pool = parsed.job_spec.worker_pool_specs[0]
+    yield Finding(
+        "ok", "Trainer", f"CustomJob on {pool.machine_spec.machine_type} with {pool.container_spec.image_uri}"
+    )
+
+
+def check_memory(settings: VertexSettings, preset: str) -> Iterator[Finding]:
+    """Says how it can be known whether a step fits into the TPU's memory: that takes its compiler and minutes."""
+    if settings.trainer.tpu:
+        yield Finding(
+            "skipped",
+            "memory",
+            f"whether a training step fits into {settings.trainer.tpu} tells, with the same settings: "
+            f"python -m pipeline.preflight --tpu {settings.trainer.tpu} --preset {preset}",
+        )
+
+
+def check_image(settings: VertexSettings) -> Iterator[Finding]:
+    """Looks at the image: its name, and what it holds where a container engine here has it."""
+    if settings.image.endswith(":latest") or (
+        ":" not in settings.image.rpartition("/")[2] and "@" not in settings.image
+    ):
+        yield Finding(
+            "warning",
+            "image",
+            f"{settings.image} has no tag of its own: steps of one run may run different code; tag it",
+        )
+    labels = _image_labels(settings.image)
+    if labels is None:
+        yield Finding(
+            "skipped",
+            "image",
+            f"{settings.image} is not on this machine; its tasks compare their sources with the spec's when they start",
+        )
+        return
+    expected, found = make_sources_hash(), labels.get(SOURCES_LABEL)
+    if found is None:
+        yield Finding("error", "image", f"{settings.image} has no label {SOURCES_LABEL}; build it with make image")
+    elif found != expected:
+        yield Finding(
+            "error",
+            "image",
+            f"{settings.image} holds other sources ({found[:12]}) than this checkout ({expected[:12]}); build and "
+            "push it",
+        )
+    else:
+        yield Finding("ok", "image", f"{settings.image} holds the sources of this checkout")
+
+
+def _image_labels(image: str) -> dict[str, str] | None:
+    """Returns an image's labels from a container engine of this machine; None where none has it."""
+    commands = (
+        ("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image),
+        ("podman", "image", "inspect", "--format", "{{json .Labels}}", image),
+        ("buildah", "inspect", "--type", "image", "--format", "{{json .OCIv1.Config.Labels}}", image),
+    )
+    for command in commands:
+        if shutil.which(command[0]) is None:
+            continue
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            return json.loads(result.stdout) or {}
+        except (subprocess.SubprocessError, OSError, json.JSONDecodeError):
+            continue
+    return None

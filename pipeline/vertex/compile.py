@@ -1,0 +1,90 @@
+"""Compiles the pipeline for Vertex AI: the graph as everywhere, TFX's compiler, and what TFX leaves out."""
+
+from typing import Any
+
+from data.errors import UserError
+from pipeline.config import PipelineConfig
+from pipeline.create_pipeline import Deployment, create_pipeline
+from pipeline.vertex.container_tasks import container_tasks
+from pipeline.vertex.dataflow import BEAM_NODES, make_beam_args
+from pipeline.vertex.endpoint import make_endpoint_target
+from pipeline.vertex.inputs import Inputs
+from pipeline.vertex.limits import task_timeout_seconds
+from pipeline.vertex.settings import VertexSettings
+from pipeline.vertex.sources import make_sources_hash
+from pipeline.vertex.task import make_command
+from pipeline.vertex.worker_pools import make_trainer_config
+
+
+def make_deployment(config: PipelineConfig, settings: VertexSettings) -> Deployment:
+    """Returns where the nodes run.
+
+    Raises:
+        UserError: the Trainer or a Beam step does not fit its machine.
+    """
+    return Deployment(
+        pipeline_root=settings.pipeline_root,
+        serving_model_dir=config.serving_model_dir or f"{settings.pipeline_root}/serving_model",
+        beam_pipeline_args=(),
+        enable_cache=settings.cache,
+        node_beam_args={node: make_beam_args(settings, config.name, node) for node in BEAM_NODES},
+        trainer_job=make_trainer_config(settings, config.name, config.trainer),
+        endpoint=make_endpoint_target(settings, config.name),
+    )
+
+
+def compile_spec(config: PipelineConfig, settings: VertexSettings, inputs: Inputs) -> dict[str, Any]:
+    """Compiles the pipeline; asks no network and needs no credentials.
+
+    Args:
+        config: what to do.
+        settings: where to do it.
+        inputs: what it starts from.
+
+    Returns:
+        The PipelineJob as plain JSON values, such as KubeflowV2DagRunner writes it.
+
+    Raises:
+        UserError: something does not fit together.
+    """
+    from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
+
+    pipeline = create_pipeline(config, make_deployment(config, settings), inputs.fingerprint, inputs.weights)
+    runner_config = KubeflowV2DagRunnerConfig(
+        display_name=config.name, default_image=settings.image, use_pipeline_spec_2_1=True
+    )
+    job = KubeflowV2DagRunner(config=runner_config).run(pipeline, write_out=False)
+    job.setdefault("labels", {}).update(settings.labels)
+    spec = job["pipelineSpec"]
+    known = {container.node for container in container_tasks(spec)}
+    for name in settings.resources:
+        if name not in known | {"default"}:
+            raise UserError(f"resources names {name}, which is no component; there are {', '.join(sorted(known))}")
+    sources_hash = make_sources_hash()
+    for task in container_tasks(spec):
+        _set_retries(task.spec, settings)
+        _set_resources(task.container, settings, task.node)
+        task.container["command"] = list(make_command(sources_hash, task_timeout_seconds(settings, task.node)))
+        if task.node in inputs.uncached:
+            task.spec["cachingOptions"] = {}
+    return job
+
+
+def _set_retries(task: dict[str, Any], settings: VertexSettings) -> None:
+    retries = settings.retries
+    if retries.count:
+        task["retryPolicy"] = {
+            "maxRetryCount": retries.count,
+            "backoffDuration": f"{retries.backoff_seconds}s",
+            "backoffFactor": retries.backoff_factor,
+            "backoffMaxDuration": f"{retries.max_backoff_seconds}s",
+        }
+
+
+def _set_resources(container: dict[str, Any], settings: VertexSettings, node: str) -> None:
+    """Sets CPU and memory here: TFX drops those of some nodes."""
+    resources = settings.resources_of(node)
+    limits = {"cpuLimit": resources.cpu, "memoryLimit": resources.memory_gb}
+    limits = {key: value for key, value in limits.items() if value is not None}
+    if limits:
+        container["resources"] = limits

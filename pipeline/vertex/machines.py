@@ -1,0 +1,102 @@
+"""The machines of Vertex AI that the pipeline asks for: GPUs and what carries them, cores, and where TPUs are.
+
+Sources, read in 2026: cloud.google.com/vertex-ai/docs/training/configure-compute and
+cloud.google.com/compute/docs/gpus (machines), cloud.google.com/tpu/docs/regions-zones (TPUs). TPUs themselves are in
+`pipeline.tpu_types`.
+"""
+
+import re
+from dataclasses import dataclass
+
+# Of Compute Engine's families, those that Vertex AI's training, serving and Dataflow have in common or apart.
+_MACHINE_TYPE = re.compile(
+    r"(n1|n2|n2d|e2|c2|c2d|c3|c3d|m1|m3|n4|t2d)-(standard|highmem|highcpu|megamem|ultramem)-[0-9]+"
+    r"|a2-(highgpu|ultragpu)-[0-9]+g|a2-megagpu-16g|a3-(highgpu|megagpu|ultragpu)-[0-9]+g|g2-standard-[0-9]+"
+)
+
+TPU_REGIONS = {
+    "v2": ("us-central1", "europe-west4", "asia-east1"),
+    "v3": ("us-central1", "europe-west4"),
+    "v5e": ("us-central1", "us-south1", "us-west1", "us-west4", "us-east5", "europe-west4"),
+}
+"""Regions with zones that have the generation; which of them have quota for it is the project's."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """GPUs of one machine.
+
+    Attributes:
+        accelerator_type: as Vertex AI names it.
+        count: in the machine.
+        machine_type: what carries them.
+    """
+
+    accelerator_type: str
+    count: int
+    machine_type: str
+
+
+# Accelerator: count -> machines that may carry so many; the first is the default. A prefix ending in - stands for all.
+_GPU_MACHINES: dict[str, dict[int, tuple[str, ...]]] = {
+    "NVIDIA_TESLA_T4": dict.fromkeys((1, 2, 4), ("n1-standard-8", "n1-")),
+    "NVIDIA_TESLA_V100": dict.fromkeys((1, 2, 4, 8), ("n1-standard-8", "n1-")),
+    "NVIDIA_TESLA_P100": dict.fromkeys((1, 2, 4), ("n1-standard-8", "n1-")),
+    "NVIDIA_L4": {
+        1: ("g2-standard-8", "g2-standard-4", "g2-standard-12", "g2-standard-16", "g2-standard-32"),
+        2: ("g2-standard-24",),
+        4: ("g2-standard-48",),
+        8: ("g2-standard-96",),
+    },
+    "NVIDIA_TESLA_A100": {
+        1: ("a2-highgpu-1g",),
+        2: ("a2-highgpu-2g",),
+        4: ("a2-highgpu-4g",),
+        8: ("a2-highgpu-8g",),
+        16: ("a2-megagpu-16g",),
+    },
+    "NVIDIA_A100_80GB": {count: (f"a2-ultragpu-{count}g",) for count in (1, 2, 4, 8)},
+    "NVIDIA_H100_80GB": {count: (f"a3-highgpu-{count}g",) for count in (1, 2, 4, 8)},
+}
+
+
+def find_gpu(text: str, machine_type: str | None = None) -> Gpu:
+    """Finds GPUs by `TYPE:COUNT` (or `TYPE`, one of it) and the machine that carries them.
+
+    Raises:
+        ValueError: there are no such GPUs, so many of them, or the machine carries others.
+    """
+    kind, _, number = text.partition(":")
+    kind = kind.strip().upper()
+    if kind not in _GPU_MACHINES:
+        raise ValueError(f"gpu is {text}, which is none; use TYPE:COUNT with one of {', '.join(_GPU_MACHINES)}")
+    counts = _GPU_MACHINES[kind]
+    if not (number or "1").isdecimal() or int(number or "1") not in counts:
+        raise ValueError(f"gpu is {text}; {kind} comes in {', '.join(map(str, counts))} a machine")
+    count = int(number or "1")
+    allowed = counts[count]
+    machine = machine_type or allowed[0]
+    check_machine_type(machine)
+    if machine not in allowed and not any(name.endswith("-") and machine.startswith(name) for name in allowed):
+        shown = ", ".join(f"{name}..." if name.endswith("-") else name for name in allowed)
+        raise ValueError(f"machine_type is {machine}, which does not carry {count} {kind}; use {shown}")
+    return Gpu(kind, count, machine)
+
+
+def check_machine_type(name: str) -> str:
+    """Refuses what is no name of a machine of Compute Engine; whether a region has it only Google can tell.
+
+    Raises:
+        ValueError: names it.
+    """
+    if not _MACHINE_TYPE.fullmatch(name):
+        raise ValueError(f"machine_type is {name!r}, which is no machine; use one such as n1-standard-8")
+    return name
+
+
+def check_tpu_region(generation: str, region: str) -> str | None:
+    """Returns why a TPU's generation is not to be had in a region, or None."""
+    regions = TPU_REGIONS[generation]
+    if region in regions:
+        return None
+    return f"region {region} has no TPU {generation}; it is in {', '.join(regions)}"

@@ -1,0 +1,68 @@
+"""What the container of a task runs: TFX's own entry point, but only with the right sources, and not for ever.
+
+python -m pipeline.vertex.task --sources-hash HASH --timeout-seconds N -- [flags of kubeflow_v2_run_executor]
+"""
+
+import argparse
+import os
+import runpy
+import sys
+import threading
+from collections.abc import Sequence
+
+from pipeline.vertex.sources import make_sources_hash
+
+ENTRY_POINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
+EXIT_REFUSED, EXIT_TIMEOUT = 2, 124
+
+
+def make_command(sources_hash: str, timeout_seconds: int) -> tuple[str, ...]:
+    """Returns the command of a task; TFX appends its flags."""
+    return (
+        *("python", "-m", "pipeline.vertex.task"),
+        *("--sources-hash", sources_hash, "--timeout-seconds", str(timeout_seconds), "--"),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Checks the sources, starts the clock and goes on as TFX's entry point.
+
+    Returns:
+        2 where the sources are others; else TFX's entry point ends the process, or the clock does, with status 124.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    cut = words.index("--")
+    parser = argparse.ArgumentParser(prog="python -m pipeline.vertex.task")
+    parser.add_argument("--sources-hash", required=True)
+    parser.add_argument("--timeout-seconds", type=int, required=True)
+    own = parser.parse_args(words[:cut])
+    found = make_sources_hash()
+    if found != own.sources_hash:
+        print(
+            f"error: this image holds other sources ({found[:12]}) than those that the pipeline was compiled from "
+            f"({own.sources_hash[:12]}); build and push the image again, or compile again from its sources",
+            file=sys.stderr,
+        )
+        return EXIT_REFUSED
+    start_clock(own.timeout_seconds)
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    sys.argv = [ENTRY_POINT, *words[cut + 1 :]]
+    runpy.run_module(ENTRY_POINT, run_name="__main__", alter_sys=True)
+    return 0
+
+
+def start_clock(timeout_seconds: int) -> None:
+    """Ends the process when the time is up, whatever it is doing: Vertex AI itself gives a task seven days."""
+
+    def end() -> None:
+        print(f"error: the task took longer than {timeout_seconds} s (task_timeout_hours)", file=sys.stderr, flush=True)
+        os._exit(EXIT_TIMEOUT)
+
+    # A thread, not a signal: Python handles no signal while TensorFlow's own code runs.
+    clock = threading.Timer(timeout_seconds, end)
+    clock.daemon = True
+    clock.start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The Trainer's job on Vertex AI: a CustomJob on a TPU, GPUs or a larger CPU machine."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from components.trainer.settings import TrainerSettings
+from data.errors import UserError
+from pipeline.tpu_types import TpuType, find_tpu_type
+from pipeline.vertex.machines import Gpu, check_tpu_region, find_gpu
+from pipeline.vertex.settings import TrainerPlacement, VertexSettings
+
+# Keys of the Trainer's custom_config that TFX's executor reads.
+_JOB_KEY, _ENABLE_KEY, _REGION_KEY = (
+    "ai_platform_training_args",
+    "ai_platform_enable_vertex",
+    "ai_platform_vertex_region",
+)
+SECONDS_PER_HOUR = 3600
+
+TPU_ENVIRONMENT = {
+    # TensorFlow reaches v5e through PJRT only; v2 and v3 work with its own driver and ignore both.
+    "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
+    "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
+}
+
+
+def make_trainer_config(settings: VertexSettings, name: str, trainer: TrainerSettings) -> dict[str, Any] | None:
+    """Returns what the Trainer's `custom_config` needs for a job of its own, or None where it needs no job.
+
+    Args:
+        settings: where the job runs.
+        name: of the pipeline.
+        trainer: what is trained; its batch is checked against the devices.
+
+    Raises:
+        UserError: the batch, the strategy or the region does not fit the machine.
+    """
+    placement = settings.trainer
+    if not placement.is_job:
+        return None
+    check_training(placement, trainer)
+    if placement.tpu:
+        generation = find_tpu_type(placement.tpu).generation.name
+        if problem := check_tpu_region(generation, settings.trainer_region):
+            raise UserError(f"trainer.tpu is {placement.tpu}, but {problem}; set trainer.region to one of them")
+    job = make_custom_job(settings, name)
+    parse_custom_job(job)
+    return {
+        # TFX takes the project from here and sends the rest.
+        _JOB_KEY: {"project": settings.project, **job},
+        _ENABLE_KEY: True,
+        _REGION_KEY: settings.trainer_region,
+    }
+
+
+def make_custom_job(settings: VertexSettings, name: str) -> dict[str, Any]:
+    """Returns the CustomJob as plain values; TFX adds the container's command and its own labels."""
+    placement = settings.trainer
+    scheduling: dict[str, Any] = {
+        "timeout": _duration(placement.timeout_hours),
+        "restart_job_on_worker_restart": placement.restart_on_worker_restart,
+    }
+    if placement.spot:
+        scheduling["strategy"] = "SPOT"
+        if placement.max_wait_hours:
+            scheduling["max_wait_duration"] = _duration(placement.max_wait_hours)
+    job_spec: dict[str, Any] = {"worker_pool_specs": [make_worker_pool(settings)], "scheduling": scheduling}
+    if settings.service_account:
+        job_spec["service_account"] = settings.service_account
+    if settings.network:
+        job_spec["network"] = settings.network
+    job: dict[str, Any] = {"display_name": f"{name}-trainer", "job_spec": job_spec, "labels": dict(settings.labels)}
+    if settings.encryption_key:
+        job["encryption_spec"] = {"kms_key_name": settings.encryption_key}
+    return job
+
+
+def make_worker_pool(settings: VertexSettings) -> dict[str, Any]:
+    """Returns the one worker pool, of one machine: TFX's Trainer writes one model from one process."""
+    placement = settings.trainer
+    environment = {"TF_USE_LEGACY_KERAS": "1"}
+    machine: dict[str, Any]
+    if placement.tpu:
+        tpu = find_tpu_type(placement.tpu)
+        machine = {"machine_type": tpu.machine_type}
+        if tpu.accelerator_type:
+            machine |= {"accelerator_type": tpu.accelerator_type, "accelerator_count": tpu.accelerator_count}
+        if tpu.tpu_topology:
+            machine["tpu_topology"] = tpu.tpu_topology
+            environment |= TPU_ENVIRONMENT
+    elif placement.gpu:
+        gpu = find_gpu(placement.gpu, placement.machine_type)
+        machine = {
+            "machine_type": gpu.machine_type,
+            "accelerator_type": gpu.accelerator_type,
+            "accelerator_count": gpu.count,
+        }
+    else:
+        machine = {"machine_type": placement.machine_type}
+    pool: dict[str, Any] = {
+        "machine_spec": machine,
+        "replica_count": 1,
+        "container_spec": {
+            "image_uri": trainer_image(settings),
+            "env": [{"name": key, "value": value} for key, value in environment.items()],
+        },
+    }
+    if not placement.tpu:
+        pool["disk_spec"] = {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": placement.disk_gb}
+    return pool
+
+
+def trainer_image(settings: VertexSettings) -> str:
+    """Returns the image that trains.
+
+    Raises:
+        UserError: it cannot be told from the pipeline's image.
+    """
+    placement = settings.trainer
+    if placement.image:
+        return placement.image
+    if not (placement.tpu or placement.gpu):
+        return settings.image
+    suffix = "tpu" if placement.tpu else "gpu"
+    if "@" in settings.image:
+        raise UserError(
+            f"image is {settings.image}, whose digest names no {suffix.upper()} image; give trainer.image, "
+            f"what the {suffix} stage of the Dockerfile was pushed as"
+        )
+    repository, colon, tag = settings.image.rpartition(":")
+    if not colon or "/" in tag:
+        return f"{settings.image}:latest-{suffix}"
+    return f"{repository}:{tag}-{suffix}"
+
+
+def check_training(placement: TrainerPlacement, trainer: TrainerSettings) -> None:
+    """Refuses a batch or a strategy that the devices cannot take, before a machine is paid for.
+
+    Raises:
+        UserError: names the setting.
+    """
+    device = placement.tpu or placement.gpu or placement.machine_type
+    if trainer.strategy == "multi_worker":
+        raise UserError(
+            "trainer.strategy is multi_worker, but TFX's Trainer runs on one machine on Vertex AI; set it to auto"
+        )
+    allowed = {"auto", "tpu"} if placement.tpu else {"auto", "mirrored", "one_device"}
+    if trainer.strategy not in allowed or (trainer.strategy == "mirrored" and not placement.gpu):
+        raise UserError(f"trainer.strategy is {trainer.strategy}, which {device} does not serve; set it to auto")
+    if placement.tpu and trainer.tpu != "local":
+        raise UserError(f"trainer.tpu is {trainer.tpu}, but a job of Vertex AI has its TPU itself; set it to local")
+    replicas = count_replicas(placement)
+    if trainer.batch_size % replicas:
+        below, above = trainer.batch_size // replicas * replicas, math.ceil(trainer.batch_size / replicas) * replicas
+        use = f"{below} or {above}" if below else str(above)
+        raise UserError(
+            f"trainer.batch_size is {trainer.batch_size}, not a multiple of the {replicas} replicas of {device}; "
+            f"use {use}"
+        )
+
+
+def count_replicas(placement: TrainerPlacement) -> int:
+    """Returns how many replicas share the batch."""
+    if placement.tpu:
+        return find_tpu_type(placement.tpu).replicas
+    return find_gpu(placement.gpu, placement.machine_type).count if placement.gpu else 1
+
+
+def describe_devices(placement: TrainerPlacement, batch_size: int) -> str:
+    """Returns the Trainer's devices and each one's share of the batch in words."""
+    if placement.tpu:
+        tpu: TpuType = find_tpu_type(placement.tpu)
+        memory = f"{tpu.hbm_bytes_per_replica / 2**30:g} GiB HBM a replica"
+        shown = f"TPU {tpu.name}: {tpu.chips} chip(s), {tpu.topology}, {memory}"
+    elif placement.gpu:
+        gpu: Gpu = find_gpu(placement.gpu, placement.machine_type)
+        shown = f"{gpu.count} x {gpu.accelerator_type} in {gpu.machine_type}"
+    else:
+        shown = placement.machine_type or "the task's own container"
+    return f"{shown}; {batch_size // count_replicas(placement)} images a replica and step"
+
+
+def parse_custom_job(job: Mapping[str, Any]) -> Any:
+    """Parses a CustomJob with the service's own types, as the client will, and checks that nothing got lost.
+
+    Returns:
+        The `google.cloud.aiplatform_v1.types.CustomJob`.
+
+    Raises:
+        ValueError: it has a field that the service does not know, or a value of the wrong type.
+    """
+    from google.cloud.aiplatform_v1.types import CustomJob
+    from google.protobuf import json_format
+
+    # In both ways: TFX hands the dictionary to the client's own types, and only JSON's parser names what is unknown.
+    try:
+        parsed = json_format.ParseDict(dict(job), CustomJob.pb(CustomJob()))
+    except json_format.ParseError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if CustomJob.pb(CustomJob(dict(job))) != parsed:
+        raise ValueError("the job's dictionary is read in two ways; use the field names of the service")
+    return CustomJob.wrap(parsed)
+
+
+def _duration(hours: float) -> str:
+    return f"{round(hours * SECONDS_PER_HOUR)}s"

@@ -1,0 +1,351 @@
+"""The command, on small compiled pipelines: real processes, caches, retries, conditions, resolvers, failures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.rehearse import main
+from tests.tiny_spec import BLESSING, MODEL, WRITE_MODEL, TinySpec, container
+
+CACHED = {"cachingOptions": {"enableCache": True}}
+
+
+def rehearse(spec: TinySpec, folder: Path, *options: str) -> int:
+    return main([spec.write(folder), "--output-dir", str(folder / "out"), *options])
+
+
+def trained(**task: Any) -> TinySpec:
+    spec = TinySpec()
+    spec.add(
+        "Trainer", container(WRITE_MODEL), outputs={"model": MODEL}, parameters={"steps": ("NUMBER_INTEGER", 3)}, **task
+    )
+    return spec
+
+
+def read(folder: Path, name: str) -> list[Path]:
+    return sorted((folder / "out").rglob(name))
+
+
+def test_artifacts_and_parameters_reach_the_next_container(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = trained()
+    code = "open(os.path.dirname(outputs['outputFile']) + '/seen', 'w').write(json.dumps(first(inputs, 'model')))"
+    spec.add("Reader", container(code), inputs={"model": ("Trainer", "model", MODEL)})
+    assert rehearse(spec, tmp_path) == 0
+    (weights,) = read(tmp_path, "weights")
+    assert "'parameterValues': {'steps': 3.0}" in weights.read_text()
+    assert weights.is_relative_to(tmp_path / "out/gs/bucket/root")
+    (seen,) = read(tmp_path, "seen")
+    model = json.loads(seen.read_text())
+    assert model["uri"] == str(weights.parent)
+    assert model["metadata"] == {"good": 1.0}
+    assert model["type"] == MODEL
+    assert model["name"]
+    printed = capsys.readouterr().out
+    assert f"gs://bucket -> {tmp_path}/out/gs/bucket" in printed
+    assert f"image image:1 -> this machine, {sys.executable}" in printed
+    assert "all tasks ended well" in printed
+
+
+def test_a_failing_container_ends_the_rehearsal_with_its_last_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = TinySpec()
+    spec.add("Trainer", container("print('out of memory'); sys.exit(7)"), outputs={"model": MODEL})
+    spec.add("Pusher", container(""), inputs={"model": ("Trainer", "model", MODEL)})
+    assert rehearse(spec, tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert "failed: its container ended with exit status 7" in printed
+    assert "| out of memory" in printed
+    assert "not run: another task failed" in printed
+    (log,) = read(tmp_path, "Trainer.log")
+    assert "out of memory" in log.read_text()
+    assert not read(tmp_path, "Pusher.log")
+
+
+def test_a_missing_module_is_the_task_s_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = TinySpec()
+    spec.add("Trainer", {"container": {"image": "i", "command": ["python", "-m", "no_such_module"], "args": ["{{$}}"]}})
+    assert rehearse(spec, tmp_path) == 1
+    assert "No module named no_such_module" in capsys.readouterr().out
+
+
+def test_a_command_that_is_not_there_is_the_task_s_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = TinySpec()
+    spec.add("Trainer", {"container": {"image": "i", "command": ["/no/such/program"]}})
+    assert rehearse(spec, tmp_path) == 1
+    assert "/no/such/program: cannot be started: [Errno 2]" in capsys.readouterr().out
+
+
+def test_retries_as_the_policy_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flaky = f"""
+path = {str(tmp_path)!r} + '/attempts'
+open(path, 'a').write('x')
+if len(open(path).read()) < 3: sys.exit(1)
+"""
+    spec = TinySpec()
+    policy = {"maxRetryCount": 2, "backoffDuration": "0.01s", "backoffFactor": 1.5}
+    spec.add("Flaky", container(flaky), retryPolicy=policy)
+    assert rehearse(spec, tmp_path) == 0
+    assert (tmp_path / "attempts").read_text() == "xxx"
+    assert "attempt 3 of 3 in 0.015 s" in capsys.readouterr().out
+    (tmp_path / "attempts").unlink()
+    policy["maxRetryCount"] = 1
+    assert rehearse(spec, tmp_path) == 1
+    assert (tmp_path / "attempts").read_text() == "xx"
+    (tmp_path / "attempts").unlink()
+    assert rehearse(spec, tmp_path, "--no-retries") == 1
+    assert (tmp_path / "attempts").read_text() == "x"
+
+
+def test_the_cache_serves_what_has_not_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = trained(**CACHED)
+    spec.add("Reader", container(""), inputs={"model": ("Trainer", "model", MODEL)}, **CACHED)
+    assert rehearse(spec, tmp_path) == 0
+    assert "cached" not in capsys.readouterr().out
+    assert rehearse(spec, tmp_path) == 0
+    assert capsys.readouterr().out.count("  cached") == 2
+    assert rehearse(spec, tmp_path, "--no-cache") == 0
+    assert "cached" not in capsys.readouterr().out
+    spec.task("Trainer")["inputs"]["parameters"]["steps"]["runtimeValue"]["constant"] = 4
+    assert rehearse(spec, tmp_path) == 0
+    assert "cached" not in capsys.readouterr().out
+    assert len(read(tmp_path, "weights")) == 3
+
+
+def test_a_task_that_is_not_to_be_cached_runs_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert rehearse(trained(), tmp_path) == 0
+    assert len(read(tmp_path, "weights")) == 2
+
+
+def test_removed_files_are_not_served_from_cache(tmp_path: Path) -> None:
+    assert rehearse(trained(**CACHED), tmp_path) == 0
+    (weights,) = read(tmp_path, "weights")
+    weights.unlink()
+    weights.parent.rmdir()
+    assert rehearse(trained(**CACHED), tmp_path) == 0
+    assert len(read(tmp_path, "weights")) == 1
+
+
+BLESS = """
+model, blessing = first(inputs, 'model'), first(outputs, 'blessing')
+metadata = {'blessed': 1, 'current_model_id': model['name']}
+made['blessing'] = {'artifacts': [{'name': blessing['name'], 'uri': blessing['uri'], 'metadata': metadata}]}
+open(blessing['uri'] + '/baseline', 'w').write(json.dumps(inputs['artifacts'].get('baseline')))
+"""
+
+
+def with_resolver() -> TinySpec:
+    spec = trained()
+    query = 'schema_title="tfx.ModelBlessing" AND state=LIVE AND metadata.blessed.number_value=1'
+    spec.add(
+        "find-blessing",
+        {"resolver": {"outputArtifactQueries": {"blessing": {"filter": query}}}},
+        outputs={"blessing": BLESSING},
+    )
+    name = "{{$.inputs.artifacts['input'].metadata['current_model_id']}}"
+    query = f'schema_title="tfx.Model" AND state=LIVE AND name="{name}"'
+    resolver = {"resolver": {"outputArtifactQueries": {"model": {"filter": query}}}}
+    spec.add(
+        "find-model", resolver, inputs={"input": ("find-blessing", "blessing", BLESSING)}, outputs={"model": MODEL}
+    )
+    inputs = {"model": ("Trainer", "model", MODEL), "baseline": ("find-model", "model", MODEL)}
+    spec.add("Evaluator", container(BLESS), inputs=inputs, outputs={"blessing": BLESSING})
+    return spec
+
+
+def test_a_second_rehearsal_resolves_the_blessed_model_of_the_first(tmp_path: Path) -> None:
+    assert rehearse(with_resolver(), tmp_path) == 0
+    (first,) = read(tmp_path, "baseline")
+    assert first.read_text() == "null"
+    (weights,) = read(tmp_path, "weights")
+    assert rehearse(with_resolver(), tmp_path) == 0
+    (second,) = set(read(tmp_path, "baseline")) - {first}
+    assert json.loads(second.read_text())["artifacts"][0]["uri"] == str(weights.parent)
+
+
+def test_another_pipeline_does_not_see_these_models(tmp_path: Path) -> None:
+    assert rehearse(with_resolver(), tmp_path) == 0
+    other = with_resolver()
+    other.spec["pipelineInfo"]["name"] = "other"
+    assert rehearse(other, tmp_path) == 0
+    assert [path.read_text() for path in read(tmp_path, "baseline")] == ["null", "null"]
+
+
+def test_a_damaged_store_is_the_user_s_to_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/artifacts.json").write_text("{")
+    assert rehearse(trained(), tmp_path) == 2
+    assert "artifacts.json: is damaged; remove it to rehearse from the start" in capsys.readouterr().err
+
+
+def test_schema_2_0(tmp_path: Path) -> None:
+    spec = TinySpec()
+    spec.spec["schemaVersion"] = "2.0.0"
+    spec.add("Task", container("print(task['inputs']['parameters'])"))
+    kinds = {"n": {"type": "INT"}, "text": {"type": "STRING"}}
+    spec.spec["components"]["Task"]["inputDefinitions"] = {"parameters": kinds}
+    spec.task("Task")["inputs"]["parameters"] = {
+        "n": {"runtimeValue": {"constantValue": {"intValue": "3"}}},
+        "text": {"runtimeValue": {"constantValue": {"stringValue": "abc"}}},
+    }
+    assert rehearse(spec, tmp_path) == 0
+    (log,) = read(tmp_path, "Task.log")
+    printed = log.read_text().splitlines()[-1]
+    assert "'n': {'intValue': '3'}" in printed
+    assert "'text': {'stringValue': 'abc'}" in printed
+    spec.task("Task")["inputs"]["parameters"]["n"] = {"runtimeValue": {"constantValue": {"stringValue": "3"}}}
+    assert rehearse(spec, tmp_path) == 2
+
+
+def test_what_a_container_reports_must_be_an_executor_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = TinySpec()
+    spec.add("Task", container("made['surprise'] = {'artifacts': [{'uri': '/a'}]}"))
+    assert rehearse(spec, tmp_path) == 1
+    assert "has the artifact 'surprise', which the component does not declare" in capsys.readouterr().out
+
+
+def test_independent_tasks_run_at_the_same_time_if_they_may(tmp_path: Path) -> None:
+    # Each waits for the other's file: only together do they end before they give up.
+    def meet(mine: str, other: str) -> str:
+        return (
+            f"import time; os.chdir({str(tmp_path)!r}); open('{mine}', 'w').close()\n"
+            f"for _ in range(6000):\n    if os.path.exists('{other}'): break\n    time.sleep(0.01)\nelse: sys.exit(1)"
+        )
+
+    spec = TinySpec()
+    spec.add("A", container(meet("a", "b")))
+    spec.add("B", container(meet("b", "a")))
+    assert rehearse(spec, tmp_path, "--parallel", "2") == 0
+
+
+def test_one_task_at_a_time_if_so_wanted(tmp_path: Path) -> None:
+    code = f"import time; log = open({str(tmp_path)!r} + '/log', 'a')\n"
+    code += "print('b', end='', file=log, flush=True); time.sleep(0.1); print('e', end='', file=log, flush=True)"
+    spec = TinySpec()
+    spec.add("A", container(code))
+    spec.add("B", container(code))
+    assert rehearse(spec, tmp_path, "--parallel", "1") == 0
+    assert (tmp_path / "log").read_text() == "bebe"
+
+
+@pytest.mark.parametrize(("blessed", "ran"), [(1, True), (0, False)])
+def test_conditions(tmp_path: Path, blessed: int, ran: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = TinySpec()
+    code = "blessing = first(outputs, 'blessing'); blessing.pop('type')\n"
+    code += f"blessing['metadata'] = {{'blessed': {blessed}}}; made['blessing'] = {{'artifacts': [blessing]}}"
+    spec.add("Evaluator", container(code), outputs={"blessing": BLESSING})
+    condition = "(inputs.artifacts['blessing'].artifacts[0].metadata['blessed'] == 1.0)"
+    inputs = {"blessing": ("Evaluator", "blessing", BLESSING)}
+    spec.add("Pusher", container(""), inputs=inputs, triggerPolicy={"condition": condition})
+    spec.add("After", container(""), dependentTasks=["Pusher"])
+    assert rehearse(spec, tmp_path) == 0
+    assert bool(read(tmp_path, "Pusher.log")) == ran
+    assert bool(read(tmp_path, "After.log")) == ran
+    assert ("Pusher was skipped" in capsys.readouterr().out) != ran
+
+
+def test_an_importer_gives_what_lies_in_the_mapped_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = TinySpec()
+    importer = {"importer": {"artifactUri": {"constant": "gs://other/model"}, "typeSchema": MODEL}}
+    spec.add("Importer", importer, outputs={"model": MODEL})
+    code = "print('read ' + open(first(inputs, 'model')['uri'] + '/weights').read())"
+    spec.add("Reader", container(code), inputs={"model": ("Importer", "model", MODEL)})
+    assert rehearse(spec, tmp_path) == 1
+    folder = tmp_path / "out/gs/other/model"
+    assert f"there is nothing at {folder}; put what the pipeline imports there" in capsys.readouterr().out
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text("abc")
+    assert rehearse(spec, tmp_path) == 0
+    assert "read abc" in read(tmp_path, "Reader.log")[-1].read_text()
+
+
+def test_the_pre_cache_check_runs_first_and_is_part_of_the_key(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("one")
+    check = "import json, sys; task = json.loads(sys.argv[1])\n"
+    check += f"found = {{'parameterValues': {{'fingerprint': open({str(source)!r}).read()}}}}\n"
+    check += "json.dump(found, open(task['outputs']['outputFile'], 'w'))"
+    lifecycle = {"preCacheCheck": {"command": ["python", "-c", check], "args": ["{{$}}"]}}
+    code = (
+        f"assert 'fingerprint' in open(outputs['outputFile']).read()\nopen({str(tmp_path)!r} + '/runs', 'a').write('x')"
+    )
+    spec = TinySpec()
+    spec.add("ExampleGen", container(code, lifecycle=lifecycle), **CACHED)
+    for text, runs in [("one", "x"), ("one", "x"), ("two", "xx")]:
+        source.write_text(text)
+        assert rehearse(spec, tmp_path) == 0
+        assert (tmp_path / "runs").read_text() == runs
+
+
+def test_output_parameters_and_runtime_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = TinySpec()
+    spec.spec["root"]["inputDefinitions"] = {
+        "parameters": {"share": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.5}}
+    }
+    spec.add("Counter", container("open(outputs['parameters']['n']['outputFile'], 'w').write('7')"))
+    spec.spec["components"]["Counter"]["outputDefinitions"] = {"parameters": {"n": {"parameterType": "NUMBER_INTEGER"}}}
+    spec.add("Reader", container("print(sorted(inputs['parameterValues'].items()))"))
+    kinds = {"n": {"parameterType": "NUMBER_INTEGER"}, "share": {"parameterType": "NUMBER_DOUBLE"}}
+    spec.spec["components"]["Reader"]["inputDefinitions"] = {"parameters": kinds}
+    spec.task("Reader")["inputs"]["parameters"] = {
+        "n": {"taskOutputParameter": {"producerTask": "Counter", "outputParameterKey": "n"}},
+        "share": {"componentInputParameter": "share"},
+    }
+    assert rehearse(spec, tmp_path) == 0
+    assert rehearse(spec, tmp_path, "--parameter", "share=0.25") == 0
+    logs = read(tmp_path, "Reader.log")
+    assert "[('n', 7.0), ('share', 0.5)]" in logs[0].read_text()
+    assert "[('n', 7.0), ('share', 0.25)]" in logs[1].read_text()
+    capsys.readouterr()
+    assert rehearse(spec, tmp_path, "--parameter", "share=much") == 2
+    assert "declares share as NUMBER_DOUBLE" in capsys.readouterr().err
+
+
+def test_an_exit_handler_runs_after_a_failure_and_learns_of_it(tmp_path: Path) -> None:
+    spec = TinySpec()
+    spec.add("Trainer", container("sys.exit(3)"))
+    inner = spec.spec["root"]["dag"]["tasks"]
+    spec.spec["components"]["tfx-dag"] = {"dag": {"tasks": inner}}
+    spec.spec["root"]["dag"]["tasks"] = {
+        "tfx-dag": {"taskInfo": {"name": "tfx-dag"}, "componentRef": {"name": "tfx-dag"}}
+    }
+    spec.add(
+        "Exit",
+        container("print(inputs['parameterValues']['status'])"),
+        triggerPolicy={"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
+        dependentTasks=["tfx-dag"],
+    )
+    spec.spec["components"]["Exit"]["inputDefinitions"] = {"parameters": {"status": {"parameterType": "STRING"}}}
+    spec.task("Exit")["inputs"]["parameters"] = {"status": {"taskFinalStatus": {"producerTask": "tfx-dag"}}}
+    assert rehearse(spec, tmp_path) == 1
+    (log,) = read(tmp_path, "Exit.log")
+    assert '"state": "FAILED"' in log.read_text()
+    assert "tfx-dag/Trainer: its container ended with exit status 3" in log.read_text()
+
+
+def test_an_interrupt_ends_the_containers(tmp_path: Path) -> None:
+    spec = TinySpec()
+    sleep = f"import time; open({str(tmp_path)!r} + '/pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    spec.add("Sleeper", container(sleep))
+    command = [sys.executable, "-m", "pipeline.rehearse", spec.write(tmp_path), "--output-dir", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    pid_file = tmp_path / "pid"
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "error: interrupted" in printed
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)

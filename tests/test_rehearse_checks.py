@@ -1,0 +1,175 @@
+"""What is refused before anything runs: unreadable specs, unknown fields, wrong types, cycles, parameters."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.rehearse import main
+from tests.tiny_spec import BLESSING, MODEL, WRITE_MODEL, TinySpec, container
+
+
+def two_tasks() -> TinySpec:
+    spec = TinySpec()
+    spec.add("Trainer", container(WRITE_MODEL), outputs={"model": MODEL}, parameters={"steps": ("NUMBER_INTEGER", 3)})
+    spec.add("Pusher", container(""), inputs={"model": ("Trainer", "model", MODEL)})
+    return spec
+
+
+def unknown_field(spec: TinySpec) -> None:
+    spec.task("Trainer")["retries"] = 3
+
+
+def unknown_field_of_a_container(spec: TinySpec) -> None:
+    spec.spec["deploymentSpec"]["executors"]["Trainer"]["container"]["imagePullPolicy"] = "Always"
+
+
+def wrong_artifact_type(spec: TinySpec) -> None:
+    spec.spec["components"]["Pusher"]["inputDefinitions"]["artifacts"]["model"]["artifactType"] = BLESSING
+
+
+def wrong_parameter(spec: TinySpec) -> None:
+    spec.task("Trainer")["inputs"]["parameters"]["steps"]["runtimeValue"]["constant"] = "many"
+
+
+def missing_parameter(spec: TinySpec) -> None:
+    del spec.task("Trainer")["inputs"]["parameters"]["steps"]
+
+
+def undeclared_parameter(spec: TinySpec) -> None:
+    spec.task("Pusher")["inputs"]["parameters"] = {"speed": {"runtimeValue": {"constant": 1}}}
+
+
+def missing_input(spec: TinySpec) -> None:
+    del spec.task("Pusher")["inputs"]["artifacts"]
+
+
+def unknown_output(spec: TinySpec) -> None:
+    spec.task("Pusher")["inputs"]["artifacts"]["model"]["taskOutputArtifact"]["outputArtifactKey"] = "modell"
+
+
+def cycle(spec: TinySpec) -> None:
+    spec.task("Trainer")["dependentTasks"] = ["Pusher"]
+
+
+def unknown_task(spec: TinySpec) -> None:
+    spec.task("Trainer")["dependentTasks"] = ["Tuner"]
+
+
+def unknown_component(spec: TinySpec) -> None:
+    spec.task("Trainer")["componentRef"]["name"] = "Tuner"
+
+
+def unknown_executor(spec: TinySpec) -> None:
+    del spec.spec["deploymentSpec"]["executors"]["Trainer"]
+
+
+def no_command(spec: TinySpec) -> None:
+    spec.spec["deploymentSpec"]["executors"]["Trainer"]["container"]["command"] = []
+
+
+def unknown_placeholder(spec: TinySpec) -> None:
+    spec.spec["deploymentSpec"]["executors"]["Trainer"]["container"]["args"] = ["{{$.inputs.artifacts['x'].uri}}"]
+
+
+def bad_condition(spec: TinySpec) -> None:
+    spec.task("Pusher")["triggerPolicy"] = {"condition": "__import__('os')"}
+
+
+def bad_query(spec: TinySpec) -> None:
+    query = "color=blue"
+    spec.add(
+        "Resolver", {"resolver": {"outputArtifactQueries": {"model": {"filter": query}}}}, outputs={"model": MODEL}
+    )
+
+
+def no_value_for_a_parameter(spec: TinySpec) -> None:
+    spec.spec["root"]["inputDefinitions"] = {"parameters": {"share": {"parameterType": "NUMBER_DOUBLE"}}}
+
+
+def loop(spec: TinySpec) -> None:
+    spec.task("Trainer")["parameterIterator"] = {"items": {"raw": "[1]"}, "itemInput": "i"}
+
+
+def cloud_only(spec: TinySpec) -> None:
+    args = ["--executor_class_path", "tfx.extensions.google_cloud_big_query.pusher.executor.Executor"]
+    spec.spec["deploymentSpec"]["executors"]["Trainer"]["container"]["args"] = args
+
+
+def bad_name(spec: TinySpec) -> None:
+    spec.spec["pipelineInfo"]["name"] = "../Up"
+
+
+def old_schema(spec: TinySpec) -> None:
+    spec.spec["schemaVersion"] = "1.0"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (unknown_field, 'no field named "retries"'),
+        (unknown_field_of_a_container, 'no field named "imagePullPolicy"'),
+        (
+            wrong_artifact_type,
+            "declares its input 'model' as tfx.ModelBlessing, but the output 'model' of 'Trainer' is tfx.Model",
+        ),
+        (wrong_parameter, "has the parameter 'steps' = 'many', but its component declares it as NUMBER_INTEGER"),
+        (missing_parameter, "task 'Trainer' lacks its parameter 'steps' (NUMBER_INTEGER)"),
+        (undeclared_parameter, "is given the parameter 'speed', which its component does not declare"),
+        (missing_input, "task 'Pusher' lacks its input 'model' of type tfx.Model"),
+        (unknown_output, "the output 'modell' of 'Trainer', whose outputs are: model"),
+        (cycle, "the tasks wait for each other in a cycle: "),
+        (unknown_task, "depends on the task 'Tuner', which is not there; there are Pusher, Trainer"),
+        (unknown_component, "refers to the component 'Tuner', which is not there"),
+        (unknown_executor, "has the executor 'Trainer', which is not in deploymentSpec"),
+        (no_command, "names no command"),
+        (unknown_placeholder, "but its component has no input 'x'"),
+        (bad_condition, "has a condition that cannot be read: \"__import__('os')\" names '__import__'"),
+        (bad_query, "has the term 'color=blue', which is not known"),
+        (no_value_for_a_parameter, "parameter 'share' (NUMBER_DOUBLE) has no value; give --parameter share=VALUE"),
+        (loop, "is a loop over items, which is not rehearsed"),
+        (cloud_only, "needs the cloud and has no local equal"),
+        (bad_name, "pipelineInfo.name is '../Up'; Vertex takes a-z, 0-9 and '-'"),
+        (old_schema, "schemaVersion is '1.0'; Vertex takes 2.0.0 and 2.1.0"),
+    ],
+)
+def test_a_broken_spec_is_one_clear_line(
+    break_it: Callable[[TinySpec], None], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = two_tasks()
+    break_it(spec)
+    assert main([spec.write(tmp_path), "--output-dir", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert not list(tmp_path.rglob("Trainer.log"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("spec.json", "{", "is not JSON or YAML"),
+        ("spec.yaml", "a: [", "is not JSON or YAML"),
+        ("spec.json", "[]", "is no pipeline spec"),
+        ("spec.json", "{}", "is no pipeline spec: it has no pipelineInfo.name"),
+        ("spec.json", '{"a": 1}', 'no field named "a"'),
+    ],
+)
+def test_what_is_no_spec_is_one_clear_line(
+    name: str, text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert main([str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_spec_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none.json")]) == 2
+    assert "cannot be read as a pipeline spec: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["share", "=1", "share=1"])
+def test_a_parameter_that_is_not_there(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([two_tasks().write(tmp_path), "--parameter", option]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,121 @@
+"""The digits, compiled for Vertex AI and rehearsed: twice whole, and broken on purpose in five ways."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+COMPILE = [
+    *("-m", "pipeline.run_vertex", "--preset", "digits", "--project", "rehearsal", "--region", "us-central1"),
+    *("--pipeline-root", "gs://rehearsal/root", "--image", "us-docker.pkg.dev/rehearsal/images/pipeline:local"),
+    *("--tpu", "v5e-4", "--beam-runner", "dataflow", "--endpoint", "digits", "--retries", "0"),
+    *("--set", "trainer.head_epochs=1", "trainer.fine_tune_epochs=1"),
+]
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("compiled") / "spec.json"
+    compiled = python(*COMPILE, "--compile-only", str(path))
+    assert compiled.returncode == 0, compiled.stderr
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def rehearse(job: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    path = folder / "spec.json"
+    path.write_text(json.dumps(job), encoding="utf-8")
+    return python("-m", "pipeline.rehearse", str(path), "--output-dir", str(folder / "out"))
+
+
+@pytest.mark.timeout(1800)
+def test_two_rehearsals_of_the_digits(job: dict[str, Any], tmp_path: Path) -> None:
+    first = rehearse(job, tmp_path)
+    assert first.returncode == 0, first.stdout
+    assert f"gs://rehearsal -> {tmp_path}/out/gs/rehearsal" in first.stdout
+    assert "Trainer: tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor -> " in first.stdout
+    assert "Transform: --runner=DataflowRunner" in first.stdout
+    assert "endpoint_executor.EndpointExecutor (an endpoint) -> components.pusher.executor.Executor" in first.stdout
+    assert "ModelResolver-model-resolver" in first.stdout
+    assert "found nothing to look for" in first.stdout
+    (version,) = (tmp_path / "out/endpoint/Pusher").glob("[0-9]*")
+    assert (version / "saved_model.pb").exists()
+
+    second = rehearse(job, tmp_path)
+    assert second.returncode == 0, second.stdout
+    ended = {line.split()[1]: line for line in second.stdout.splitlines() if line[:3] in (" ✓ ", " = ", " ✗ ")}
+    assert "cached" in ended["Trainer"]
+    assert "cached" not in ended["Evaluator"]
+    assert f"model: {tmp_path}/out/gs/rehearsal/root/" in ended["ModelResolver-model-resolver"]
+    log = sorted((tmp_path / "out/logs").glob("*/Evaluator.log"))[1]
+    assert '"baseline_model": {"artifacts"' in log.read_text(encoding="utf-8")
+
+
+def missing_module(spec: dict[str, Any]) -> None:
+    args = spec["deploymentSpec"]["executors"]["ImageExampleGen_executor"]["container"]["args"]
+    args[args.index("--executor_class_path") + 1] = "components.no_such_node.executor.Executor"
+
+
+def failing_container(spec: dict[str, Any]) -> None:
+    parameters = spec["root"]["dag"]["tasks"]["ImageExampleGen"]["inputs"]["parameters"]
+    parameters["data_settings"]["runtimeValue"]["constant"] = json.dumps(
+        {"source": "folder", "path": "/no/such/folder"}
+    )
+
+
+def wrong_artifact_type(spec: dict[str, Any]) -> None:
+    inputs = spec["components"]["Pusher"]["inputDefinitions"]["artifacts"]
+    inputs["model"] = copy.deepcopy(inputs["model_blessing"])
+
+
+def bad_parameter(spec: dict[str, Any]) -> None:
+    parameters = spec["root"]["dag"]["tasks"]["Transform"]["inputs"]["parameters"]
+    parameters["disable_statistics"]["runtimeValue"]["constant"] = "yes"
+
+
+def cycle(spec: dict[str, Any]) -> None:
+    spec["root"]["dag"]["tasks"]["StatisticsGen"]["dependentTasks"].append("Transform")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "status", "message"),
+    [
+        (missing_module, 1, "No module named 'components.no_such_node'"),
+        (failing_container, 1, "/no/such/folder"),
+        (
+            wrong_artifact_type,
+            2,
+            "declares its input 'model' as tfx.ModelBlessing, but the output 'model' of 'Trainer' is",
+        ),
+        (
+            bad_parameter,
+            2,
+            "has the parameter 'disable_statistics' = 'yes', but its component declares it as NUMBER_INTEGER",
+        ),
+        (cycle, 2, "the tasks wait for each other in a cycle: "),
+    ],
+)
+def test_a_broken_spec_is_reported(
+    break_it: Callable[[dict[str, Any]], None], status: int, message: str, job: dict[str, Any], tmp_path: Path
+) -> None:
+    broken = copy.deepcopy(job)
+    break_it(broken["pipelineSpec"])
+    done = rehearse(broken, tmp_path)
+    assert done.returncode == status
+    assert message in (done.stderr if status == 2 else done.stdout)
+    if status == 1:
+        assert "✗ ImageExampleGen" in done.stdout
+        assert "StatisticsGen 0.0 s not run: another task failed" in " ".join(done.stdout.split())

@@ -1,0 +1,176 @@
+"""The check before a run: versions, names, the spec, the jobs, the image; each finding one line with what to do."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.vertex import check
+from pipeline.vertex.check import Finding, check_image, check_jobs, check_names, check_spec, check_versions
+from pipeline.vertex.sources import make_sources_hash
+from pipeline.vertex.worker_pools import make_custom_job
+from tests.vertex_settings import IMAGE, make_settings
+
+TESTED = {**check.VERSIONS, "tf-keras": "2.16.0", "tensorflow-transform": "1.16.0", "protobuf": "3.20.3"}
+
+
+def make_job(**task_changes: Any) -> dict[str, Any]:
+    """Returns a spec with one task, `Trainer`, that reads nothing."""
+    return {
+        "displayName": "digits",
+        "labels": {},
+        "runtimeConfig": {"gcsOutputDirectory": "gs://my-bucket/root"},
+        "pipelineSpec": {
+            "schemaVersion": "2.1.0",
+            "pipelineInfo": {"name": "digits"},
+            "root": {"dag": {"tasks": {"Trainer": {"componentRef": {"name": "Trainer"}, **task_changes}}}},
+            "components": {"Trainer": {"executorLabel": "Trainer_executor"}},
+            "deploymentSpec": {"executors": {"Trainer_executor": {"container": {"image": IMAGE}}}},
+        },
+    }
+
+
+def errors(findings: Any) -> list[str]:
+    return [str(finding) for finding in findings if finding.level == "error"]
+
+
+def test_a_finding_is_one_line() -> None:
+    assert str(Finding("error", "spec", "is\nwrong;  do this")) == "error    spec: is wrong; do this"
+
+
+def test_the_tested_set_of_versions_passes_and_this_environment_is_one() -> None:
+    assert [finding.level for finding in check_versions(TESTED, "3.10.13")] == ["ok"]
+    assert [finding.level for finding in check_versions()] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "python", "message"),
+    [
+        ({}, "3.11.2", "error    python: is 3.11.2, but TFX 1.16 needs 3.10; make the environment with it"),
+        (
+            {"apache-beam": "2.74.0"},
+            "3.10.1",
+            "error    apache-beam: is 2.74.0, but the tested set has 2.60.0; install that",
+        ),
+        ({"tf-keras": "2.160.0"}, "3.10.1", "error    tf-keras: is 2.160.0, but the tested set has 2.16; install that"),
+        ({"kfp": None}, "3.10.1", "error    kfp: is not installed; install 2.5.0"),
+    ],
+)
+def test_another_version_is_an_error(changes: dict[str, Any], python: str, message: str) -> None:
+    installed = {key: value for key, value in {**TESTED, **changes}.items() if value is not None}
+    assert errors(check_versions(installed, python)) == [message]
+
+
+def test_names_within_the_rules_pass() -> None:
+    assert [str(f) for f in check_names(make_job(), make_settings(), "digits-1")] == [
+        "ok       names: run digits-1, 1 tasks"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "run_id", "message"),
+    [
+        ("my-bucket/root", "1digits", "run id: is '1digits'; it must be a lower-case letter, then up to 127 of"),
+        (
+            "my..bucket/root",
+            "digits",
+            "pipeline_root: has the bucket my..bucket, a name that Cloud Storage does not allow",
+        ),
+        ("10.0.0.1/root", "digits", "pipeline_root: has the bucket 10.0.0.1, a name"),
+        ("google-data/root", "digits", "pipeline_root: has the bucket google-data, a name"),
+    ],
+)
+def test_a_name_against_the_rules_is_an_error(bucket: str, run_id: str, message: str) -> None:
+    (found,) = errors(check_names(make_job(), make_settings(pipeline_root=f"gs://{bucket}"), run_id))
+    assert message in found
+
+
+def test_a_whole_bucket_is_a_warning() -> None:
+    levels = [
+        finding.level for finding in check_names(make_job(), make_settings(pipeline_root="gs://my-bucket"), "digits")
+    ]
+    assert levels == ["warning", "ok"]
+
+
+def test_a_sound_spec_passes() -> None:
+    assert errors(check_spec(make_job())) == []
+
+
+def break_field(job: dict[str, Any]) -> None:
+    job["pipelineSpec"]["root"]["dag"]["tasks"]["Trainer"]["retryPolicie"] = {}
+
+
+def break_executor_field(job: dict[str, Any]) -> None:
+    job["pipelineSpec"]["deploymentSpec"]["executors"]["Trainer_executor"]["container"]["imagee"] = IMAGE
+
+
+def break_executor(job: dict[str, Any]) -> None:
+    job["pipelineSpec"]["deploymentSpec"]["executors"] = {}
+
+
+def break_dependency(job: dict[str, Any]) -> None:
+    job["pipelineSpec"]["root"]["dag"]["tasks"]["Trainer"]["dependentTasks"] = ["Transform"]
+
+
+def break_input(job: dict[str, Any]) -> None:
+    source = {"taskOutputArtifact": {"producerTask": "SchemaGen", "outputArtifactKey": "schema"}}
+    job["pipelineSpec"]["root"]["dag"]["tasks"]["Trainer"]["inputs"] = {"artifacts": {"schema": source}}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (break_field, 'Message type "ml_pipelines.PipelineTaskSpec" has no field named'),
+        (break_executor_field, "has no field named"),
+        (break_executor, "task Trainer has no executor"),
+        (break_dependency, "task Trainer needs Transform, which is no task"),
+        (break_input, "task Trainer needs SchemaGen, which is no task"),
+    ],
+)
+def test_a_broken_spec_is_an_error(break_it: Any, message: str) -> None:
+    job = make_job()
+    break_it(job)
+    (found,) = errors(check_spec(job))
+    assert message in found
+
+
+def job_of_a_trainer(**machine_changes: Any) -> dict[str, Any]:
+    custom_job = make_custom_job(make_settings(trainer={"tpu": "v5e-4"}), "digits")
+    custom_job["job_spec"]["worker_pool_specs"][0]["machine_spec"] |= machine_changes
+    config = {"ai_platform_training_args": {"project": "my-project", **custom_job}}
+    constant = {"runtimeValue": {"constant": json.dumps(config)}}
+    return make_job(inputs={"parameters": {"custom_config": constant}})
+
+
+def test_the_trainer_s_job_is_read_as_the_service_reads_it() -> None:
+    (finding,) = check_jobs(job_of_a_trainer())
+    assert str(finding) == f"ok       Trainer: CustomJob on ct5lp-hightpu-4t with {IMAGE}-tpu"
+    (found,) = errors(check_jobs(job_of_a_trainer(accelerator_type="TPU_V9")))
+    assert "Trainer: its job is not what Vertex AI understands" in found
+    assert [finding.level for finding in check_jobs(make_job())] == ["ok"]
+
+
+def engine(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    """Puts a container engine into the path that knows one image."""
+    script = folder / "docker"
+    script.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/bin{os.pathsep}/usr/bin")
+
+
+def test_an_image_with_these_sources_passes_and_others_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine(tmp_path, monkeypatch, json.dumps({"sources-hash": make_sources_hash()}))
+    assert [finding.level for finding in check_image(make_settings())] == ["ok"]
+    engine(tmp_path, monkeypatch, json.dumps({"sources-hash": "0" * 64}))
+    assert f"{IMAGE} holds other sources (000000000000) than this checkout" in errors(check_image(make_settings()))[0]
+    engine(tmp_path, monkeypatch, "null")
+    assert f"{IMAGE} has no label sources-hash; build it with make image" in errors(check_image(make_settings()))[0]
+
+
+def test_an_image_that_is_not_here_is_skipped_and_one_without_a_tag_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert [finding.level for finding in check_image(make_settings())] == ["skipped"]
+    levels = [finding.level for finding in check_image(make_settings(image="eu.gcr.io/my-project/pipeline"))]
+    assert levels == ["warning", "skipped"]
