@@ -72,18 +72,16 @@ def check_image(encoded: bytes, max_pixels: int) -> CheckedImage:
     Raises:
         UnusableImage: empty, no image, a format or a size that is not taken, truncated or corrupt.
     """
-    picture, file_format, reencoded = _inspect(encoded, max_pixels)
+    picture, file_format, reencoded = inspect_image(encoded, max_pixels)
     stored = _as_png(picture) if reencoded else encoded
     return CheckedImage(stored, picture.height, picture.width, file_format, reencoded)
 
 
-def needs_reencoding(encoded: bytes, max_pixels: int) -> bool:
-    """Returns `check_image(...).reencoded`, with its errors, but makes no PNG, which takes longer than the check."""
-    return _inspect(encoded, max_pixels)[2]
+def inspect_image(encoded: bytes, max_pixels: int) -> tuple[Image.Image, str, bool]:
+    """Returns the picture, its file's format, and whether `decode_image` gives anything else; errors as `check_image`.
 
-
-def _inspect(encoded: bytes, max_pixels: int) -> tuple[Image.Image, str, bool]:
-    """Returns the picture, its file's format, and whether `decode_image` gives anything else."""
+    No PNG is made where one is needed, which takes longer than the check.
+    """
     image = open_image(encoded, max_pixels)
     file_format = _format(image)
     # Pillow's decoders raise many types (OSError, SyntaxError, struct.error, zlib.error, ...) on corrupt files, and one

@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data.errors import UserError
 from data.features import SPLITS
+from data.originals import MAX_ORIGINALS
 from data.settings import DataSettings
 
 
@@ -41,12 +42,14 @@ class Rules:
         unusable: content hashes of images that are quarantined.
         only_split: content hash -> the one declared split that keeps the image.
         reencoded: content hashes of images that are stored as a PNG.
+        originals: those few of them, of the test split, whose original files are kept beside the examples.
     """
 
     cut: Mapping[str, float]
     unusable: frozenset[str]
     only_split: Mapping[str, str]
     reencoded: frozenset[str]
+    originals: frozenset[str] = frozenset()
 
     def split_of(self, sha256: str, declared: str | None) -> str | None:
         """Returns `train`, `eval` or `test`, or None for an image that is left out.
@@ -121,6 +124,7 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
     counts: dict[str, Counter] = {split: Counter() for split in SPLITS}
     content_hashes: dict[str, set[str]] = {split: set() for split in SPLITS}
     dropped, reencoded = [], 0
+    convertible = set()
     for record in usable:
         split = rules.split_of(record.sha256, record.split)
         if split is None:
@@ -129,6 +133,8 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
             counts[split][record.label] += 1
             content_hashes[split].add(record.sha256)
             reencoded += record.reencoded
+            if record.reencoded and split == "test":
+                convertible.add(record.sha256)
     if dropped and settings.duplicates == "fail":
         raise UserError(
             f"data.duplicates is fail, and {len(dropped)} images occur in several declared splits, such as"
@@ -136,7 +142,7 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
         )
     classes = sorted({record.label for record in records if record.label})
     return Selection(
-        rules=rules,
+        rules=replace(rules, originals=frozenset(sorted(convertible)[:MAX_ORIGINALS])),
         quarantined=quarantined,
         counts={split: {name: counts[split][name] for name in classes} for split in SPLITS},
         duplicates_dropped=len(dropped),

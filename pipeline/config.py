@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from components.drift_validator.settings import DriftSettings
 from components.evaluator.settings import EvaluatorSettings
+from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
@@ -43,6 +45,8 @@ class PipelineConfig(Settings):
     tuner: TunerSettings = TunerSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
+    drift: DriftSettings = DriftSettings()
+    serving_validator: ServingValidatorSettings = ServingValidatorSettings()
 
     @model_validator(mode="after")
     def _check_image_size(self) -> "PipelineConfig":

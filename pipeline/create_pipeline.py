@@ -17,12 +17,14 @@ from tfx.types import BaseChannel, Channel, standard_artifacts
 from tfx.types import standard_component_specs as specs
 
 from components.code_hash import make_code_hash
+from components.drift_validator.component import DriftValidator
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
 from components.pusher.component import AtomicPusher
 from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
+from components.serving_validator.component import ServingValidator
 from components.trainer.weights import ResolvedWeights
 from components.transform.component import Transform
 from components.tuner.component import TrialTunerNode
@@ -143,7 +145,21 @@ def create_pipeline(
     evaluator = make_evaluator(
         config.evaluator, examples=examples, model=model, baseline_model=model_resolver.outputs["model"], schema=schema
     )
-    pusher = _make_pusher(config.name, deployment, model, evaluator.outputs["blessing"])
+    drift_validator = DriftValidator(config.drift, model=model, baseline_model=model_resolver.outputs["model"])
+    serving_validator = ServingValidator(
+        config.serving_validator,
+        model=model,
+        examples=examples,
+        transform_graph=transform.outputs["transform_graph"],
+        drift=drift_validator.outputs["drift"],
+        backbone=config.trainer.backbone,
+        image_size=config.transform.image_size,
+    )
+    blessings = {
+        "model_blessing": evaluator.outputs["blessing"],
+        "infra_blessing": serving_validator.outputs["blessing"],
+    }
+    pusher = _make_pusher(config.name, deployment, model, blessings)
     components = [
         example_gen,
         statistics_gen,
@@ -155,6 +171,8 @@ def create_pipeline(
         trainer,
         model_resolver,
         evaluator,
+        drift_validator,
+        serving_validator,
         pusher,
     ]
     for component in components:
@@ -201,14 +219,14 @@ def _vertex_trainer_executor() -> ExecutorClassSpec:
     return ExecutorClassSpec(GenericExecutor)
 
 
-def _make_pusher(name: str, deployment: Deployment, model: Channel, blessing: Channel) -> Pusher:
+def _make_pusher(name: str, deployment: Deployment, model: Channel, blessings: dict[str, BaseChannel]) -> Pusher:
     if deployment.endpoint is not None:
         from components.pusher.endpoint import EndpointPusher
 
-        return EndpointPusher(model=model, model_blessing=blessing, endpoint=deployment.endpoint)
+        return EndpointPusher(model=model, **blessings, endpoint=deployment.endpoint)
     return AtomicPusher(
         model=model,
-        model_blessing=blessing,
+        **blessings,
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(
                 base_directory=os.path.join(deployment.serving_model_dir, name)

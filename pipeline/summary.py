@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from components.drift_validator.report import describe_report, read_report
 from components.evaluator.results import EvaluationResults, read_results
+from components.serving_validator.findings import read_findings
 from components.tuner.results import TRIALS_FILE, read_tuning
 from pipeline.config import PipelineConfig
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
@@ -49,6 +51,8 @@ def make_summary(
         "metrics": {},
         "gates": [],
         "baseline": None,
+        "serving": None,
+        "drift": None,
         "pushed_model": None,
         "config": config.model_dump(mode="json"),
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
@@ -73,6 +77,10 @@ def make_summary(
         summary["gates"] = [asdict(gate) for gate in evaluated.gates]
         if found := evaluated.baseline:
             summary["baseline"] = {**asdict(found), "comparable": found.comparable, "remark": found.describe()}
+    if drift := outputs.get(("DriftValidator", "drift")):
+        summary["drift"] = read_report(drift.uri)
+    if infra_blessing := outputs.get(("ServingValidator", "blessing")):
+        summary["serving"] = read_findings(infra_blessing.uri)
     if pushed := outputs.get(("Pusher", "pushed_model")):
         destination = pushed.custom_properties[PUSHED_DESTINATION].string_value
         summary["status"] = PUSHED if destination else NOT_BLESSED
@@ -118,6 +126,11 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row("gate", _gate_text(gate))
     if summary["baseline"] and (remark := summary["baseline"]["remark"]):
         grid.add_row("", f"[yellow]{escape(remark)}[/]")
+    if (drift := summary["drift"]) and drift["compared"]:
+        verdict = "[yellow]look at the data[/]" if drift["drifted"] else "[green]passed[/]"
+        grid.add_row("drift", f"{escape(describe_report(drift))}  {verdict}")
+    for found in _serving_lines(summary["serving"]):
+        grid.add_row("serving", found)
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
     if tuning := summary["tuning"]:
         changed = " ".join(f"trainer.{name}={value}" for name, value in tuning["best"]["settings"].items())
@@ -150,6 +163,19 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", escape(f"  {item['file']}: {item['reason']}")
     for line in data.get("anomalies", [])[:_SHOWN_LINES]:
         yield "anomaly", escape(line)
+
+
+def _serving_lines(serving: dict[str, Any] | None) -> Iterator[str]:
+    """Yields every failed check of the export, or one line where there is none."""
+    if serving is None:
+        return
+    failed = [finding for finding in serving["findings"] if not finding["passed"]]
+    for finding in failed:
+        yield f"{escape(finding['check'])}: {escape(finding['message'])}  [red]refused[/]"
+    if not failed:
+        p50, p95, size = (serving["measured"][key] for key in ("latency_p50_ms", "latency_p95_ms", "model_mb"))
+        checks = len(serving["findings"])
+        yield f"{checks} checks [green]passed[/]; one image in {p50:.1f} ms, p95 {p95:.1f} ms; {size:.0f} MB"
 
 
 def _tuning_lines(tuning: dict[str, Any] | None) -> Iterator[tuple[str, str]]:

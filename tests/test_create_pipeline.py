@@ -46,7 +46,9 @@ def test_the_nodes_and_their_order() -> None:
         "Trainer": {"Transform", "SchemaGen"},
         "ModelResolver": {"Trainer"},
         "Evaluator": {"ImageExampleGen", "SchemaGen", "Trainer", "ModelResolver"},
-        "Pusher": {"Trainer", "Evaluator"},
+        "DriftValidator": {"Trainer", "ModelResolver"},
+        "ServingValidator": {"ImageExampleGen", "Transform", "Trainer", "DriftValidator"},
+        "Pusher": {"Trainer", "Evaluator", "ServingValidator"},
     }
 
 
@@ -66,7 +68,10 @@ def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployme
         ("trainer.batch_size=64", {"Trainer"}),
         ("trainer.warm_start=blessed", {"Trainer"}),
         ("transform.aspect=crop", {"Transform"}),
-        ("transform.image_size=64", {"Transform", "Trainer"}),
+        ("transform.image_size=64", {"Transform", "Trainer", "ServingValidator"}),
+        ("trainer.backbone=vgg19", {"Trainer", "ServingValidator"}),
+        ("drift.gate=true", {"DriftValidator"}),
+        ("serving_validator.max_model_mb=10", {"ServingValidator"}),
         ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
         ("data.test_share=0.2", {"ImageExampleGen"}),
     ],

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from data.errors import UserError
+from data.originals import MAX_ORIGINALS
 from data.settings import DataSettings
 from data.splits import ImageRecord, check_selection, choose_images
 
@@ -181,3 +182,12 @@ def test_the_quarantined_share_may_just_be_reached():
     settings = DataSettings(max_quarantined_share=0.1)
     records = many(90) + [record(f"x{i}", problem="empty file") for i in range(10)]
     check_selection(choose_images(records, settings), settings)
+
+
+def test_a_few_of_the_test_images_that_are_stored_anew_are_kept_as_they_were():
+    records = [record(i, ("cat", "dog")[i % 2], split, reencoded=True) for split in ("train", "test") for i in range(9)]
+    records += [record(f"{split} {i}", split=split) for split in ("eval", "test") for i in range(9)]
+    originals = choose_images(records, DataSettings(duplicates="keep")).rules.originals
+    assert originals == frozenset(sorted(sha(i) for i in range(9))[:MAX_ORIGINALS])
+    train_only = [record(i, split="train", reencoded=True) for i in range(9)]
+    assert not choose_images(train_only + many(4, "test", start=100), DataSettings()).rules.originals

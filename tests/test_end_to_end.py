@@ -28,7 +28,9 @@ NODES = [
     "Transform",
     "Trainer",
     "ModelResolver",
+    "DriftValidator",
     "Evaluator",
+    "ServingValidator",
     "Pusher",
 ]
 BEFORE_TRAINER = set(NODES[:5])
@@ -84,6 +86,9 @@ def test_first_run_pushes_and_tells_what_it_did(folder: Path, capfd: pytest.Capt
     assert [(gate["metric"], gate["kind"], gate["bound"], gate["passed"]) for gate in summary["gates"]] == [
         ("accuracy", "min", 0.2, True)
     ]
+    assert summary["serving"]["blessed"] is True
+    assert {finding["check"] for finding in summary["serving"]["findings"]} >= {"labels", "probabilities", "garbage"}
+    assert summary["drift"]["reason"] == "there is no blessed model to compare with"
     version = Path(summary["pushed_model"])
     assert version.parent == folder / "output" / "serving_model" / "images"
     assert (version / "saved_model.pb").is_file()
@@ -117,10 +122,26 @@ def test_a_model_that_is_not_better_enough_is_rejected_by_the_change_gate_and_tr
     assert summary["status"] == "not_blessed"
     assert summary["pushed_model"] is None
     assert not BEFORE_TRAINER & ran(summary)
-    assert {"Trainer", "Evaluator", "Pusher"} <= ran(summary)
+    assert {"Trainer", "Evaluator", "ServingValidator", "Pusher"} <= ran(summary)
     (gate,) = (gate for gate in summary["gates"] if gate["kind"] == "change")
     assert (gate["metric"], gate["kind"], gate["bound"], gate["passed"]) == ("accuracy", "change", 1.01, False)
     assert gate["value"] < 1.01
+    # Here there is a blessed model, with the same images behind it.
+    assert summary["drift"]["compared"]
+    assert summary["drift"]["drifted"] == []
+    assert summary["serving"]["blessed"] is True
+    assert len(versions(folder)) == 1
+
+
+def test_an_export_that_serving_refuses_is_not_pushed_though_it_is_good_and_the_screen_tells_why(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, summary = run(folder, "serving_validator.max_model_mb=1")
+    assert (status, summary["status"], summary["pushed_model"]) == (3, "not_blessed", None)
+    assert all(gate["passed"] for gate in summary["gates"])
+    assert [finding["check"] for finding in summary["serving"]["findings"] if not finding["passed"]] == ["size"]
+    assert ran(summary) == {"ServingValidator", "Pusher"}
+    assert re.search(r"serving +size: \d+\.\d MB, more than 1\s+refused", capfd.readouterr().out)
     assert len(versions(folder)) == 1
 
 

@@ -22,6 +22,8 @@ from data.decode import decode_image
 from data.errors import UserError
 from data.features import SPLITS
 from data.image_hashes import read_split_hashes
+from data.image_statistics import read_image_statistics
+from data.originals import read_originals
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import check_selection
@@ -84,6 +86,35 @@ def test_the_images_of_each_split_are_recorded(run):
         assert recorded[split].tolist() == sorted(hashes)
 
 
+def test_the_statistics_of_each_split_count_its_images(run):
+    artifact = run()
+    recorded = read_image_statistics(artifact.uri)
+    for split in SPLITS:
+        rows = read_split(artifact, split)
+        assert recorded[split].images == len(rows)
+        assert recorded[split].labels == collections.Counter(row["label"].decode() for row in rows)
+        pixels = [decode_image(tf.constant(row["image"])).numpy() for row in rows]
+        assert recorded[split].mean("brightness") == pytest.approx(np.mean(pixels) / 255, abs=1e-4)
+        assert recorded[split].mean("size") == 3  # 8 x 8
+        assert recorded[split].mean("colour") == pytest.approx(0, abs=1e-6)
+
+
+def test_originals_of_test_are_kept_beside_what_was_made_of_them(run_folder, tmp_path):
+    images.make_image_tree(tmp_path / "images" / "train", 2, per_class=4)
+    images.make_image_tree(tmp_path / "images" / "eval", 2, per_class=2, seed=1)
+    images.make_image_tree(tmp_path / "images" / "test", 2, per_class=2, seed=2)
+    odd = {"a.webp": images.make_webp(), "b.jpg": images.make_exif_jpeg(), "c.jpg": images.make_cmyk_jpeg()}
+    for name, content in odd.items():
+        (tmp_path / "images" / "test" / "class_0" / name).write_bytes(content)
+    # One of train is not kept: the validator sends what chose no weights.
+    (tmp_path / "images" / "train" / "class_0" / "d.jpg").write_bytes(images.make_exif_jpeg(3))
+    artifact = run_folder()
+    stored = {row["content_sha256"].decode(): row["image"] for row in read_split(artifact, "test")}
+    hashes = sorted(hashlib.sha256(content).hexdigest() for content in odd.values())
+    by_hash = {hashlib.sha256(content).hexdigest(): content for content in odd.values()}
+    assert read_originals(artifact.uri) == [(by_hash[sha256], stored[sha256]) for sha256 in hashes]
+
+
 def test_digits(run):
     artifact = run()
     assert artifact_utils.decode_split_names(artifact.split_names) == ["train", "eval", "test"]
@@ -115,6 +146,10 @@ def test_digits(run):
         "Split-test",
         "Split-train",
         "data_summary.json",
+        "image_hashes-eval.bin",
+        "image_hashes-test.bin",
+        "image_hashes-train.bin",
+        "image_statistics.json",
         "quarantine.jsonl",
     ]
 

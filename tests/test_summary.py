@@ -64,6 +64,28 @@ def test_a_warm_start_and_a_baseline_that_is_not_comparable_are_told() -> None:
     assert "baseline" not in render(baseline={"remark": None})
 
 
+def finding(check: str, passed: bool = True) -> dict[str, Any]:
+    return {"check": check, "passed": passed, "message": f"what {check} [b] found", "value": None, "bound": None}
+
+
+def test_the_checks_of_the_export_are_one_line_or_every_failure() -> None:
+    measured = {"latency_p50_ms": 5.21, "latency_p95_ms": 7.89, "model_mb": 59.1}
+    text = render(serving={"findings": [finding("labels"), finding("size")], "measured": measured})
+    assert "serving  2 checks passed; one image in 5.2 ms, p95 7.9 ms; 59 MB" in text
+    findings = [finding("labels", False), finding("size"), finding("garbage", False)]
+    text = render(status="not_blessed", serving={"findings": findings, "measured": {}})
+    assert "serving  labels: what labels [b] found  refused" in text
+    assert "serving  garbage: what garbage [b] found  refused" in text
+    assert "size" not in text
+
+
+def test_drift_is_told_where_there_was_something_to_compare_with() -> None:
+    row = {"statistic": "brightness", "distance": 0.25, "bound": 0.1, "passed": False}
+    drift = {"compared": True, "reason": None, "drifted": ["brightness"], "rows": [row], "gate": False}
+    assert "drift    drifted: brightness 0.250 (threshold 0.1)  look at the data" in render(drift=drift)
+    assert "drift" not in render(drift={**drift, "compared": False, "reason": "there is no blessed model"})
+
+
 def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> None:
     data = {
         "counts": {"train": {"a": 1200, "b": 3}, "eval": {"a": 1}, "test": {"b": 2}},

@@ -4,20 +4,23 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import apache_beam as beam
 import tensorflow as tf
 
 from components.progress import report_progress
-from data.image_check import UnusableImage, needs_reencoding
+from data.features import SPLITS
+from data.image_check import UnusableImage, inspect_image
+from data.image_statistics import SplitStatistics, measure_picture
 from data.sources.source import Source, SourceImage
-from data.splits import ImageRecord
+from data.splits import ImageRecord, Rules
 
 _PROGRESS_STEP = 500
 
 
 class CheckImages(beam.DoFn):
-    """`SourceImage` -> an `ImageRecord` as a line of JSON."""
+    """`SourceImage` -> an `ImageRecord`, and the figures of a usable image, as a line of JSON."""
 
     def __init__(self, max_pixels: int) -> None:
         """Keeps the limit: images of more pixels are not decoded."""
@@ -26,22 +29,22 @@ class CheckImages(beam.DoFn):
 
     def process(self, image: SourceImage) -> Iterator[str]:
         """Checks one image; a bad one is told by its record, never by an error."""
-        yield json.dumps(vars(self._check(image)))
+        record, figures = self._check(image)
+        yield json.dumps({"record": vars(record), "figures": figures})
         self._checked += 1
         if self._checked % _PROGRESS_STEP == 0:
             report_progress("checking images", completed=self._checked)
 
-    def _check(self, image: SourceImage) -> ImageRecord:
+    def _check(self, image: SourceImage) -> tuple[ImageRecord, tuple[float, ...] | None]:
+        record = ImageRecord(image.name, image.label, image.split, sha256="", problem=image.problem, fatal=image.fatal)
         if image.problem:
-            return ImageRecord(
-                image.name, image.label, image.split, sha256="", problem=image.problem, fatal=image.fatal
-            )
-        sha256 = hashlib.sha256(image.encoded).hexdigest()
+            return record, None
+        record = replace(record, sha256=hashlib.sha256(image.encoded).hexdigest())
         try:
-            reencoded = needs_reencoding(image.encoded, self._max_pixels)
+            picture, _, reencoded = inspect_image(image.encoded, self._max_pixels)
         except UnusableImage as error:
-            return ImageRecord(image.name, image.label, image.split, sha256, problem=error.reason)
-        return ImageRecord(image.name, image.label, image.split, sha256, reencoded=reencoded)
+            return replace(record, problem=error.reason), None
+        return replace(record, reencoded=reencoded), measure_picture(picture)
 
 
 def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str) -> None:
@@ -56,7 +59,26 @@ def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_
 
 def read_records(records_dir: str) -> Iterator[ImageRecord]:
     """Yields what `add_check` wrote, in no particular order."""
+    return (record for record, _ in _read_lines(records_dir))
+
+
+def collect_statistics(records_dir: str, rules: Rules) -> dict[str, SplitStatistics]:
+    """Returns the statistics of each split's images, from what `add_check` wrote: read again, and not kept meanwhile.
+
+    Args:
+        records_dir: that of `add_check`.
+        rules: which image is in which split.
+    """
+    statistics = {split: SplitStatistics() for split in SPLITS}
+    for record, figures in _read_lines(records_dir):
+        if figures is not None and (split := rules.split_of(record.sha256, record.split)):
+            statistics[split].add(record.label, figures)
+    return statistics
+
+
+def _read_lines(records_dir: str) -> Iterator[tuple[ImageRecord, list[float] | None]]:
     for path in tf.io.gfile.glob(os.path.join(records_dir, "records*")):
         with tf.io.gfile.GFile(path) as file:
             for line in file:
-                yield ImageRecord(**json.loads(line))
+                values = json.loads(line)
+                yield ImageRecord(**values["record"]), values["figures"]

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
+from data.originals import write_original
 from data.sources.source import Source, SourceImage
 from data.splits import Rules
 
@@ -18,10 +19,11 @@ from data.splits import Rules
 class MakeExamples(beam.DoFn):
     """`SourceImage` -> a serialised `tf.train.Example` on the output of its split, or nothing."""
 
-    def __init__(self, max_pixels: int, rules_path: str) -> None:
+    def __init__(self, max_pixels: int, rules_path: str, examples_uri: str) -> None:
         """Keeps where the rules lie: with many exceptions they are too large for the job's own description."""
         self._max_pixels = max_pixels
         self._rules_path = rules_path
+        self._examples_uri = examples_uri
 
     def setup(self) -> None:
         """Reads the rules."""
@@ -37,7 +39,10 @@ class MakeExamples(beam.DoFn):
             return
         # Decoding is most of the work: only what was stored anew is decoded again.
         check = check_image if sha256 in self._rules.reencoded else check_header
-        example = make_example(image, check(image.encoded, self._max_pixels), sha256)
+        checked = check(image.encoded, self._max_pixels)
+        if sha256 in self._rules.originals:
+            write_original(self._examples_uri, sha256, image.encoded, checked.encoded)
+        example = make_example(image, checked, sha256)
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
 
@@ -63,13 +68,18 @@ def make_example(image: SourceImage, checked: CheckedImage, sha256: str) -> tf.t
 
 
 def add_examples(
-    pipeline: beam.Pipeline, source: Source, max_pixels: int, rules_path: str, split_dirs: dict[str, str]
+    pipeline: beam.Pipeline,
+    source: Source,
+    max_pixels: int,
+    rules_path: str,
+    examples_uri: str,
+    split_dirs: dict[str, str],
 ) -> None:
-    """Adds the job to a pipeline: `split_dirs` (split -> folder) get gzipped TFRecord files."""
+    """Adds the job to a pipeline: `split_dirs` (split -> folder) get gzipped TFRecord files, the artifact originals."""
     examples = (
         pipeline
         | "ReadImages" >> source.read()
-        | "MakeExamples" >> beam.ParDo(MakeExamples(max_pixels, rules_path)).with_outputs(*split_dirs)
+        | "MakeExamples" >> beam.ParDo(MakeExamples(max_pixels, rules_path, examples_uri)).with_outputs(*split_dirs)
     )
     for split, split_dir in split_dirs.items():
         # Without TFX's WriteSplit: its shuffle would keep all image bytes of an in-process run in memory.
@@ -85,6 +95,7 @@ def write_rules(rules: Rules, path: str) -> None:
         "unusable": sorted(rules.unusable),
         "only_split": dict(rules.only_split),
         "reencoded": sorted(rules.reencoded),
+        "originals": sorted(rules.originals),
     }
     with tf.io.gfile.GFile(path, "w") as file:
         file.write(json.dumps(values))
@@ -94,4 +105,10 @@ def read_rules(path: str) -> Rules:
     """Reads what `write_rules` wrote."""
     with tf.io.gfile.GFile(path) as file:
         values = json.load(file)
-    return Rules(values["cut"], frozenset(values["unusable"]), values["only_split"], frozenset(values["reencoded"]))
+    return Rules(
+        values["cut"],
+        frozenset(values["unusable"]),
+        values["only_split"],
+        frozenset(values["reencoded"]),
+        frozenset(values["originals"]),
+    )

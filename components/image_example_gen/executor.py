@@ -11,12 +11,13 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
-from components.image_example_gen.check import add_check, read_records
+from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.errors import UserError
 from data.features import SPLITS
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
+from data.image_statistics import write_image_statistics
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import Selection, check_selection, choose_images
@@ -41,7 +42,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the examples, `quarantine.jsonl`, `data_summary.json` and each split's image hashes into `examples`.
+        """Writes the examples, and beside them what `ImageExampleGen` lists.
 
         Raises:
             UserError: the source cannot be read, its images do not do (see `choose_images` and `check_selection`), or
@@ -74,13 +75,14 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
         try:
             with self._make_beam_pipeline() as pipeline:
-                add_examples(pipeline, source, settings.max_pixels, rules_path, split_dirs)
+                add_examples(pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs)
         finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
             if source.fingerprint() != fingerprint:
                 raise UserError(
                     f"data.path is {settings.path}, where images came, went or changed while they were read; run again"
                     " when nothing writes there"
                 )
+        write_image_statistics(collect_statistics(work_dir, selection.rules), artifact.uri)
         tf.io.gfile.rmtree(work_dir)
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)

@@ -29,6 +29,7 @@ from components.trainer.training import train
 from components.trainer.warm_start import Origin, write_origin
 from components.trainer.workers import Workers
 from data.errors import UserError
+from data.image_statistics import copy_image_statistics
 
 TRAINING_FILE = "training.json"
 """In the `model_run` artifact: epochs, the best one, weights, strategy, precision and versions."""
@@ -83,6 +84,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     export_model(made.model, made.transform_output, image_size, export_dir)
     origin = Origin(settings.backbone, made.learn_statistics)
     write_origin(os.path.dirname(export_dir), origin, made.examples_uri, made.warm_start)
+    copy_image_statistics(made.examples_uri, os.path.dirname(export_dir))
     _write_record(
         os.path.join(run_dir, TRAINING_FILE),
         {

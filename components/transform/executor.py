@@ -1,4 +1,4 @@
-"""TFX's Transform, which also hands on which images each split holds."""
+"""TFX's Transform, which also hands on which images each split holds and what they look like."""
 
 import os
 from typing import Any
@@ -10,10 +10,11 @@ from tfx.types import standard_component_specs as specs
 
 from data.features import SPLITS
 from data.image_hashes import split_hashes_file
+from data.image_statistics import copy_image_statistics
 
 
 class Executor(tfx_executor.Executor):
-    """Copies the hashes of the images beside the transformed examples: the Trainer sees no other examples.
+    """Copies the images' hashes and statistics beside the transformed examples: the Trainer sees no other examples.
 
     As a feature of each example they would have to be read back with all the pixels, a pass over the whole split.
     """
@@ -31,3 +32,4 @@ class Executor(tfx_executor.Executor):
         for split in SPLITS:
             name = split_hashes_file(split)
             tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name))
+        copy_image_statistics(source, target)

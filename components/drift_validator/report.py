@@ -1,0 +1,64 @@
+"""What was found about drift, as JSON for the summary, the report and the gate."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from components.drift_validator.comparison import StatisticDrift
+
+DRIFT_FILE = "drift.json"
+"""In the `drift` artifact: `{"compared", "reason", "baseline", "split", "gate", "drifted", "rows"}`.
+
+A row is a `StatisticDrift`."""
+
+
+def make_report(
+    rows: Sequence[StatisticDrift], *, gate: bool, split: str, baseline: str | None, reason: str | None = None
+) -> dict[str, Any]:
+    """Returns the content of `DRIFT_FILE`, of plain JSON types.
+
+    Args:
+        rows: every statistic that was compared; none where there was nothing to compare with.
+        gate: whether a drift blocks the push.
+        split: of the images.
+        baseline: where the blessed model lies, None without one.
+        reason: why nothing was compared.
+    """
+    return {
+        "compared": bool(rows),
+        "reason": reason,
+        "baseline": baseline,
+        "split": split,
+        "gate": gate,
+        "drifted": [row.statistic for row in rows if not row.passed],
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def describe_report(report: dict[str, Any]) -> str:
+    """Returns one line for a person."""
+    if not report["compared"]:
+        return report["reason"]
+    furthest = sorted(report["rows"], key=lambda row: row["bound"] - row["distance"])
+    shown = [row for row in furthest if not row["passed"]] or furthest[:1]
+    figures = ", ".join(f"{row['statistic']} {row['distance']:.3f} (threshold {row['bound']:g})" for row in shown)
+    return f"drifted: {figures}" if report["drifted"] else f"no drift; furthest is {figures}"
+
+
+def write_report(report: dict[str, Any], uri: str) -> None:
+    """Writes it into a local or remote folder."""
+    import tensorflow as tf
+
+    tf.io.gfile.makedirs(uri)
+    with tf.io.gfile.GFile(os.path.join(uri, DRIFT_FILE), "w") as file:
+        file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_report(uri: str) -> dict[str, Any]:
+    """Reads it back."""
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(os.path.join(uri, DRIFT_FILE)) as file:
+        return json.loads(file.read())

@@ -1,0 +1,1 @@
+"""Tries the exported model as a server would use it, before it is pushed."""

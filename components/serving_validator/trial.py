@@ -1,0 +1,174 @@
+"""One trial of an export: ask a fresh process, compute apart, compare."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from components.evaluator.model_classes import read_model_classes
+from components.progress import report_progress
+from components.serving_validator.checks import (
+    SERVING_SIGNATURES,
+    TRANSFORM_SIGNATURE,
+    ProbeJudge,
+    check_bound,
+    check_signatures,
+    check_transform,
+    check_vocabulary,
+)
+from components.serving_validator.comparison import ServedProbabilities, UnlikeAnswer, read_answer
+from components.serving_validator.findings import Finding
+from components.serving_validator.fresh_process import (
+    Answer,
+    Answers,
+    Call,
+    FreshProcess,
+    ProcessDied,
+    start_fresh_process,
+)
+from components.serving_validator.preprocessing_check import check_preprocessing, make_candidates
+from components.serving_validator.probes import Probe, make_example, make_probes, read_examples
+from components.serving_validator.reference import Reference, UnreadableWeights
+from components.serving_validator.settings import ServingValidatorSettings
+from components.trainer.backbones import BACKBONES
+from data.originals import read_originals
+
+TEST_SPLIT = "test"
+_WARM_UP_CALLS = 3
+_LATENCY_CALLS = 53
+_LATENCY_SECONDS = 6.0
+
+
+def validate(
+    settings: ServingValidatorSettings,
+    *,
+    saved_model_path: str,
+    examples_uri: str,
+    transform_graph_uri: str,
+    backbone: str,
+    image_size: int,
+) -> tuple[list[Finding], dict[str, float]]:
+    """Makes all checks.
+
+    Args:
+        settings: how much to try, and the bounds.
+        saved_model_path: local or remote folder of the export.
+        examples_uri: of the raw examples, with a `test` split.
+        transform_graph_uri: of Transform's output.
+        backbone: the key in `BACKBONES` of what was trained.
+        image_size: height and width of its input in pixels.
+
+    Returns:
+        The findings, and figures by name: `load_seconds`, `latency_p50_ms`, `latency_p95_ms`, `model_mb`; those that
+        could not be measured are missing.
+    """
+    size = sum(_file_sizes(saved_model_path)) / 1e6
+    findings = [check_bound("size", size, settings.max_model_mb, f"{size:.1f} MB")]
+    measured = {"model_mb": size}
+    report_progress("loading the export in a fresh process")
+    with start_fresh_process(saved_model_path) as process:
+        examples = read_examples(os.path.join(examples_uri, f"Split-{TEST_SPLIT}"), settings.images)
+        probes = make_probes(examples, read_originals(examples_uri))
+        try:
+            reference = Reference(saved_model_path, transform_graph_uri, backbone, image_size)
+            expected = _Expected(reference, probes, backbone)
+        except UnreadableWeights as error:
+            return [*findings, Finding("weights", False, str(error))], measured
+        finally:
+            tf_keras.backend.clear_session()
+        report_progress("asking it for predictions")
+        try:
+            answers, by_probe = _ask(process, probes, examples)
+        except ProcessDied as died:
+            return [*findings, Finding("loads", False, f"a fresh process cannot serve the model: {died}")], measured
+    findings.append(Finding("loads", True, f"a fresh process loaded it in {answers.load_seconds:.1f} s"))
+    findings.append(check_signatures(answers.signatures, len(reference.classes)))
+    findings.append(check_vocabulary(_asset(saved_model_path), reference.classes))
+    findings.append(check_transform(answers.calls[0], expected.packed_tests))
+    judge = ProbeJudge(reference.classes, settings.tolerance, expected.probabilities, answers)
+    findings.extend(judge.judge(probes, by_probe))
+    served = _readable(probes, by_probe, reference.classes)
+    findings.extend(check_preprocessing(BACKBONES[backbone], served, expected.candidates))
+    measured["load_seconds"] = answers.load_seconds
+    latencies = answers.latencies_ms[_WARM_UP_CALLS:]
+    if latencies:
+        p50, p95 = (float(value) for value in np.percentile(latencies, [50, 95]))
+        measured.update(latency_p50_ms=p50, latency_p95_ms=p95)
+        message = f"one image takes {p50:.1f} ms (p50), {p95:.1f} ms (p95) of {len(latencies)} calls on the CPU"
+        findings.append(check_bound("latency", p95, settings.max_latency_p95_ms, message))
+    elif settings.max_latency_p95_ms is not None:
+        findings.append(Finding("latency", False, "could not be measured", None, settings.max_latency_p95_ms))
+    return findings, measured
+
+
+class _Expected:
+    """What the answers must be, computed while the fresh process loads the model."""
+
+    def __init__(self, reference: Reference, probes: list[Probe], backbone: str) -> None:
+        right = BACKBONES[backbone].preprocessing
+        readable = [probe for probe in probes if probe.expected is not None]
+        encoded = [image for probe in readable for image in probe.expected or ()]
+        packed = reference.transform([make_example(image) for image in encoded])
+        images = reference.unpack(packed)
+        values = reference.probabilities(images, right)
+        self.probabilities, self.candidates, start = {}, {}, 0
+        tests = []
+        for probe in readable:
+            place = slice(start, start + len(probe.expected or ()))
+            self.probabilities[probe.name] = values[place]
+            if probe.check == "colours":
+                self.candidates = {
+                    name: reference.probabilities(images[place], preprocessing)
+                    for name, preprocessing in make_candidates(right).items()
+                }
+            if probe.check == "batches":
+                tests.append(packed[place])
+            start = place.stop
+        self.packed_tests = np.concatenate(tests)
+
+
+def _ask(
+    process: FreshProcess, probes: list[Probe], examples: list[bytes]
+) -> tuple[Answers, dict[tuple[str, str], Answer]]:
+    tests = tuple(example for probe in probes if probe.check == "batches" for example in probe.examples or ())
+    calls = [Call(TRANSFORM_SIGNATURE, "examples", tests)]
+    keys = []
+    for probe in probes:
+        as_examples = probe.examples or tuple(make_example(image) for image in probe.images)
+        for signature, argument in SERVING_SIGNATURES.items():
+            keys.append((probe.name, signature))
+            calls.append(Call(signature, argument, probe.images if argument == "image_bytes" else as_examples))
+    first = probes[0].images[0]
+    timed = Call("serving_default", SERVING_SIGNATURES["serving_default"], (first,))
+    answers = process.ask(calls, timed, _LATENCY_CALLS, _LATENCY_SECONDS)
+    return answers, dict(zip(keys, answers.calls[1:], strict=True))
+
+
+def _readable(
+    probes: list[Probe], answers: dict[tuple[str, str], Answer], classes: list[str]
+) -> dict[str, ServedProbabilities]:
+    """Returns signature -> its answer to the coloured pictures, where it can be read."""
+    found = {}
+    for probe in (probe for probe in probes if probe.check == "colours"):
+        for signature in SERVING_SIGNATURES:
+            try:
+                found[signature] = read_answer(answers[probe.name, signature], classes, len(probe.images))
+            except UnlikeAnswer:
+                continue  # The findings on batches tell.
+    return found
+
+
+def _asset(saved_model_path: str) -> list[str]:
+    try:
+        return read_model_classes(saved_model_path)
+    except ValueError:
+        return []
+
+
+def _file_sizes(folder: str) -> list[int]:
+    return [
+        tf.io.gfile.stat(os.path.join(place, name)).length
+        for place, _, names in tf.io.gfile.walk(folder)
+        for name in names
+    ]

@@ -1,0 +1,128 @@
+"""Drift is found where images differ, not where chance alone does, and blocks a push only if it is told to."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy.spatial.distance import jensenshannon
+from tfx.orchestration.kubeflow.v2.compiler_utils import TITLE_TO_CLASS_PATH, get_artifact_schema
+from tfx.types import standard_artifacts
+from tfx.utils import import_utils
+
+from components.drift_validator.comparison import measure_distance
+from components.drift_validator.component import DriftValidatorSpec
+from components.drift_validator.executor import Executor
+from components.drift_validator.report import describe_report, read_report
+from components.drift_validator.settings import DriftSettings
+from components.serving_validator.component import ServingValidatorSpec
+from components.serving_validator.executor import check_drift
+from data.image_statistics import SCALES, SplitStatistics, write_image_statistics
+from tests.transform_run import make_artifact
+
+
+def make_statistics(images: int, seed: int, labels: tuple[str, ...] = ("a", "b"), **shift: float) -> SplitStatistics:
+    """Draws each figure from a bell curve a tenth as wide as its scale, moved by `shift` of its deviations."""
+    random, statistics = np.random.default_rng(seed), SplitStatistics()
+    for number in range(images):
+        figures = [
+            (scale.low + scale.high) / 2 + (scale.high - scale.low) / 10 * (random.normal() + shift.get(name, 0.0))
+            for name, scale in SCALES.items()
+        ]
+        statistics.add(labels[number % len(labels)], figures)
+    return statistics
+
+
+def compare(
+    root: Path, current: SplitStatistics | None, baseline: SplitStatistics | None, **settings: Any
+) -> dict[str, Any]:
+    models = {}
+    for name, statistics in (("model", current), ("baseline_model", baseline)):
+        models[name] = [make_artifact(standard_artifacts.Model, root / name)]
+        if statistics is not None:
+            write_image_statistics({"train": statistics}, str(root / name))
+    drift = make_artifact(standard_artifacts.ExampleAnomalies, root / "drift")
+    Executor().Do(models, {"drift": [drift]}, {"settings": DriftSettings(**settings).model_dump_json()})
+    return read_report(str(root / "drift"))
+
+
+@pytest.mark.parametrize("images", [10, 50, 1000])
+def test_two_draws_from_the_same_images_have_not_drifted(images: int, tmp_path: Path) -> None:
+    for seed in range(0, 20, 2):
+        report = compare(tmp_path, make_statistics(images, seed), make_statistics(images, seed + 1))
+        assert report["compared"]
+        assert report["drifted"] == []
+
+
+@pytest.mark.parametrize("name", list(SCALES))
+def test_a_shift_of_a_figure_is_told_by_its_name_with_both_histograms(name: str, tmp_path: Path) -> None:
+    report = compare(tmp_path, make_statistics(500, 1, **{name: 1.5}), make_statistics(500, 2))
+    assert report["drifted"] == [name]
+    (found,) = (row for row in report["rows"] if row["statistic"] == name)
+    assert found["distance"] > found["bound"] == 0.1
+    assert sum(found["counts_now"]) == sum(found["counts_before"]) == 500
+    assert len(found["bins"]) == len(found["counts_now"]) == SCALES[name].bins
+    assert found["now"] > found["before"]
+    assert describe_report(report).startswith(f"drifted: {name} 0.")
+
+
+def test_a_shift_below_the_threshold_is_no_drift(tmp_path: Path) -> None:
+    shifted = make_statistics(500, 1, brightness=1.5)
+    report = compare(tmp_path, shifted, make_statistics(500, 2), thresholds={"brightness": 0.9})
+    assert report["drifted"] == []
+
+
+def test_new_and_missing_classes_are_drift_of_the_labels(tmp_path: Path) -> None:
+    report = compare(tmp_path, make_statistics(300, 1, ("a", "c")), make_statistics(300, 2, ("a", "b")))
+    assert report["drifted"] == ["labels"]
+    (found,) = (row for row in report["rows"] if row["statistic"] == "labels")
+    assert (found["bins"], found["counts_now"], found["counts_before"]) == (
+        ["a", "b", "c"],
+        [150, 0, 150],
+        [150, 150, 0],
+    )
+
+
+def test_the_distance_is_the_divergence_of_jensen_and_shannon() -> None:
+    first, second = [900_000, 100_000, 0], [200_000, 300_000, 500_000]
+    # scipy gives the root of it; of a million images chance explains 1e-6.
+    assert measure_distance(first, second) == pytest.approx(jensenshannon(first, second, base=2) ** 2, abs=1e-5)
+    assert measure_distance([10**6, 0], [0, 10**6]) == pytest.approx(1.0, abs=1e-5)
+    assert measure_distance([0, 0], [5, 5]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("current", "baseline", "reason"),
+    [(True, False, "the blessed model carries no statistics"), (False, True, "this model carries no statistics")],
+)
+def test_earlier_models_are_not_compared(current: bool, baseline: bool, reason: str, tmp_path: Path) -> None:
+    statistics = make_statistics(10, 1)
+    report = compare(tmp_path, statistics if current else None, statistics if baseline else None, gate=True)
+    assert not report["compared"]
+    assert reason in report["reason"]
+    assert check_drift(report).passed
+
+
+def test_without_a_blessed_model_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    model = make_artifact(standard_artifacts.Model, tmp_path / "model")
+    drift = make_artifact(standard_artifacts.ExampleAnomalies, tmp_path / "drift")
+    Executor().Do({"model": [model]}, {"drift": [drift]}, {"settings": DriftSettings().model_dump_json()})
+    report = read_report(drift.uri)
+    assert (report["compared"], report["baseline"]) == (False, None)
+    assert describe_report(report) == "there is no blessed model to compare with"
+
+
+@pytest.mark.parametrize(("gate", "passed"), [(True, False), (False, True)])
+def test_drift_blocks_a_push_only_where_the_gate_is_on(gate: bool, passed: bool, tmp_path: Path) -> None:
+    report = compare(tmp_path, make_statistics(300, 1, colour=2.0), make_statistics(300, 2), gate=gate)
+    finding = check_drift(report)
+    assert finding.passed is passed
+    assert "colour" in finding.message
+
+
+def test_vertex_knows_the_types_of_both_nodes() -> None:
+    for spec in (DriftValidatorSpec, ServingValidatorSpec):
+        for channel in (*spec.INPUTS.values(), *spec.OUTPUTS.values()):
+            title = yaml.safe_load(get_artifact_schema(channel.type))["title"]
+            assert import_utils.import_class_by_path(TITLE_TO_CLASS_PATH[title]) is channel.type

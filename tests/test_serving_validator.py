@@ -1,0 +1,218 @@
+"""An export that serves what was trained is blessed; each way to break it is found, and told by its name."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.types import standard_artifacts
+
+from components.serving_validator.executor import Executor
+from components.serving_validator.findings import FINDINGS_FILE
+from components.serving_validator.settings import ServingValidatorSettings
+from components.trainer.backbones import BACKBONES
+from components.trainer.export import ServingModule, export_model
+from components.trainer.model import make_model
+from components.trainer.transform_graph import TransformGraph
+from data.decode import decode_image
+from tests.images import encode, make_exif_jpeg, make_pixels
+from tests.transform_run import SPLITS, make_artifact, run_transform
+
+CLASSES = ["ant", "bee", "cat", "dog", "elk", "fox"]
+SIZE = 32
+BACKBONE = "vgg16"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the pipeline has before the export: Transform's folders and a model."""
+
+    root: Path
+    transform_output: tft.TFTransformOutput
+    model: Any
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    root = tmp_path_factory.mktemp("transform")
+    random = np.random.default_rng(0)
+    images = [
+        (encode(make_pixels(number % 6, 40, random), "JPEG" if number % 2 else "PNG"), CLASSES[number % 6])
+        for number in range(36)
+    ]
+    images.append((make_exif_jpeg(1), "ant"))
+    transform_output = run_transform(root, dict.fromkeys(SPLITS, images), {"image_size": SIZE})
+    tf.random.set_seed(1)
+    return Trained(root, transform_output, make_model(6, SIZE, 0.0, "float32", BACKBONE))
+
+
+def validate(trained: Trained, model_dir: Path, **settings: Any) -> tuple[int, dict[str, Any]]:
+    """Runs the executor on an export in `model_dir/Format-Serving`; returns the verdict and what is in the blessing."""
+    blessing = make_artifact(standard_artifacts.InfraBlessing, model_dir / "blessing")
+    Executor().Do(
+        {
+            "model": [make_artifact(standard_artifacts.Model, model_dir)],
+            "examples": [make_artifact(standard_artifacts.Examples, trained.root / "examples", SPLITS)],
+            "transform_graph": [make_artifact(standard_artifacts.TransformGraph, trained.root / "graph")],
+        },
+        {"blessing": [blessing]},
+        {
+            "settings": ServingValidatorSettings(**settings).model_dump_json(),
+            "backbone": BACKBONE,
+            "image_size": SIZE,
+            "code_hash": "0",
+        },
+    )
+    found = json.loads((model_dir / "blessing" / FINDINGS_FILE).read_text(encoding="utf-8"))
+    return blessing.get_int_custom_property("blessed"), found
+
+
+def failed(found: dict[str, Any]) -> dict[str, str]:
+    return {finding["check"]: finding["message"] for finding in found["findings"] if not finding["passed"]}
+
+
+def test_an_intact_export_is_blessed(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The process must find neither this project nor anything else that its caller's environment names.
+    (tmp_path / "poison").mkdir()
+    (tmp_path / "poison" / "tensorflow.py").write_text("raise SystemExit('an environment leaked in')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "poison"))
+    export_model(trained.model, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
+    blessed, found = validate(trained, tmp_path)
+    assert failed(found) == {}
+    assert blessed == 1
+    assert (tmp_path / "blessing" / "INFRA_BLESSED").exists()
+    assert [finding["check"] for finding in found["findings"]] == [
+        "size",
+        "loads",
+        "signatures",
+        "vocabulary",
+        "transform",
+        "answers",
+        "labels",
+        "probabilities",
+        "formats",
+        "originals",
+        "garbage",
+        "colour_order",
+        "normalisation",
+        "latency",
+    ]
+    messages = {finding["check"]: finding["message"] for finding in found["findings"]}
+    assert "batches of 1, 2, 33" in messages["answers"]
+    assert "greyscale JPEG" in messages["formats"]
+    assert messages["originals"] == "an EXIF-rotated JPEG, a WebP, a 16-bit PNG"
+    assert "blue, green, red" in messages["colour_order"]
+    assert "mean 103.939 116.779 123.68" in messages["normalisation"]
+    assert found["measured"]["latency_p95_ms"] >= found["measured"]["latency_p50_ms"] > 0
+    weights = (tmp_path / "Format-Serving" / "variables" / "variables.data-00000-of-00001").stat().st_size
+    assert weights < found["measured"]["model_mb"] * 1e6 < 1.2 * weights
+
+
+class BrokenModel:
+    """Stands where the export has its model: other logits from the same weights."""
+
+    def __init__(self, model: Any, logits: Callable[[Any, tf.Tensor], tf.Tensor]) -> None:
+        self.weights = model.weights
+        self._model, self._logits = model, logits
+
+    def __call__(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+        return self._logits(self._model, images)
+
+
+def layers(model: Any, pixels: tf.Tensor) -> tf.Tensor:
+    return model.get_layer("head")(model.get_layer("backbone")(pixels, training=False))
+
+
+def swap_channels(model: Any, images: tf.Tensor) -> tf.Tensor:
+    return model(images[..., ::-1], training=False)
+
+
+def forget_mean(model: Any, images: tf.Tensor) -> tf.Tensor:
+    return layers(model, tf.cast(images, tf.float32)[..., ::-1])
+
+
+def overflow_float16(model: Any, images: tf.Tensor) -> tf.Tensor:
+    pixels = tf.cast(images, tf.float32)[..., ::-1] - tf.constant(BACKBONES[BACKBONE].preprocessing.mean)
+    features = tf.cast(model.get_layer("backbone")(pixels, training=False), tf.float16)
+    return model.get_layer("head")(tf.cast(features * 60_000 * 60_000, tf.float32) / 60_000 / 60_000)
+
+
+class WronglyResizing(ServingModule):
+    """Decodes as it should and resizes by hand, as many servers do: no anti-aliasing, cut and not rounded."""
+
+    def _probabilities(self, features: dict[str, Any]) -> tf.Tensor:
+        images = tf.map_fn(
+            lambda one: tf.cast(tf.image.resize(decode_image(one), [SIZE, SIZE]), tf.uint8),
+            tf.reshape(next(iter(features.values())), [-1]),
+            fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.uint8),
+        )
+        return tf.nn.softmax(self._logits(images))
+
+
+def export_broken(trained: Trained, folder: Path, how: str) -> None:
+    logits = {"swapped channels": swap_channels, "missing mean": forget_mean, "float16": overflow_float16}.get(how)
+    model = BrokenModel(trained.model, logits) if logits else trained.model
+    classes = [name.encode() for name in (reversed(CLASSES) if how == "shuffled vocabulary" else CLASSES)]
+    kind = WronglyResizing if how == "wrong resize" else ServingModule
+    module = kind(model, TransformGraph(trained.transform_output), classes, SIZE)
+    signatures = module.make_signatures()
+    if how == "missing signature":
+        del signatures["serving_examples"]
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+@pytest.mark.parametrize(
+    ("how", "checks", "message"),
+    [
+        ("swapped channels", {"probabilities", "formats", "colour_order"}, "as if red and blue were swapped"),
+        ("missing mean", {"probabilities", "formats", "normalisation"}, "as if the mean were not subtracted"),
+        ("shuffled vocabulary", {"labels", "probabilities", "formats"}, "of 1 images have another label"),
+        ("wrong resize", {"probabilities", "formats"}, "from those computed apart"),
+        ("float16", {"answers", "formats"}, "probabilities that are no finite numbers"),
+        ("missing signature", {"signatures"}, "serving_examples is missing (there are serving_default, transform_feat"),
+    ],
+)
+def test_a_broken_export_is_not_blessed_and_told_why(
+    how: str, checks: set[str], message: str, trained: Trained, tmp_path: Path
+) -> None:
+    export_broken(trained, tmp_path / "Format-Serving", how)
+    blessed, found = validate(trained, tmp_path, images=8)
+    failures = failed(found)
+    assert blessed == 0
+    assert found["blessed"] is False
+    assert checks <= set(failures)
+    assert message in " ".join(failures.values())
+    assert (tmp_path / "blessing" / "INFRA_NOT_BLESSED").exists()
+    if how in ("wrong resize", "missing signature"):
+        assert not {"colour_order", "normalisation"} & set(failures)
+
+
+def test_what_is_too_slow_or_too_large_is_not_blessed(trained: Trained, tmp_path: Path) -> None:
+    export_model(trained.model, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
+    blessed, found = validate(trained, tmp_path, images=1, max_latency_p95_ms=0.001, max_model_mb=1)
+    assert blessed == 0
+    assert set(failed(found)) == {"latency", "size"}
+    bounds = {finding["check"]: finding["bound"] for finding in found["findings"] if not finding["passed"]}
+    assert bounds == {"latency": 0.001, "size": 1.0}
+
+
+def test_a_model_that_cannot_be_loaded_is_not_blessed(trained: Trained, tmp_path: Path) -> None:
+    export_model(trained.model, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
+    (tmp_path / "Format-Serving" / "saved_model.pb").write_bytes(os.urandom(1000))
+    blessed, found = validate(trained, tmp_path)
+    assert blessed == 0
+    assert "exit status 1" in failed(found)["loads"]
+
+
+def test_an_export_of_another_backbone_is_not_blessed(trained: Trained, tmp_path: Path) -> None:
+    other = make_model(6, SIZE, 0.0, "float32", "mobilenetv3-small")
+    export_model(other, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
+    blessed, found = validate(trained, tmp_path)
+    assert blessed == 0
+    assert failed(found)["weights"].startswith("the weight block1_conv1_kernel is missing")
