@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from components.evaluator.settings import EvaluatorSettings
+from components.report_gen.settings import ReportSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
@@ -43,6 +44,7 @@ class PipelineConfig(Settings):
     tuner: TunerSettings = TunerSettings()
     trainer: TrainerSettings = TrainerSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
+    report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
     def _check_image_size(self) -> "PipelineConfig":

@@ -19,7 +19,9 @@ from tfx.types import standard_component_specs as specs
 from components.code_hash import make_code_hash
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
+from components.predictor.component import Predictor
 from components.pusher.component import AtomicPusher
+from components.report_gen.component import ReportGen
 from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
@@ -144,6 +146,25 @@ def create_pipeline(
         config.evaluator, examples=examples, model=model, baseline_model=model_resolver.outputs["model"], schema=schema
     )
     pusher = _make_pusher(config.name, deployment, model, evaluator.outputs["blessing"])
+    predictor = Predictor(
+        examples=examples,
+        model=model,
+        baseline_model=model_resolver.outputs["model"],
+        image_size=config.transform.image_size,
+    )
+    # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
+    report_gen = ReportGen(
+        evaluation=evaluator.outputs["evaluation"],
+        predictions=predictor.outputs["predictions"],
+        examples=examples,
+        model=model,
+        model_run=trainer.outputs["model_run"],
+        transform_graph=transform.outputs["transform_graph"],
+        statistics=statistics,
+        anomalies=example_validator.outputs["anomalies"],
+        settings=config.report,
+        config=config.model_dump(mode="json"),
+    )
     components = [
         example_gen,
         statistics_gen,
@@ -156,6 +177,8 @@ def create_pipeline(
         model_resolver,
         evaluator,
         pusher,
+        predictor,
+        report_gen,
     ]
     for component in components:
         if beam_args := deployment.node_beam_args.get(component.id):
