@@ -138,7 +138,7 @@ def _newest_output() -> OutputDir:
 
 
 def _is_evaluation(text: str, remote: bool) -> bool:
-    return _exists(f"{text}/{_TFMA_CONFIG}", remote) or _exists(f"{text}/eval_config.pbtxt", remote)
+    return _exists(f"{text}/{_TFMA_CONFIG}", remote)
 
 
 def _exists(path: str, remote: bool) -> bool:

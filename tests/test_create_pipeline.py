@@ -47,6 +47,16 @@ def test_the_nodes_and_their_order() -> None:
         "ModelResolver": {"Trainer"},
         "Evaluator": {"ImageExampleGen", "SchemaGen", "Trainer", "ModelResolver"},
         "Pusher": {"Trainer", "Evaluator"},
+        "Predictor": {"ImageExampleGen", "Trainer", "ModelResolver"},
+        "ReportGen": {
+            "ImageExampleGen",
+            "StatisticsGen",
+            "ExampleValidator",
+            "Transform",
+            "Trainer",
+            "Evaluator",
+            "Predictor",
+        },
     }
 
 
@@ -66,13 +76,15 @@ def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployme
         ("trainer.batch_size=64", {"Trainer"}),
         ("trainer.warm_start=blessed", {"Trainer"}),
         ("transform.aspect=crop", {"Transform"}),
-        ("transform.image_size=64", {"Transform", "Trainer"}),
+        ("transform.image_size=64", {"Transform", "Trainer", "Predictor"}),
         ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
         ("data.test_share=0.2", {"ImageExampleGen"}),
+        ("report.images=false", set()),
     ],
 )
 def test_a_setting_is_part_of_the_cache_key_of_the_nodes_that_it_touches(override: str, touched: set[str]) -> None:
-    assert changed_nodes(override) == touched
+    # The report shows the whole configuration.
+    assert changed_nodes(override) == touched | {"ReportGen"}
 
 
 def test_other_weights_retrain() -> None:

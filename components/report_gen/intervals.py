@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from components.evaluator.combiners import TOP_K
+from components.evaluator.combiners import CALIBRATION_BINS, TOP_K
+from components.report_gen.wilson import Range
 
 BOOTSTRAP, PAIRED_BOOTSTRAP = "bootstrap", "paired bootstrap"
 DRAWS = 1000
@@ -59,12 +60,14 @@ class Answers:
             "accuracy": weights @ correct.astype(np.float32) / totals,
             "top_5_accuracy": weights @ in_top.astype(np.float32) / totals,
             "log_loss": weights @ losses / totals,
-            "ece": self._ece(weights, correct, confidence) / totals,
+            "ece": _gaps(weights, correct, confidence) / totals,
         }
         found.update(_macro_figures(weights, labels, predicted, class_count))
         if with_auc:
             aucs = [_weighted_auc(weights, labels == i, probabilities[:, i]) for i in np.unique(labels[known])]
-            found["macro_auc"] = np.mean([auc for auc in aucs if auc is not None], axis=0)
+            if defined := [auc for auc in aucs if auc is not None]:
+                # A draw that misses a class has no curve of it; the mean is over the others, as the Evaluator's is.
+                found["macro_auc"] = np.nanmean(defined, axis=0)
         return found
 
 
@@ -134,6 +137,14 @@ def _percentiles(drawn: dict[str, list[np.ndarray]]) -> dict[str, Range]:
             low, high = np.percentile(values, [2.5, 97.5])
             found[name] = (float(low), float(high))
     return found
+
+
+def _gaps(weights: np.ndarray, correct: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Returns the images of each draw times their expected calibration error, float64 [draws]."""
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.zeros([len(confidence), CALIBRATION_BINS])
+    gaps[np.arange(len(confidence)), bins] = correct - confidence.astype(np.float64)
+    return np.abs(weights @ gaps).sum(axis=1)
 
 
 def _macro_figures(

@@ -1,6 +1,6 @@
 """Images that two splits share but for their bytes: resaved, resized, cropped a little, a frame later.
 
-Each image becomes 16 x 16 colours with mean 0 and length 1; two images are near duplicates if the cosine between them
+Each image becomes 10 x 10 colours with mean 0 and length 1; two images are near duplicates if the cosine between them
 is at least `LEAST_COSINE`. Copies byte for byte are ImageExampleGen's business.
 """
 
@@ -19,7 +19,7 @@ from components.progress import report_progress
 from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY, SPLITS
 
 LEAST_COSINE = 0.985
-_SIDE = 16
+_SIDE = 10
 _SHOWN = 24
 _MOST_IMAGES = 100_000
 """Of all splits together, `test` and `eval` first: reading 1.3 million photographs would take an hour."""
@@ -32,7 +32,7 @@ class Descriptors:
     """One split's images.
 
     Attributes:
-        vectors: float32 [images, 768], of length 1; 0 for an image of one colour, which is like no other.
+        vectors: float32 [images, 300], of length 1; 0 for an image of one colour, which is like no other.
         names: of the files.
         labels: class names.
     """
