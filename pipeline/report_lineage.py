@@ -30,11 +30,13 @@ class RunRecord:
     lineage: list[dict[str, Any]] = field(default_factory=list)
     uris: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def to_facts(self) -> dict[str, Any]:
-        """Returns the page's section `run`."""
+    def to_facts(self, root: Path | None) -> dict[str, Any]:
+        """Returns the page's section `run`; folders below `root` are named from there."""
+        prefix = f"{root}/"
+        lineage = [{**row, "uri": row["uri"].removeprefix(prefix)} for row in self.lineage]
         seconds = sum(node["seconds"] for node in self.nodes)
         title = f"Run of {self.started:%Y-%m-%d %H:%M:%S}: {seconds:.1f} s in its nodes."
-        return {"title": title, "nodes": self.nodes, "lineage": self.lineage}
+        return {"title": title, "nodes": self.nodes, "lineage": lineage}
 
 
 def read_runs(metadata_path: Path) -> list[RunRecord]:

@@ -50,7 +50,7 @@ class ReportRun:
         else:
             facts = json.loads(_read_text(self.facts_path))
         if self.record is not None:
-            facts["run"] = self.record.to_facts()
+            facts["run"] = self.record.to_facts(self.output.root if self.output else None)
         return facts
 
 

@@ -89,7 +89,11 @@ def artifacts(model: ImageClassifier, tmp_path_factory: pytest.TempPathFactory) 
     ReportGen().Do(
         {key: [found[key]] for key in found if key != "report"},
         {"report": [found["report"]]},
-        {"settings": ReportSettings().model_dump_json(), "config": json.dumps(config), "code_hash": "abc"},
+        {
+            "settings": ReportSettings().model_dump_json(),
+            "config": json.dumps(config),
+            "code_hash": '{"Trainer": "abc"}',
+        },
     )
     return found
 

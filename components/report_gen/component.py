@@ -36,6 +36,16 @@ _OPTIONAL_INPUTS = {
 }
 
 
+_CODE = {
+    "ImageExampleGen": "components.image_example_gen.executor",
+    "Transform": "components.transform.preprocessing",
+    "Trainer": "components.trainer.run_fn",
+    "Evaluator": "components.evaluator.executor",
+    "Predictor": "components.predictor.executor",
+    "ReportGen": "components.report_gen.executor",
+}
+
+
 class ReportGenSpec(ComponentSpec):
     """Inputs, parameters and output of ReportGen; all it needs is an evaluation."""
 
@@ -84,8 +94,9 @@ class ReportGen(base_component.BaseComponent):
 
 
 def _hash_code() -> str:
-    """Returns the hash of the node's code and of its templates."""
-    digest = hashlib.sha256(make_code_hash(Executor.__module__).encode())
+    """Returns JSON of the hash of each node's code, the report's with its templates: the page shows what was run."""
+    hashes = {node: make_code_hash(module) for node, module in _CODE.items()}
+    digest = hashlib.sha256(hashes[ReportGen.__name__].encode())
     for path in sorted(TEMPLATES_DIR.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+    return json.dumps({**hashes, ReportGen.__name__: digest.hexdigest()})

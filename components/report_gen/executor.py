@@ -36,7 +36,7 @@ class Executor(base_executor.BaseExecutor):
                 `transform_graph`, `statistics`, `anomalies`, `infra_blessing`, `tuner_results`.
             output_dict: `report`.
             exec_properties: `settings` (JSON of ReportSettings), `config` (JSON of the whole configuration) and
-                `code_hash`.
+                `code_hash` (JSON of node to hash).
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = ReportSettings.model_validate_json(exec_properties[SETTINGS_KEY])
@@ -64,6 +64,6 @@ class Executor(base_executor.BaseExecutor):
             serving_uri=uri(specs.INFRA_BLESSING_KEY),
             tuner_uri=uri(TUNER_RESULTS_KEY),
             config=config,
-            code_hash=exec_properties.get(CODE_HASH_KEY),
+            code_hashes=json.loads(exec_properties.get(CODE_HASH_KEY) or "{}"),
         )
         write_report(make_facts(sources, settings), artifact_utils.get_single_uri(output_dict[REPORT_KEY]))

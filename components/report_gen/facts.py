@@ -1,5 +1,6 @@
 """Everything that the page shows, as plain JSON values: collected once, rendered as often as wanted."""
 
+import importlib.metadata
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,6 +33,8 @@ from components.report_gen.shown_images import ShownImages, show_images
 from components.report_gen.slices import make_slices
 from components.report_gen.wilson import wilson_interval
 
+_PACKAGES = ("tfx", "tensorflow", "tf-keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -51,7 +54,7 @@ class Sources:
         tuner_uri: the trials of a search for settings.
         drift_uri: the statistics of the images against those of the blessed run.
         config: the pipeline's configuration.
-        code_hash: of the nodes' code.
+        code_hashes: node to the hash of its code.
     """
 
     name: str
@@ -67,7 +70,7 @@ class Sources:
     tuner_uri: str | None = None
     drift_uri: str | None = None
     config: dict[str, Any] | None = None
-    code_hash: str | None = None
+    code_hashes: dict[str, str] | None = None
 
 
 def make_facts(sources: Sources, settings: ReportSettings) -> dict[str, Any]:
@@ -111,7 +114,8 @@ def collect_facts(
         "serving": read_record(sources.serving_uri, SERVING_FILE),
         "drift": read_record(sources.drift_uri, DRIFT_FILE),
         "config": sources.config,
-        "code_hash": sources.code_hash,
+        "code_hashes": sources.code_hashes or {},
+        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
         "sources": {"evaluation": sources.evaluation_uri, "predictions": sources.predictions_uri},
         "run": None,
     }

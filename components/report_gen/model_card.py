@@ -109,7 +109,7 @@ def _limits(facts: dict[str, Any]) -> Iterator[str]:
         names = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} more" if len(few) > _LISTED else "")
         yield f"Fewer than {_FEW_IMAGES} test images, so that their figures say little: {names}."
     if facts["label_issues"] and facts["label_issues"]["count"]:
-        yield f"{facts['label_issues']['count']:,} labels of the test split are doubtful."
+        yield f"Doubtful labels in the test split: {facts['label_issues']['count']:,}."
     yield "Its figures hold for pictures drawn like the test split; those of another camera or place were not measured."
 
 
