@@ -163,7 +163,7 @@ def test_the_twin_in_train_is_found_and_shown(facts: dict[str, Any]) -> None:
 
 
 def test_shown_images_have_overlays(facts: dict[str, Any]) -> None:
-    questioned = {*facts["mistakes"], *facts["least_certain"]}
+    questioned = {*facts["mistakes"][:36], *facts["least_certain"]}
     assert set(facts["heat"]) == {f"test:{i}" for i in questioned}
     assert facts["heat_layer"] == "block3_conv3"
     assert set(facts["thumbnails"]) >= {f"test:{i}" for i in range(24)}

@@ -17,7 +17,13 @@ from components.report_gen.data_facts import make_data_facts
 from components.report_gen.headline import make_change, make_headline
 from components.report_gen.intervals import bootstrap_intervals
 from components.report_gen.label_issues import find_label_issues
-from components.report_gen.mistakes import confidence_histogram, describe_images, least_certain, worst_mistakes
+from components.report_gen.mistakes import (
+    EXPLAINED_MISTAKES,
+    confidence_histogram,
+    describe_images,
+    least_certain,
+    worst_mistakes,
+)
 from components.report_gen.model_card import make_card
 from components.report_gen.near_duplicates import find_near_duplicates
 from components.report_gen.records import (
@@ -33,6 +39,7 @@ from components.report_gen.shown_images import ShownImages, show_images
 from components.report_gen.slices import make_slices
 from components.report_gen.wilson import wilson_interval
 
+_SHOWN_OF_A_LIST = 24
 _PACKAGES = ("tfx", "tensorflow", "tf-keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
 
 
@@ -170,10 +177,11 @@ def _make_image_sections(
     listed = [*sections["mistakes"], *sections["least_certain"], *sections["label_issues"]["positions"]]
     sections["test_images"] = describe_images(predictions, list(dict.fromkeys([*listed, *in_cells])))
     if settings.images and sources.examples is not None:
+        pairs = sections["duplicates"]["pairs"][:_SHOWN_OF_A_LIST]
+        doubtful = sections["label_issues"]["positions"][:_SHOWN_OF_A_LIST]
         shown = ShownImages(
-            explained=[*sections["mistakes"], *sections["least_certain"]],
-            listed=[(TEST_SPLIT, i) for i in sections["label_issues"]["positions"]]
-            + [tuple(key) for pair in (sections["duplicates"] or {"pairs": []})["pairs"] for key in _keys(pair)],
+            explained=[*sections["mistakes"][:EXPLAINED_MISTAKES], *sections["least_certain"]],
+            listed=[(TEST_SPLIT, i) for i in doubtful] + [key for pair in pairs for key in _keys(pair)],
             in_cells=[(TEST_SPLIT, i) for i in in_cells],
         )
         sections.update(show_images(sources, settings, predictions, facts["training"], shown))

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from components.predictor.predictions import Predictions
-
-_SHOWN = 24
+from components.report_gen.mistakes import LISTED
 
 
 def find_label_issues(predictions: Predictions) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def find_label_issues(predictions: Predictions) -> dict[str, Any]:
     probabilities = probabilities.astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     ranked = find(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
-    return {"count": len(ranked), "positions": known[ranked][:_SHOWN].tolist(), "skipped": None}
+    return {"count": len(ranked), "positions": known[ranked][:LISTED].tolist(), "skipped": None}
 
 
 def _skipped(reason: str) -> dict[str, Any]:

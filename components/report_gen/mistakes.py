@@ -4,7 +4,10 @@ import numpy as np
 
 from components.predictor.predictions import Predictions
 
-_MISTAKES = 36
+LISTED = 200
+"""Images that a list names at most; the first of them are shown."""
+EXPLAINED_MISTAKES = 36
+"""Mistakes that are shown with Grad-CAM."""
 _LEAST_CERTAIN = 24
 
 
@@ -12,7 +15,7 @@ def worst_mistakes(predictions: Predictions) -> list[int]:
     """Returns positions of wrong answers, those first that gave the right class the least probability."""
     wrong = np.flatnonzero(~predictions.correct)
     order = np.lexsort((-predictions.confidence[wrong], predictions.label_probabilities[wrong]))
-    return wrong[order][:_MISTAKES].tolist()
+    return wrong[order][:LISTED].tolist()
 
 
 def least_certain(predictions: Predictions) -> list[int]:

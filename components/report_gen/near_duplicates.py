@@ -16,11 +16,11 @@ from tfx.types import Artifact
 
 from components.predictor.executor import read_records
 from components.progress import report_progress
+from components.report_gen.mistakes import LISTED
 from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY, SPLITS
 
 LEAST_COSINE = 0.985
 _SIDE = 10
-_SHOWN = 24
 _MOST_IMAGES = 100_000
 """Of all splits together, `test` and `eval` first: reading 1.3 million photographs would take an hour."""
 _BLOCK = 1024
@@ -78,7 +78,7 @@ def find_near_duplicates(examples: Artifact) -> dict[str, Any]:
                 "labels": [descriptors[split].labels[position] for split, position in (a, b)],
                 "cosine": round(cosine, 4),
             }
-            for cosine, a, b in pairs[:_SHOWN]
+            for cosine, a, b in pairs[:LISTED]
         ],
     }
 
