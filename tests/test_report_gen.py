@@ -193,7 +193,7 @@ def test_grad_cam_is_the_papers_equation(model: ImageClassifier, artifacts: dict
 
 
 def test_flipped_labels_are_the_likely_label_errors() -> None:
-    predictions = make_predictions(class_count=4, images=400, skill=9.0)
+    predictions = make_predictions(class_count=4, images=400, skill=16.0)
     labels = predictions.labels.copy()
     labels[:6] = (labels[:6] + 1) % 4
     found = find_label_issues(Predictions(**{**vars_of(predictions), "labels": labels}))
