@@ -27,7 +27,6 @@ from components.report_gen.mistakes import (
 from components.report_gen.model_card import make_card
 from components.report_gen.near_duplicates import find_near_duplicates
 from components.report_gen.records import (
-    BASELINE_FILE,
     DRIFT_FILE,
     SERVING_FILE,
     TRAINING_FILE,
@@ -109,7 +108,7 @@ def collect_facts(
         "images": results.images,
         "verdict": {"blessed": results.passed, "gates": [asdict(gate) for gate in results.gates]},
         "headline": make_headline(results, intervals),
-        "change": {**make_change(results, intervals), "record": read_record(sources.evaluation_uri, BASELINE_FILE)},
+        "change": make_change(results, intervals),
         "matrix": make_matrix(results, predictions),
         "classes": _make_classes(results),
         "slices": make_slices(results, predictions),

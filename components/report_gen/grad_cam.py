@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer.backbone_layers import iterate_layers
+from components.trainer.export import weight_key
 from components.trainer.model import ImageClassifier, make_model
 
 _LEAST_MAP = 7
@@ -34,7 +35,7 @@ def load_classifier(saved_model_path: str, backbone: str, class_count: int, imag
     model = make_model(class_count, image_size, dropout=0.0, precision="float32", backbone=backbone)
     reader = tf.train.load_checkpoint(os.path.join(saved_model_path, "variables", "variables"))
     saved = {key.split("/")[1]: key for key in reader.get_variable_to_shape_map() if key.startswith("weights/")}
-    names = [variable.name.partition(":")[0].replace("/", "_").replace(".", "..") for variable in model.weights]
+    names = [weight_key(variable).replace(".", "..") for variable in model.weights]
     missing = [name for name in names if name not in saved]
     if missing:
         raise ValueError(f"{saved_model_path} holds no weights {missing[0]} of {backbone}")

@@ -56,6 +56,7 @@ def make_change(results: EvaluationResults, intervals: Intervals | None) -> dict
     """Returns what the page says of the baseline beside the changes of the figures."""
     return {
         "baseline": results.baseline_metrics is not None,
+        "remark": results.baseline.describe() if results.baseline else None,
         "method": PAIRED_BOOTSTRAP if intervals and intervals.changes else None,
         "wins": intervals.wins if intervals else None,
         "losses": intervals.losses if intervals else None,

@@ -9,9 +9,6 @@ import tensorflow as tf
 TRAINING_FILE = "training.json"
 """The Trainer's, in `model_run`: `settings`, `weights`, `history`, `best`, `precision`, `versions` and more."""
 
-BASELINE_FILE = "baseline.json"
-"""The Evaluator's, in `evaluation`: `trained_on`, how many of the `test_images` have trained the baseline."""
-
 TUNING_FILE = "tuning.json"
 """The Tuner's, in `tuner_results`: `algorithm`, `best_by`, `best` and `trials`."""
 
