@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.report_gen.report_files import FACTS_FILE
+from components.report_gen.report_files import FACTS_FILE, FACTS_VERSION
 from data.errors import UserError
 from pipeline.output_dir import OutputDir
 from pipeline.report_lineage import RunRecord, read_runs
@@ -49,6 +49,11 @@ class ReportRun:
             facts = _facts_of_evaluation(str(self.evaluation_uri), self.title)
         else:
             facts = json.loads(_read_text(self.facts_path))
+            if facts.get("version") != FACTS_VERSION:
+                raise UserError(
+                    f"{self.facts_path}: was written by another version of ReportGen; open the report.html beside it, or"
+                    " run the pipeline again"
+                )
         if self.record is not None:
             facts["run"] = self.record.to_facts(self.output.root if self.output else None)
         return facts

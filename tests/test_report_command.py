@@ -92,6 +92,15 @@ def test_no_images_leaves_the_pictures_out(reports: list[Path], tmp_path: Path) 
     assert (tmp_path / "model_card.md").is_file()
 
 
+def test_facts_of_another_version_are_refused(
+    reports: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = json.loads((reports[0] / "facts.json").read_text(encoding="utf-8"))
+    (tmp_path / "facts.json").write_text(json.dumps({**facts, "version": 0}), encoding="utf-8")
+    assert report.main([str(tmp_path)]) == 2
+    assert "was written by another version of ReportGen" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -33,6 +33,7 @@ from components.report_gen.records import (
     TUNING_FILE,
     read_record,
 )
+from components.report_gen.report_files import FACTS_VERSION
 from components.report_gen.settings import ReportSettings
 from components.report_gen.shown_images import ShownImages, show_images
 from components.report_gen.slices import make_slices
@@ -104,6 +105,7 @@ def collect_facts(
         intervals = bootstrap_intervals(predictions.labels, predictions.probabilities, baseline if usable else None)
     examples_uri = sources.examples.uri if sources.examples is not None else None
     facts: dict[str, Any] = {
+        "version": FACTS_VERSION,
         "name": sources.name,
         "images": results.images,
         "verdict": {"blessed": results.passed, "gates": [asdict(gate) for gate in results.gates]},

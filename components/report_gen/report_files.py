@@ -10,6 +10,8 @@ from components.report_gen.page import render_page
 FACTS_FILE = "facts.json"
 REPORT_FILE = "report.html"
 CARD_FILE = "model_card.md"
+FACTS_VERSION = 1
+"""Of the layout of the facts: what a template needs may be missing in those of another version."""
 
 
 def write_report(facts: dict[str, Any], folder: str) -> None:
