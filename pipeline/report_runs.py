@@ -51,8 +51,8 @@ class ReportRun:
             facts = json.loads(_read_text(self.facts_path))
             if facts.get("version") != FACTS_VERSION:
                 raise UserError(
-                    f"{self.facts_path}: was written by another version of ReportGen; open the report.html beside it, or"
-                    " run the pipeline again"
+                    f"{self.facts_path}: was written by another version of ReportGen; open the report.html beside it,"
+                    " or run the pipeline again"
                 )
         if self.record is not None:
             facts["run"] = self.record.to_facts(self.output.root if self.output else None)
