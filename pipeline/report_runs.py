@@ -90,7 +90,7 @@ def find_run(text: str | None) -> ReportRun:
 
 def list_runs(output: OutputDir) -> list[ReportRun]:
     """Returns all runs of an output folder that left a report or an evaluation, the latest first."""
-    runs = []
+    runs: list[ReportRun] = []
     for record in read_runs(output.metadata_path):
         report, evaluation = record.uris.get(("ReportGen", "report")), record.uris.get(("Evaluator", "evaluation"))
         facts = f"{report}/{FACTS_FILE}" if report else None

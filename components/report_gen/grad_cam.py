@@ -6,6 +6,7 @@ this equals the class activation map of Zhou et al. 2016.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -51,7 +52,7 @@ def find_map_layer(model: ImageClassifier) -> tf_keras.layers.Layer:
 
 
 def _side(layer: tf_keras.layers.Layer) -> int:
-    shape = getattr(layer.output, "shape", ())
+    shape: Any = getattr(layer.output, "shape", ())
     return min(shape[1], shape[2]) if len(shape) == 4 and not isinstance(layer, tf_keras.layers.InputLayer) else 0
 
 

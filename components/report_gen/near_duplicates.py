@@ -89,7 +89,9 @@ def _describe(examples: Artifact, split: str, most: int) -> Descriptors:
         LABEL_KEY: tf.io.FixedLenFeature([], tf.string),
         NAME_KEY: tf.io.FixedLenFeature([], tf.string, ""),
     }
-    vectors, names, labels = [], [], []
+    vectors: list[np.ndarray] = []
+    names: list[str] = []
+    labels: list[str] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for records in read_records([examples], split, _BLOCK):
             if len(names) >= most:
