@@ -24,6 +24,7 @@ from components.report_gen.executor import Executor as ReportGen
 from components.report_gen.grad_cam import load_classifier, make_heat_maps
 from components.report_gen.label_issues import find_label_issues
 from components.report_gen.settings import ReportSettings
+from components.trainer.backbones import BACKBONES
 from components.trainer.export import export_model
 from components.trainer.model import ImageClassifier, make_model
 from pipeline import report
@@ -255,3 +256,16 @@ def test_a_slice_that_cannot_be_is_one_clear_line(
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_every_backbone_has_a_map_to_explain(backbone: str) -> None:
+    size = 64
+    model = make_model(3, size, 0.0, "float32", backbone)
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    heat, _ = make_heat_maps(model, images, [0, 2])
+    assert [one.shape for one in heat] == [heat[0].shape] * 2
+    assert min(heat[0].shape) >= 7
+    assert all(np.isfinite(one).all() and one.min() >= 0 and one.max() <= 1 for one in heat)
+    assert max(one.max() for one in heat) > 0
