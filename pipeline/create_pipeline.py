@@ -162,6 +162,7 @@ def create_pipeline(
         transform_graph=transform.outputs["transform_graph"],
         statistics=statistics,
         anomalies=example_validator.outputs["anomalies"],
+        **({"tuner_results": tuner.outputs["tuner_results"]} if tuner else {}),
         settings=config.report,
         config=config.model_dump(mode="json"),
     )
