@@ -107,7 +107,9 @@ def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None
     (channel,) = graph["Trainer"].inputs.inputs["hyperparameters"].channels
     assert (channel.producer_node_query.id, channel.output_key) == ("Tuner", "best_hyperparameters")
     # All else is as without it, the cache key of the Trainer's own parameters included.
-    assert not [name for name in without if graph[name].parameters != without[name].parameters]
+    # But for the report's, which shows the configuration.
+    assert {name for name in without if graph[name].parameters != without[name].parameters} == {"ReportGen"}
+    assert "Tuner" in graph["ReportGen"].upstream_nodes
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,8 @@ def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None
 )
 def test_a_setting_is_part_of_the_cache_key_of_the_tuner(override: str, touched: set[str]) -> None:
     before, after = (nodes(load_config("digits", overrides=["tuner.enabled=true", *more])) for more in ([], [override]))
-    assert {name for name in before if before[name].parameters != after[name].parameters} == touched
+    changed = {name for name in before if before[name].parameters != after[name].parameters}
+    assert changed == touched | {"ReportGen"}
 
 
 def test_the_tuner_compiles_for_vertex() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from components.trainer.backbone_layers import iterate_layers
 from components.trainer.export import weight_key
 from components.trainer.model import ImageClassifier, make_model
 
@@ -46,14 +45,17 @@ def load_classifier(saved_model_path: str, backbone: str, class_count: int, imag
 
 def find_map_layer(model: ImageClassifier) -> tf_keras.layers.Layer:
     """Returns the deepest layer whose output has at least 7 rows and columns; the first map there is if none has."""
-    maps = [layer for layer in iterate_layers(model.get_layer("backbone")) if _side(layer)]
+    # Layers inside a model inside the backbone are not on the way from its input to its output.
+    maps = [layer for layer in model.get_layer("backbone").layers if _side(layer)]
     large = [layer for layer in maps if _side(layer) >= _LEAST_MAP]
     return (large or maps[:1])[-1]
 
 
 def _side(layer: tf_keras.layers.Layer) -> int:
     shape: Any = getattr(layer.output, "shape", ())
-    return min(shape[1], shape[2]) if len(shape) == 4 and not isinstance(layer, tf_keras.layers.InputLayer) else 0
+    if len(shape) != 4 or isinstance(layer, tf_keras.layers.InputLayer | tf_keras.Model):
+        return 0
+    return min(shape[1], shape[2])
 
 
 def make_heat_maps(
