@@ -48,9 +48,12 @@ def read_runs(metadata_path: Path) -> list[RunRecord]:
     if not metadata_path.is_file():
         return []
     from ml_metadata.metadata_store import metadata_store
-    from tfx.orchestration import metadata
+    from ml_metadata.proto import metadata_store_pb2
 
-    store = metadata_store.MetadataStore(metadata.sqlite_metadata_connection_config(str(metadata_path)))
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.sqlite.filename_uri = str(metadata_path)
+    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
+    store = metadata_store.MetadataStore(connection)
     contexts = [context for context in store.get_contexts() if context.type == _RUN_CONTEXT]
     runs = [_read_run(store, context) for context in contexts]
     return sorted((run for run in runs if run.nodes), key=lambda run: run.started, reverse=True)
