@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from components.drift_validator.settings import DriftSettings
 from components.evaluator.settings import EvaluatorSettings
+from components.report_gen.settings import ReportSettings
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
@@ -47,6 +48,7 @@ class PipelineConfig(Settings):
     evaluator: EvaluatorSettings = EvaluatorSettings()
     drift: DriftSettings = DriftSettings()
     serving_validator: ServingValidatorSettings = ServingValidatorSettings()
+    report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
     def _check_image_size(self) -> "PipelineConfig":

@@ -20,7 +20,9 @@ from components.code_hash import make_code_hash
 from components.drift_validator.component import DriftValidator
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
+from components.predictor.component import Predictor
 from components.pusher.component import AtomicPusher
+from components.report_gen.component import ReportGen
 from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
@@ -160,6 +162,28 @@ def create_pipeline(
         "infra_blessing": serving_validator.outputs["blessing"],
     }
     pusher = _make_pusher(config.name, deployment, model, blessings)
+    predictor = Predictor(
+        examples=examples,
+        model=model,
+        baseline_model=model_resolver.outputs["model"],
+        image_size=config.transform.image_size,
+    )
+    # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
+    report_gen = ReportGen(
+        evaluation=evaluator.outputs["evaluation"],
+        predictions=predictor.outputs["predictions"],
+        examples=examples,
+        model=model,
+        model_run=trainer.outputs["model_run"],
+        transform_graph=transform.outputs["transform_graph"],
+        statistics=statistics,
+        anomalies=example_validator.outputs["anomalies"],
+        drift=drift_validator.outputs["drift"],
+        infra_blessing=serving_validator.outputs["blessing"],
+        **({"tuner_results": tuner.outputs["tuner_results"]} if tuner else {}),
+        settings=config.report,
+        config=config.model_dump(mode="json"),
+    )
     components = [
         example_gen,
         statistics_gen,
@@ -174,6 +198,8 @@ def create_pipeline(
         drift_validator,
         serving_validator,
         pusher,
+        predictor,
+        report_gen,
     ]
     for component in components:
         if beam_args := deployment.node_beam_args.get(component.id):

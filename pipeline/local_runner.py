@@ -29,6 +29,8 @@ PUSHED_DESTINATION = "pushed_destination"
 _Execution = metadata_store_pb2.Execution
 _MAX_RESTARTS = 20
 _SAVED_MODEL = "saved_model.pb"
+_REPORTING_NODES = ("Predictor", "ReportGen")
+"""They run last: a report that fails, or takes its time, must not keep a blessed model from being pushed."""
 
 
 class NodeListener(Protocol):
@@ -104,7 +106,9 @@ class ObservedLocalRunner:
         deployment = runner_utils.extract_local_deployment_config(ir)
         connection_config = deployment.metadata_connection_config
         connection = metadata.Metadata(getattr(connection_config, connection_config.WhichOneof("connection_config")))
-        for node in (either.pipeline_node for either in ir.nodes):
+        nodes = [either.pipeline_node for either in ir.nodes]
+        # Nothing but themselves waits for them, so that the order stays topological.
+        for node in sorted(nodes, key=lambda node: node.node_info.id in _REPORTING_NODES):
             if node.node_info.id in without_cache:
                 node.execution_options.caching_options.enable_cache = False
             self._run_node(node, ir, deployment, connection)

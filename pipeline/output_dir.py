@@ -42,6 +42,11 @@ class OutputDir:
         """The last run's resolved configuration."""
         return self.root / "config.yaml"
 
+    @property
+    def report_path(self) -> Path:
+        """The page about the last run."""
+        return self.root / "report.html"
+
     def log_path(self, run_id: str) -> Path:
         """The log file of a run."""
         return self.root / "logs" / f"{run_id}.log"

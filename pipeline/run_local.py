@@ -133,6 +133,7 @@ def _run_and_summarise(
     config: PipelineConfig, output_dir: OutputDir, log_path: Path, display: "Display", enable_cache: bool
 ) -> int:
     from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_executions
+    from pipeline.report import publish_report
     from pipeline.summary import PUSHED, make_summary, render_summary
 
     output_dir.summary_path.unlink(missing_ok=True)  # If this run is killed, nobody takes the last one's for its own.
@@ -160,7 +161,11 @@ def _run_and_summarise(
     if error is None:
         status = EXIT_PUSHED if summary["status"] == PUSHED else EXIT_NOT_BLESSED
     write_whole(output_dir.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    display.console.print(render_summary(summary, log_path, _next_commands(summary, output_dir)), soft_wrap=True)
+    output_dir.report_path.unlink(missing_ok=True)
+    report_path = publish_report(output_dir, runner.results)
+    display.console.print(
+        render_summary(summary, log_path, _next_commands(summary, output_dir, report_path)), soft_wrap=True
+    )
     if mistake is not None:
         raise mistake
     return status
@@ -190,10 +195,12 @@ def _make_pipeline(
     return create_pipeline(config, deployment, fingerprint, weights), weights.kind
 
 
-def _next_commands(summary: dict[str, Any], output_dir: OutputDir) -> list[str]:
+def _next_commands(summary: dict[str, Any], output_dir: OutputDir, report_path: Path | None) -> list[str]:
+    look = [f"open {shlex.quote(str(report_path))} in a browser"] if report_path else []
     if summary["status"] != "pushed":
-        return []
+        return look
     return [
+        *look,
         f"python -m pipeline.predict --model {shlex.quote(summary['pushed_model'])} IMAGE...",
         f"tensorboard --logdir {shlex.quote(str(output_dir.pipeline_root / 'Trainer' / 'model_run'))}",
     ]

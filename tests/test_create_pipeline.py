@@ -49,6 +49,18 @@ def test_the_nodes_and_their_order() -> None:
         "DriftValidator": {"Trainer", "ModelResolver"},
         "ServingValidator": {"ImageExampleGen", "Transform", "Trainer", "DriftValidator"},
         "Pusher": {"Trainer", "Evaluator", "ServingValidator"},
+        "Predictor": {"ImageExampleGen", "Trainer", "ModelResolver"},
+        "ReportGen": {
+            "ImageExampleGen",
+            "StatisticsGen",
+            "ExampleValidator",
+            "Transform",
+            "Trainer",
+            "Evaluator",
+            "DriftValidator",
+            "ServingValidator",
+            "Predictor",
+        },
     }
 
 
@@ -68,16 +80,18 @@ def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployme
         ("trainer.batch_size=64", {"Trainer"}),
         ("trainer.warm_start=blessed", {"Trainer"}),
         ("transform.aspect=crop", {"Transform"}),
-        ("transform.image_size=64", {"Transform", "Trainer", "ServingValidator"}),
+        ("transform.image_size=64", {"Transform", "Trainer", "ServingValidator", "Predictor"}),
         ("trainer.backbone=vgg19", {"Trainer", "ServingValidator"}),
         ("drift.gate=true", {"DriftValidator"}),
         ("serving_validator.max_model_mb=10", {"ServingValidator"}),
         ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
         ("data.test_share=0.2", {"ImageExampleGen"}),
+        ("report.images=false", set()),
     ],
 )
 def test_a_setting_is_part_of_the_cache_key_of_the_nodes_that_it_touches(override: str, touched: set[str]) -> None:
-    assert changed_nodes(override) == touched
+    # The report shows the whole configuration.
+    assert changed_nodes(override) == touched | {"ReportGen"}
 
 
 def test_other_weights_retrain() -> None:
@@ -100,7 +114,9 @@ def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None
     (channel,) = graph["Trainer"].inputs.inputs["hyperparameters"].channels
     assert (channel.producer_node_query.id, channel.output_key) == ("Tuner", "best_hyperparameters")
     # All else is as without it, the cache key of the Trainer's own parameters included.
-    assert not [name for name in without if graph[name].parameters != without[name].parameters]
+    # But for the report's, which shows the configuration.
+    assert {name for name in without if graph[name].parameters != without[name].parameters} == {"ReportGen"}
+    assert "Tuner" in graph["ReportGen"].upstream_nodes
 
 
 @pytest.mark.parametrize(
@@ -113,7 +129,8 @@ def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None
 )
 def test_a_setting_is_part_of_the_cache_key_of_the_tuner(override: str, touched: set[str]) -> None:
     before, after = (nodes(load_config("digits", overrides=["tuner.enabled=true", *more])) for more in ([], [override]))
-    assert {name for name in before if before[name].parameters != after[name].parameters} == touched
+    changed = {name for name in before if before[name].parameters != after[name].parameters}
+    assert changed == touched | {"ReportGen"}
 
 
 def test_the_tuner_compiles_for_vertex() -> None:

@@ -32,6 +32,8 @@ NODES = [
     "Evaluator",
     "ServingValidator",
     "Pusher",
+    "Predictor",
+    "ReportGen",
 ]
 BEFORE_TRAINER = set(NODES[:5])
 SETTINGS = [
@@ -95,6 +97,10 @@ def test_first_run_pushes_and_tells_what_it_did(folder: Path, capfd: pytest.Capt
     assert summary["weights"] == "none"
     assert summary["config"]["trainer"]["batch_size"] == 16
     assert summary["versions"]["tfx"]
+    page = (folder / "output" / "report.html").read_text(encoding="utf-8")
+    assert f">{summary['metrics']['accuracy']:.4f}<" in page
+    assert all(f'<th scope="row">{node}</th>' in page for node in NODES)  # durations, which the node cannot know
+    assert f"open {folder / 'output' / 'report.html'} in a browser" in "\n".join(lines)
     assert len(lines) <= 60
     assert not [line for line in lines if "WARNING" in line or "\x1b" in line]
     log = next(line.split()[-1] for line in lines if line.startswith("log "))
@@ -122,7 +128,10 @@ def test_a_model_that_is_not_better_enough_is_rejected_by_the_change_gate_and_tr
     assert summary["status"] == "not_blessed"
     assert summary["pushed_model"] is None
     assert not BEFORE_TRAINER & ran(summary)
-    assert {"Trainer", "Evaluator", "ServingValidator", "Pusher"} <= ran(summary)
+    assert {"Trainer", "Evaluator", "ServingValidator", "Pusher", "ReportGen"} <= ran(summary)
+    page = (folder / "output" / "report.html").read_text(encoding="utf-8")
+    assert "not blessed" in page
+    assert "paired bootstrap" in page  # both models answered the same images
     (gate,) = (gate for gate in summary["gates"] if gate["kind"] == "change")
     assert (gate["metric"], gate["kind"], gate["bound"], gate["passed"]) == ("accuracy", "change", 1.01, False)
     assert gate["value"] < 1.01

@@ -74,6 +74,7 @@ def test_the_graph_is_the_local_one(changes: dict[str, Any]) -> None:
         found[name] = producers | set(task.get("dependentTasks", []))
     # Only the model is read of the two.
     found["Evaluator"].add(RESOLVERS[0])
+    found["Predictor"].add(RESOLVERS[0])
     assert found == upstream
 
 

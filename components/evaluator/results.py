@@ -114,7 +114,7 @@ def read_results(evaluation_uri: str) -> EvaluationResults:
     if "" not in by_slice:
         raise ValueError(f"{evaluation_uri} holds no TFMA results over all images")
     figures = by_slice.pop("")
-    plots: Mapping[str, Any] = next((by_output.get("", {}) for key, by_output in result.plots if not key), {})
+    plots: Mapping[str, Any] = next((_only_output(plots) for key, plots in result.plots if not key), {})
     matrix = tuple(_read_matrix(plots))
     class_names = read_evaluation_classes(evaluation_uri)
     if class_names is None:
@@ -142,10 +142,15 @@ def _slice_name(key: tuple[tuple[str, Any], ...]) -> str:
     return ", ".join(f"{column}:{value}" for column, value in key)
 
 
+def _only_output(by_output: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Returns what belongs to the model's unnamed output, or, in an evaluation of another pipeline, to its first."""
+    return (by_output or {}).get("") or next(iter((by_output or {}).values()), {})
+
+
 def _flat_metrics(figures: Mapping[str, Any]) -> _Figures:
     return {
         (sub_key, name): _number(value["doubleValue"])
-        for sub_key, by_name in figures.get("", {}).items()
+        for sub_key, by_name in _only_output(figures).items()
         for name, value in by_name.items()
         if "doubleValue" in value
     }

@@ -23,6 +23,7 @@ from components.transform.features import (
 from data.features import IMAGE_KEY, LABEL_KEY
 
 TOP_K = 5
+EMBED_SIGNATURE = "embed_examples"
 
 
 def export_model(
@@ -37,6 +38,8 @@ def export_model(
             [batch, classes], in the order of the vocabulary.
         transform_features: `examples` string [batch], serialised Examples with image and label -> the transformed
             features, each [batch].
+        embed_examples: `examples` as for serving_examples -> its `probabilities`, and `embeddings` float32 [batch,
+            channels], the pooled features that the head sees.
 
     Args:
         model: trained, from `make_model`.
@@ -77,7 +80,10 @@ class ServingModule(tf.Module):
         self._classes = tuple(classes)
         self._image_size = image_size
         # A function, because an attribute that is a Keras model is tracked, and saving it traces each of its layers.
-        self._logits: Callable[[tf.Tensor], tf.Tensor] = lambda images: model(images, training=False)
+        head = model.get_layer("head")
+        embedder = tf_keras.Model(model.input, head.input)
+        self._embed: Callable[[tf.Tensor], tf.Tensor] = lambda images: embedder(images, training=False)
+        self._classify: Callable[[tf.Tensor], tf.Tensor] = lambda embeddings: tf.nn.softmax(head(embeddings))
 
     def make_signatures(self) -> dict[str, Any]:
         """Returns the signatures by name. AutoGraph has nothing to convert in them."""
@@ -85,12 +91,19 @@ class ServingModule(tf.Module):
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             images = self.transform_graph.as_raw_feature(IMAGE_KEY, image_bytes)
-            top = tf.math.top_k(self._probabilities({IMAGE_KEY: images}), k=min(TOP_K, len(self._classes)))
+            probabilities, _ = self._predict({IMAGE_KEY: images})
+            top = tf.math.top_k(probabilities, k=min(TOP_K, len(self._classes)))
             return {"labels": tf.gather(tf.constant(self._classes), top.indices), "probabilities": top.values}
 
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"probabilities": self._probabilities(self.transform_graph.parse(examples, [IMAGE_KEY]))}
+            probabilities, _ = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
+            return {"probabilities": probabilities}
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def embed_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            probabilities, embeddings = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
+            return {"probabilities": probabilities, "embeddings": embeddings}
 
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
         def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -101,9 +114,11 @@ class ServingModule(tf.Module):
             "serving_default": serving_default,
             "serving_examples": serving_examples,
             "transform_features": transform_features,
+            EMBED_SIGNATURE: embed_examples,
         }
 
-    def _probabilities(self, features: dict[str, RawFeature]) -> tf.Tensor:
-        """Maps raw features that include the image to float32 probabilities [batch, classes]."""
+    def _predict(self, features: dict[str, RawFeature]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps raw features that include the image to probabilities [batch, classes] and embeddings, float32."""
         packed = self.transform_graph.apply(features)[TRANSFORMED_IMAGE_KEY]
-        return tf.nn.softmax(self._logits(unpack_images(packed, self._image_size)))
+        embeddings = self._embed(unpack_images(packed, self._image_size))
+        return self._classify(embeddings), embeddings

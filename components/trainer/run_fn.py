@@ -92,6 +92,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             "hyperparameters": (fn_args.hyperparameters or {}).get("values"),
             "weights": {"kind": made.weights.kind, "sha256": made.weights.sha256},
             "warm_start": made.warm_start.to_record() if settings.warm_start != "none" else None,
+            "image_size": image_size,
             "strategy": describe_strategy(strategy),
             "replicas": strategy.num_replicas_in_sync,
             "precision": made.precision,

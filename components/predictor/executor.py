@@ -1,0 +1,124 @@
+"""Runs the candidate, and the baseline where there is a comparable one, over the test split, batch by batch."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tfx.dsl.components.base import base_executor
+from tfx.types import Artifact, artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import path_utils
+
+from components.evaluator.model_classes import read_model_classes
+from components.predictor.predictions import PredictionsWriter
+from components.progress import report_progress
+from components.trainer.export import EMBED_SIGNATURE
+from components.transform.label_vocabulary import UNKNOWN_LABEL
+from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
+
+PREDICTIONS_KEY = "predictions"
+IMAGE_SIZE_KEY = "image_size"
+CODE_HASH_KEY = "code_hash"
+TEST_SPLIT = "test"
+
+# 16 images of 224 pixels: VGG16's largest layer then takes 200 MB.
+_BATCH_PIXELS = 16 * 224 * 224
+_MAX_BATCH = 128
+_TEXT = tf.io.FixedLenFeature([], tf.string, "")
+_NUMBER = tf.io.FixedLenFeature([], tf.int64, 0)
+_SPEC = {
+    LABEL_KEY: tf.io.FixedLenFeature([], tf.string),
+    NAME_KEY: _TEXT,
+    CONTENT_HASH_KEY: _TEXT,
+    HEIGHT_KEY: _NUMBER,
+    WIDTH_KEY: _NUMBER,
+    FORMAT_KEY: _TEXT,
+}
+PredictFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+class Executor(base_executor.BaseExecutor):
+    """Memory holds one batch at a time: the predictions grow on disk."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes `predictions.parquet`.
+
+        Args:
+            input_dict: `examples`, `model`, and where there is one `baseline_model`. A baseline whose classes are
+                others, or in another order, is left out.
+            output_dict: `predictions`.
+            exec_properties: `image_size` of the model's input, in pixels.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        batch_size = max(1, min(_MAX_BATCH, _BATCH_PIXELS // exec_properties[IMAGE_SIZE_KEY] ** 2))
+        class_names, predict = _load(artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY]), EMBED_SIGNATURE)
+        predict_baseline = None
+        if input_dict.get(specs.BASELINE_MODEL_KEY):
+            baseline = artifact_utils.get_single_instance(input_dict[specs.BASELINE_MODEL_KEY])
+            if read_model_classes(_saved_model_path(baseline)) == class_names:
+                _, predict_baseline = _load(baseline, "serving_examples")
+        indices = {name: index for index, name in enumerate(class_names)}
+        folder = artifact_utils.get_single_uri(output_dict[PREDICTIONS_KEY])
+        tf.io.gfile.makedirs(folder)
+        done = 0
+        with PredictionsWriter(folder, class_names) as writer:
+            for records in read_records(input_dict[specs.EXAMPLES_KEY], TEST_SPLIT, batch_size):
+                outputs = predict(records)
+                embeddings = outputs.get("embeddings")
+                parsed = {key: value.numpy() for key, value in tf.io.parse_example(records, _SPEC).items()}
+                labels = _decode(parsed[LABEL_KEY])
+                writer.write(
+                    {
+                        "file_name": _decode(parsed[NAME_KEY]),
+                        "content_sha256": _decode(parsed[CONTENT_HASH_KEY]),
+                        "label": labels,
+                        "label_index": [indices.get(label, UNKNOWN_LABEL) for label in labels],
+                        "height": parsed[HEIGHT_KEY],
+                        "width": parsed[WIDTH_KEY],
+                        "format": _decode(parsed[FORMAT_KEY]),
+                        "probabilities": outputs["probabilities"].numpy(),
+                        "embedding": None if embeddings is None else embeddings.numpy(),
+                        "baseline_probabilities": (
+                            predict_baseline(records)["probabilities"].numpy() if predict_baseline else None
+                        ),
+                    }
+                )
+                done += len(labels)
+                report_progress("predicting", completed=done)
+
+
+def read_records(examples: list[Artifact], split: str, batch_size: int) -> Iterator[tf.Tensor]:
+    """Yields serialised Examples of a split, string [at most batch_size], files in the order of their names."""
+    folder = artifact_utils.get_split_uri(examples, split)
+    files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
+    compression = "GZIP" if all(file.endswith(".gz") for file in files) else ""
+    yield from tf.data.TFRecordDataset(files, compression_type=compression).batch(batch_size).prefetch(2)
+
+
+def _load(model: Artifact, preferred_signature: str) -> tuple[list[str], PredictFn]:
+    """Returns a model's classes and its function from serialised Examples to probabilities and maybe embeddings."""
+    path = _saved_model_path(model)
+    # The function keeps the loaded object alive, whose variables it needs.
+    loaded = tf.saved_model.load(path)
+    name = preferred_signature if preferred_signature in loaded.signatures else "serving_examples"
+    signature = loaded.signatures[name]
+
+    def predict(records: tf.Tensor, loaded: Any = loaded) -> dict[str, tf.Tensor]:
+        return signature(examples=records)
+
+    return read_model_classes(path), predict
+
+
+def _saved_model_path(model: Artifact) -> str:
+    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+
+
+def _decode(values: np.ndarray) -> list[str]:
+    return [value.decode("utf-8", "replace") for value in values]

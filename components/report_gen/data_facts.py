@@ -1,0 +1,72 @@
+"""What the model learned from: counts, sizes, what was left out, what looked odd. Read from the artifacts."""
+
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from data.features import HEIGHT_KEY, SPLITS, WIDTH_KEY
+
+_SHOWN_QUARANTINED = 50
+
+
+def make_data_facts(
+    examples_uri: str | None, statistics_uri: str | None, anomalies_uri: str | None
+) -> dict[str, Any] | None:
+    """Collects the facts of the data, or None without examples.
+
+    Returns:
+        `counts`: split to class to images; `sizes`: split to the least, mean and greatest height and width in pixels;
+        `quarantine`: the first files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
+    """
+    if examples_uri is None or not tf.io.gfile.exists(os.path.join(examples_uri, "data_summary.json")):
+        return None
+    with tf.io.gfile.GFile(os.path.join(examples_uri, "data_summary.json")) as file:
+        facts = json.load(file)
+    with tf.io.gfile.GFile(os.path.join(examples_uri, "quarantine.jsonl"), "rb") as file:
+        quarantine = [json.loads(line) for line in file.read().decode().split("\n") if line]
+    return {
+        **facts,
+        "splits": [split for split in SPLITS if split in facts["counts"]],
+        "quarantine": quarantine[:_SHOWN_QUARANTINED],
+        "sizes": _sizes(statistics_uri) if statistics_uri else {},
+        "anomalies": _anomalies(anomalies_uri) if anomalies_uri else None,
+    }
+
+
+def _sizes(statistics_uri: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Reads StatisticsGen's figures of the images' sides."""
+    from tensorflow_metadata.proto.v0 import statistics_pb2
+
+    sizes: dict[str, dict[str, dict[str, float]]] = {}
+    for split in SPLITS:
+        path = os.path.join(statistics_uri, f"Split-{split}", "FeatureStats.pb")
+        if not tf.io.gfile.exists(path):
+            continue
+        with tf.io.gfile.GFile(path, "rb") as file:
+            statistics = statistics_pb2.DatasetFeatureStatisticsList.FromString(file.read())
+        for feature in statistics.datasets[0].features:
+            name = feature.name or ".".join(feature.path.step)
+            if name in (HEIGHT_KEY, WIDTH_KEY) and feature.HasField("num_stats"):
+                numbers = feature.num_stats
+                sizes.setdefault(split, {})[name] = {
+                    "min": numbers.min,
+                    "median": numbers.median,
+                    "max": numbers.max,
+                }
+    return sizes
+
+
+def _anomalies(anomalies_uri: str) -> list[str]:
+    """Returns a line per feature and split whose statistics do not fit the schema."""
+    from tensorflow_metadata.proto.v0 import anomalies_pb2
+
+    found = []
+    for split in SPLITS:
+        path = os.path.join(anomalies_uri, f"Split-{split}", "SchemaDiff.pb")
+        if tf.io.gfile.exists(path):
+            with tf.io.gfile.GFile(path, "rb") as file:
+                anomalies = anomalies_pb2.Anomalies.FromString(file.read())
+            found += [f"{split}: {name}: {info.description}" for name, info in sorted(anomalies.anomaly_info.items())]
+    return found

@@ -1,0 +1,72 @@
+"""Runs ReportGen: collects the facts, renders the page and the model card."""
+
+import json
+from typing import Any
+
+from tfx.dsl.components.base import base_executor
+from tfx.types import Artifact, artifact_utils
+from tfx.types import standard_component_specs as specs
+from tfx.utils import path_utils
+
+from components.predictor.executor import PREDICTIONS_KEY
+from components.report_gen.facts import Sources, make_facts
+from components.report_gen.report_files import write_report
+from components.report_gen.settings import ReportSettings
+
+REPORT_KEY = "report"
+SETTINGS_KEY = "settings"
+CONFIG_KEY = "config"
+CODE_HASH_KEY = "code_hash"
+DRIFT_KEY = "drift"
+TUNER_RESULTS_KEY = "tuner_results"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Reads artifacts, runs no model but for Grad-CAM of the images shown, and writes one folder."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes `report.html`, `model_card.md` and the `facts.json` that both are made from.
+
+        Args:
+            input_dict: `evaluation`, and what else there is of `predictions`, `examples`, `model`, `model_run`,
+                `transform_graph`, `statistics`, `anomalies`, `drift`, `infra_blessing`,
+                `tuner_results`.
+            output_dict: `report`.
+            exec_properties: `settings` (JSON of ReportSettings), `config` (JSON of the whole configuration) and
+                `code_hash` (JSON of node to hash).
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = ReportSettings.model_validate_json(exec_properties[SETTINGS_KEY])
+        config = json.loads(exec_properties[CONFIG_KEY])
+
+        def uri(key: str) -> str | None:
+            return artifact_utils.get_single_uri(input_dict[key]) if input_dict.get(key) else None
+
+        examples = input_dict.get(specs.EXAMPLES_KEY)
+        model = input_dict.get(specs.MODEL_KEY)
+        sources = Sources(
+            name=config.get("name", ""),
+            evaluation_uri=artifact_utils.get_single_uri(input_dict[specs.EVALUATION_KEY]),
+            predictions_uri=uri(PREDICTIONS_KEY),
+            examples=examples[0] if examples else None,
+            model_uri=(
+                path_utils.serving_model_path(model[0].uri, path_utils.is_old_model_artifact(model[0]))
+                if model
+                else None
+            ),
+            transform_graph_uri=uri(specs.TRANSFORM_GRAPH_KEY),
+            model_run_uri=uri(specs.MODEL_RUN_KEY),
+            statistics_uri=uri(specs.STATISTICS_KEY),
+            anomalies_uri=uri(specs.ANOMALIES_KEY),
+            drift_uri=uri(DRIFT_KEY),
+            serving_uri=uri(specs.INFRA_BLESSING_KEY),
+            tuner_uri=uri(TUNER_RESULTS_KEY),
+            config=config,
+            code_hashes=json.loads(exec_properties.get(CODE_HASH_KEY) or "{}"),
+        )
+        write_report(make_facts(sources, settings), artifact_utils.get_single_uri(output_dict[REPORT_KEY]))

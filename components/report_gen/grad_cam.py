@@ -1,0 +1,94 @@
+"""Where in an image the evidence for an answer lies.
+
+Source: Selvaraju et al. 2017, Grad-CAM, equations 1 and 2. On the last feature map before the pooling and a linear head
+this equals the class activation map of Zhou et al. 2016.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from components.trainer.export import weight_key
+from components.trainer.model import ImageClassifier, make_model
+
+_LEAST_MAP = 7
+"""Rows and columns that a map must have to show a place: what the last one of a 224-pixel network has."""
+_BATCH_PIXELS = 8 * 224 * 224
+
+
+def load_classifier(saved_model_path: str, backbone: str, class_count: int, image_size: int) -> ImageClassifier:
+    """Rebuilds the exported Keras model, whose gradients the SavedModel's signatures do not give.
+
+    Args:
+        saved_model_path: of this project's export, local or remote.
+        backbone: a key of `BACKBONES`.
+        class_count: of the exported model.
+        image_size: height and width of its input in pixels.
+
+    Raises:
+        ValueError: the SavedModel holds no such weights.
+    """
+    model = make_model(class_count, image_size, dropout=0.0, precision="float32", backbone=backbone)
+    reader = tf.train.load_checkpoint(os.path.join(saved_model_path, "variables", "variables"))
+    saved = {key.split("/")[1]: key for key in reader.get_variable_to_shape_map() if key.startswith("weights/")}
+    names = [weight_key(variable).replace(".", "..") for variable in model.weights]
+    missing = [name for name in names if name not in saved]
+    if missing:
+        raise ValueError(f"{saved_model_path} holds no weights {missing[0]} of {backbone}")
+    model.set_weights([reader.get_tensor(saved[name]) for name in names])
+    return model
+
+
+def find_map_layer(model: ImageClassifier) -> tf_keras.layers.Layer:
+    """Returns the deepest layer whose output has at least 7 rows and columns; the first map there is if none has."""
+    # Layers inside a model inside the backbone are not on the way from its input to its output.
+    maps = [layer for layer in model.get_layer("backbone").layers if _side(layer)]
+    large = [layer for layer in maps if _side(layer) >= _LEAST_MAP]
+    return (large or maps[:1])[-1]
+
+
+def _side(layer: tf_keras.layers.Layer) -> int:
+    shape: Any = getattr(layer.output, "shape", ())
+    if len(shape) != 4 or isinstance(layer, tf_keras.layers.InputLayer | tf_keras.Model):
+        return 0
+    return min(shape[1], shape[2])
+
+
+def make_heat_maps(
+    model: ImageClassifier, images: np.ndarray, class_ids: Sequence[int]
+) -> tuple[list[np.ndarray], str]:
+    """Computes Grad-CAM for one class of each image.
+
+    Args:
+        model: from `load_classifier`.
+        images: uint8 [n, image_size, image_size, 3].
+        class_ids: [n], whose logit's evidence is looked for.
+
+    Returns:
+        float32 [rows, columns] in 0..1 for each image, all 0 where nothing speaks for the class; and the layer's name.
+    """
+    network, head = model.get_layer("backbone"), model.get_layer("head")
+    layer = find_map_layer(model)
+    with_map = tf_keras.Model(network.input, [layer.output, network.output])
+    heat: list[np.ndarray] = []
+    size = max(1, _BATCH_PIXELS // (images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), size):
+        pixels = model.get_layer("preprocessing")(tf.constant(images[start : start + size]))
+        chosen = tf.constant(class_ids[start : start + size], tf.int32)
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)  # so that all that follows is on the tape, the map too
+            maps, features = with_map(pixels, training=False)
+            scores = tf.gather(head(features), chosen, batch_dims=1)
+        heat.extend(_weigh(maps, tape.gradient(scores, maps)))
+    return heat, layer.name
+
+
+def _weigh(maps: tf.Tensor, gradients: tf.Tensor) -> np.ndarray:
+    """Returns Grad-CAM's maps [n, rows, columns], each divided by its greatest value."""
+    weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
+    raw = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()
+    return raw / np.maximum(raw.max(axis=(1, 2), keepdims=True), 1e-12)

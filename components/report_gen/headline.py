@@ -1,0 +1,63 @@
+"""The figures over all test images: TFMA's values, each with its interval and its change against the baseline."""
+
+from typing import Any
+
+from components.evaluator.results import EvaluationResults
+from components.evaluator.settings import LOWER_IS_BETTER
+from components.report_gen.intervals import BOOTSTRAP, PAIRED_BOOTSTRAP, Intervals
+from components.report_gen.wilson import WILSON, wilson_interval
+
+LABELS = {
+    "accuracy": "Accuracy",
+    "top_5_accuracy": "Top-5 accuracy",
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro F1",
+    "macro_auc": "Macro AUC",
+    "log_loss": "Log loss",
+    "ece": "Expected calibration error",
+}
+_SHARES = ("accuracy", "top_5_accuracy")
+
+
+def make_headline(results: EvaluationResults, intervals: Intervals | None) -> list[dict[str, Any]]:
+    """Returns a row for each overall metric.
+
+    Args:
+        results: the evaluation.
+        intervals: from the predictions; without them shares alone have an interval, and changes none.
+    """
+    rows = []
+    for name, value in results.metrics.items():
+        baseline = (results.baseline_metrics or {}).get(name)
+        rows.append(
+            {
+                "name": name,
+                "label": LABELS.get(name, name),
+                "value": value,
+                "lower_is_better": name in LOWER_IS_BETTER,
+                **_interval(name, value, results.images, intervals),
+                "baseline": baseline,
+                "change": value - baseline if value is not None and baseline is not None else None,
+                "change_interval": intervals.changes.get(name) if intervals and baseline is not None else None,
+            }
+        )
+    return rows
+
+
+def _interval(name: str, value: float | None, images: int, intervals: Intervals | None) -> dict[str, Any]:
+    if value is not None and name in _SHARES:
+        return {"interval": wilson_interval(value * images, images), "method": WILSON}
+    interval = intervals.values.get(name) if intervals and value is not None else None
+    return {"interval": interval, "method": BOOTSTRAP if interval else None}
+
+
+def make_change(results: EvaluationResults, intervals: Intervals | None) -> dict[str, Any]:
+    """Returns what the page says of the baseline beside the changes of the figures."""
+    return {
+        "baseline": results.baseline_metrics is not None,
+        "remark": results.baseline.describe() if results.baseline else None,
+        "method": PAIRED_BOOTSTRAP if intervals and intervals.changes else None,
+        "wins": intervals.wins if intervals else None,
+        "losses": intervals.losses if intervals else None,
+    }

@@ -1,0 +1,118 @@
+"""The model card: what the model is for, what it was made from, how good it is, where its limits are.
+
+Source: Mitchell et al. 2019, Model Cards for Model Reporting. Written from the facts of the run alone: what a run
+cannot know (who may use it for what) is said to be missing.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from components.report_gen.numbers import format_interval, format_number
+
+_WEAK_RECALL = 0.8
+_FEW_IMAGES = 30
+_LISTED = 10
+
+
+def make_card(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the sections of the card: `title` and `lines`."""
+    return [
+        {"title": title, "lines": list(lines)}
+        for title, lines in (
+            ("Model", _model(facts)),
+            ("Intended use", _use(facts)),
+            ("Training data", _data(facts)),
+            ("Evaluation", _evaluation(facts)),
+            ("Limits", _limits(facts)),
+        )
+    ]
+
+
+def render_card(facts: dict[str, Any]) -> str:
+    """Returns the card as Markdown."""
+    parts = [f"# Model card: {_plain(facts['name'])}\n"]
+    for section in facts["card"]:
+        parts.append(f"## {section['title']}\n\n" + "".join(f"- {_plain(line)}\n" for line in section["lines"]))
+    return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Escapes what Markdown would take for markup in names of classes and files."""
+    return "".join(f"\\{character}" if character in "\\`*_[]<>|" else character for character in text)
+
+
+def _model(facts: dict[str, Any]) -> Iterator[str]:
+    training, classes = facts["training"], facts["classes"]
+    if training:
+        settings, weights = training["settings"], training["weights"]
+        start = "random weights" if weights["kind"] == "none" else f"weights: {weights['kind']}"
+        if weights.get("sha256"):
+            start += f" (SHA-256 {weights['sha256'][:16]}...)"
+        yield f"An image classifier: {settings['backbone']}, averaged features, a dense layer; it started from {start}."
+        best = training["best"]
+        yield (
+            f"Trained on {training['strategy']} in {training['precision']} for {len(training['history'])} epochs; the "
+            f"weights are those of epoch {best['epoch']} of the phase {best['phase']}, with the lowest loss on eval."
+        )
+    else:
+        yield "A model whose training is not recorded here."
+    names = ", ".join(row["name"] for row in classes[:_LISTED]) + (", ..." if len(classes) > _LISTED else "")
+    yield f"It answers with one of {len(classes)} classes: {names}."
+    yield f"It was {verdict_text(facts['verdict']['blessed'])}."
+
+
+def _use(facts: dict[str, Any]) -> Iterator[str]:
+    yield "For pictures like those it was trained on, each of which shows one of the classes above."
+    yield "For anything else it answers with one of these classes all the same, often with a high probability."
+    yield "Who may use it for which decisions is not recorded in this pipeline: write it here before it ships."
+
+
+def _data(facts: dict[str, Any]) -> Iterator[str]:
+    data = facts["data"]
+    if not data:
+        yield "Not recorded here."
+        return
+    totals = {split: sum(data["counts"][split].values()) for split in data["splits"]}
+    yield "Images: " + ", ".join(f"{split} {count:,}" for split, count in totals.items()) + "."
+    train = data["counts"].get("train", {})
+    if train:
+        least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
+        yield f"The smallest class in train is {least} ({train[least]:,}), the largest {most} ({train[most]:,})."
+    yield f"{data['quarantined']:,} files could not be used; {data['duplicates_dropped']:,} copies were dropped."
+    if facts["duplicates"]:
+        counts = facts["duplicates"]["count"]
+        yield "Near duplicates: " + "; ".join(f"{pair} {count:,}" for pair, count in counts.items()) + "."
+
+
+def _evaluation(facts: dict[str, Any]) -> Iterator[str]:
+    yield f"Measured on {facts['images']:,} test images, which chose no weights, epoch, setting or threshold."
+    for row in facts["headline"]:
+        interval = f" ({format_interval(row['interval'])}, 95 %, {row['method']})" if row["interval"] else ""
+        yield f"{row['label']}: {format_number(row['value'])}{interval}"
+
+
+def _limits(facts: dict[str, Any]) -> Iterator[str]:
+    weak = sorted(
+        (
+            row
+            for row in facts["classes"]
+            if row["recall"] is not None and row["recall"] < _WEAK_RECALL and row["support"]
+        ),
+        key=lambda row: row["recall"],
+    )
+    if weak:
+        names = ", ".join(f"{row['name']} ({format_number(row['recall'])})" for row in weak[:_LISTED])
+        more = f" and {len(weak) - _LISTED} more" if len(weak) > _LISTED else ""
+        yield f"Classes of which it recognises less than {_WEAK_RECALL:.0%}: {names}{more}."
+    few = [row["name"] for row in facts["classes"] if row["support"] < _FEW_IMAGES]
+    if few:
+        names = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} more" if len(few) > _LISTED else "")
+        yield f"Fewer than {_FEW_IMAGES} test images, so that their figures say little: {names}."
+    if facts["label_issues"] and facts["label_issues"]["count"]:
+        yield f"Doubtful labels in the test split: {facts['label_issues']['count']:,}."
+    yield "Its figures hold for pictures drawn like the test split; those of another camera or place were not measured."
+
+
+def verdict_text(blessed: bool | None) -> str:
+    """Returns the Evaluator's verdict in words."""
+    return {True: "blessed", False: "not blessed", None: "evaluated without a gate"}[blessed]

@@ -1,0 +1,65 @@
+"""Turns facts into the page: one HTML file that asks no host for anything."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from components.report_gen import figures, numbers
+from components.report_gen.model_card import verdict_text
+
+TEMPLATES_DIR = Path(__file__).parent / "templates"
+_TABLE_CONFUSIONS = 15
+
+
+def render_page(facts: dict[str, Any]) -> str:
+    """Returns the report's HTML.
+
+    Args:
+        facts: from `make_facts`; its `run` may be filled in by whoever knows durations and lineage.
+    """
+    environment = make_environment()
+    cells = sorted((cell for cell in facts["matrix"]["cells"] if cell[0] != cell[1]), key=lambda cell: -cell[2])
+    embedded = {key: facts[key] for key in ("matrix", "test_images", "thumbnails", "heat")}
+    return environment.get_template("report.html.j2").render(
+        facts,
+        facts=facts,
+        embedded=_embed(embedded),
+        verdict_text=verdict_text,
+        confusions=cells[:_TABLE_CONFUSIONS],
+        mistakes_count=sum(cell[2] for cell in cells),
+        figures=figures,
+    )
+
+
+def make_environment() -> jinja2.Environment:
+    """Returns the templates' environment: everything is escaped, and a name that does not exist is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES_DIR),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=numbers.format_number,
+        change=numbers.format_change,
+        interval=numbers.format_interval,
+        change_interval=numbers.format_change_interval,
+        count=numbers.format_count,
+    )
+    environment.globals["asset"] = _read_asset
+    return environment
+
+
+def _read_asset(name: str) -> Markup:
+    """Returns a style sheet or script of the templates' folder as it is."""
+    return Markup((TEMPLATES_DIR / name).read_text(encoding="utf-8"))
+
+
+def _embed(value: Any) -> Markup:
+    """Returns JSON that may stand in a script element: nothing in it ends the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))

@@ -1,0 +1,75 @@
+"""The images of the page: thumbnails under the budget, and Grad-CAM for those whose answers are questioned."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.predictor.executor import TEST_SPLIT
+from components.predictor.predictions import Predictions
+from components.progress import report_progress
+from components.report_gen.grad_cam import load_classifier, make_heat_maps
+from components.report_gen.settings import ReportSettings
+from components.report_gen.thumbnails import ImageKey, make_heat_uri, make_thumbnails
+from components.trainer.transform_graph import TransformGraph
+from components.transform.features import TRANSFORMED_IMAGE_KEY, unpack_images
+from data.features import IMAGE_KEY
+
+if TYPE_CHECKING:
+    from components.report_gen.facts import Sources
+
+_KIB = 1024
+
+
+@dataclass(frozen=True)
+class ShownImages:
+    """What the page wants to show, the most wanted first.
+
+    Attributes:
+        explained: positions in the test split that get an overlay, too.
+        listed: of the other lists.
+        in_cells: seen only after a click on a cell of the matrix.
+    """
+
+    explained: list[int]
+    listed: list[ImageKey]
+    in_cells: list[ImageKey]
+
+
+def show_images(
+    sources: "Sources",
+    settings: ReportSettings,
+    predictions: Predictions,
+    training: dict[str, Any] | None,
+    shown: ShownImages,
+) -> dict[str, Any]:
+    """Makes thumbnails and overlays.
+
+    Returns:
+        `thumbnails`: "split:position" to a data URI; `heat`: "split:position" to the overlay's, for images with a
+        thumbnail; `heat_layer`: the layer that they come from, None without a model to ask.
+    """
+    report_progress("thumbnails")
+    wanted = [(TEST_SPLIT, i) for i in shown.explained] + shown.listed + shown.in_cells
+    thumbnails, originals = make_thumbnails(sources.examples, wanted, settings.image_kib * _KIB)
+    explained = [i for i in dict.fromkeys(shown.explained) if (TEST_SPLIT, i) in originals]
+    if not explained or not sources.transform_graph_uri or not sources.model_uri or not training:
+        return {"thumbnails": thumbnails}
+    report_progress("Grad-CAM")
+    image_size = training["image_size"]
+    graph = TransformGraph(tft.TFTransformOutput(sources.transform_graph_uri))
+    encoded = tf.constant([originals[TEST_SPLIT, i] for i in explained])
+    packed = graph.apply({IMAGE_KEY: graph.as_raw_feature(IMAGE_KEY, encoded)})[TRANSFORMED_IMAGE_KEY]
+    model = load_classifier(
+        sources.model_uri, training["settings"]["backbone"], len(predictions.class_names), image_size
+    )
+    heat, layer = make_heat_maps(
+        model, unpack_images(packed, image_size).numpy(), predictions.predicted[np.array(explained)].tolist()
+    )
+    return {
+        "thumbnails": thumbnails,
+        "heat": {f"{TEST_SPLIT}:{i}": make_heat_uri(one) for i, one in zip(explained, heat, strict=True)},
+        "heat_layer": layer,
+    }

@@ -1,0 +1,227 @@
+"""Opens, rebuilds, compares and slices reports: `python -m pipeline.report [RUN...]`."""
+
+import argparse
+import json
+import os
+import sys
+import warnings
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.errors import UserError
+from pipeline.output_dir import OutputDir, write_whole
+from pipeline.report_comparison import compare_runs, comparison_rows, render_comparison, render_rows
+from pipeline.report_runs import ReportRun, find_run, list_runs
+
+if TYPE_CHECKING:
+    from pipeline.local_runner import NodeResult
+
+FORMATS = ("json", "csv", "md")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status: 0, or 2 for the user's mistake.
+    """
+    arguments = _make_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    warnings.simplefilter("ignore")  # TensorFlow's and Beam's, of Python's own age
+    try:
+        _check(arguments)
+        runs = [find_run(text) for text in arguments.runs or [None]]
+        if arguments.list:
+            _print_list(runs[0])
+        elif arguments.slice or arguments.threshold is not None or arguments.top_k is not None:
+            _print_slices(runs, arguments)
+        elif len(runs) > 1:
+            _compare(runs, arguments)
+        elif arguments.format:
+            _print_facts(runs[0], arguments.format)
+        else:
+            _write_page(runs[0], arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `| head` has read enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.report",
+        description="Opens the report of a run, rebuilt with what the run's own node could not know: durations and "
+        "lineage. Several runs: a page that compares them, and a table here.",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="an output folder (its last run), a number of --list, or any folder that TFMA wrote (default: the last "
+        "run in output)",
+    )
+    parser.add_argument("--list", action="store_true", help="list the runs of RUN's output folder")
+    parser.add_argument("--format", choices=FORMATS, help="print figures in this format, and write no page")
+    parser.add_argument(
+        "--slice",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="figures of the test images for which it holds: label, predicted, format, file_name (=, with * and ?), "
+        "confidence, height, width (=, <, <=, >, >=), correct (yes, no); several must all hold",
+    )
+    parser.add_argument(
+        "--threshold", type=float, metavar="P", help="figures of the answers that are at least so sure, and their share"
+    )
+    parser.add_argument(
+        "--top-k", type=int, metavar="K", help="how often the label is among the K most probable classes"
+    )
+    parser.add_argument("--no-images", action="store_true", help="a page without thumbnails, for private data")
+    parser.add_argument("--output", metavar="FILE", help="where the page goes (report.html in the output folder)")
+    parser.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
+    return parser
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.threshold is not None and not 0.0 <= arguments.threshold <= 1.0:
+        raise UserError(f"--threshold {arguments.threshold:g}: is no probability; give one from 0 to 1")
+    if arguments.top_k is not None and arguments.top_k < 1:
+        raise UserError(f"--top-k {arguments.top_k}: must be at least 1")
+    if arguments.output and Path(arguments.output).is_dir():
+        raise UserError(f"--output {arguments.output}: is a folder; name a file in it")
+
+
+def publish_report(output: OutputDir, results: "Sequence[NodeResult]") -> Path | None:
+    """Puts the report of the run that has just ended into its output folder, with durations and lineage.
+
+    Args:
+        output: of the run.
+        results: of its nodes, whose measured times are more exact than ML Metadata's.
+
+    Returns:
+        The page's path, or None if the run came to no report.
+    """
+    if not any(result.node_id == "ReportGen" and result.outputs for result in results):
+        return None
+    run = find_run(str(output.root))
+    facts = run.load_facts()
+    nodes = [{"id": one.node_id, "state": one.state, "seconds": round(one.seconds, 3)} for one in results]
+    facts["run"] = {**(facts["run"] or {"title": "", "lineage": []}), "nodes": nodes}
+    return _write_files(facts, output.report_path)
+
+
+def _write_page(run: ReportRun, arguments: argparse.Namespace) -> None:
+    from components.report_gen.report_files import without_images
+
+    facts = run.load_facts()
+    if arguments.no_images:
+        facts = without_images(facts)
+    if arguments.output:
+        path = Path(arguments.output)
+    elif run.output:
+        path = run.output.report_path if run.latest else run.output.root / f"report-{run.number or 'evaluation'}.html"
+    else:
+        path = Path("report.html").resolve()
+    _write_files(facts, path)
+    _open(path, arguments)
+
+
+def _write_files(facts: dict[str, Any], path: Path) -> Path:
+    """Writes the page, and beside it the model card; both whole or not at all."""
+    from components.report_gen.model_card import render_card
+    from components.report_gen.page import render_page
+
+    try:
+        write_whole(path, render_page(facts))
+        suffix = path.stem.removeprefix("report")
+        write_whole(path.with_name(f"model_card{suffix}.md"), render_card(facts))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another with --output") from None
+    return path
+
+
+def _open(path: Path, arguments: argparse.Namespace) -> None:
+    print(path)
+    if not arguments.no_open and sys.stdout.isatty():
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _print_facts(run: ReportRun, format: str) -> None:
+    facts = run.load_facts()
+    if format == "json":
+        # What a program reads; not the pictures.
+        left_out = {"thumbnails", "heat", "test_images"}
+        print(
+            json.dumps(
+                {key: value for key, value in facts.items() if key not in left_out}, ensure_ascii=False, indent=2
+            )
+        )
+        return
+    print(render_rows(comparison_rows([(run.title, facts)]), [run.title], format), end="")
+
+
+def _compare(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
+    titled = compare_runs(runs)
+    rows, titles = comparison_rows(titled), [title for title, _ in titled]
+    if arguments.format:
+        print(render_rows(rows, titles, arguments.format), end="")
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("", *titles):
+        table.add_column(escape(column), overflow="fold")
+    for row in rows:
+        table.add_row(escape(row["name"]), *(escape(value) for value in row["shown"]))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    path = Path(arguments.output or "comparison.html").resolve()
+    write_whole(path, render_comparison(rows, titles))
+    _open(path, arguments)
+
+
+def _print_slices(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
+    from pipeline.report_slices import make_slice, render_slice
+
+    if len(runs) > 1:
+        raise UserError("--slice, --threshold and --top-k look at one run; name one")
+    uri = runs[0].load_facts()["sources"]["predictions"]
+    if uri is None:
+        raise UserError(
+            f"{runs[0].title}: has no predictions of single images, which --slice, --threshold and --top-k need"
+        )
+    figures = make_slice(uri, arguments.slice, arguments.threshold, arguments.top_k)
+    print(render_slice(figures, arguments.format), end="")
+
+
+def _print_list(run: ReportRun) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if run.output is None:
+        raise UserError(
+            f"{run.title}: lies in no output folder of pipeline.run_local, so that there is no list of runs"
+        )
+    table = Table(box=None, pad_edge=False)
+    for column in ("report", "started", "verdict", "accuracy"):
+        table.add_column(column)
+    from components.report_gen.model_card import verdict_text
+    from components.report_gen.numbers import format_number
+
+    for one in list_runs(run.output):
+        facts = one.load_facts()
+        accuracy = next((row["value"] for row in facts["headline"] if row["name"] == "accuracy"), None)
+        started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
+        table.add_row(one.number, started, verdict_text(facts["verdict"]["blessed"]), escape(format_number(accuracy)))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""`python -m pipeline.report`: evaluations of any TFX pipeline, comparisons, formats, mistakes."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tensorflow_model_analysis as tfma
+
+from components.report_gen.report_files import write_report
+from pipeline import report
+from tests.report_run import make_test_facts
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("reports")
+    for name, skill in (("good", 5.0), ("bad", 2.0)):
+        facts: dict[str, Any] = make_test_facts(skill=skill)
+        facts["config"] = {"name": "test", "trainer": {"seed": 1, "batch_size": 32 if name == "good" else 64}}
+        write_report(facts, str(root / name))
+    return [root / "good", root / "bad"]
+
+
+@pytest.fixture(scope="module")
+def foreign_evaluation(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An evaluation with metrics and slices of TFMA's own, as any TFX pipeline may have written it."""
+    folder = str(tmp_path_factory.mktemp("foreign") / "evaluation")
+    frame = pd.DataFrame({"label": [0, 1, 1, 0], "prediction": [0.2, 0.9, 0.4, 0.6], "country": ["a", "a", "b", "b"]})
+    config = tfma.EvalConfig(
+        model_specs=[tfma.ModelSpec(label_key="label", prediction_key="prediction")],
+        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["country"])],
+        metrics_specs=[
+            tfma.MetricsSpec(metrics=[tfma.MetricConfig(class_name=n) for n in ("BinaryAccuracy", "ExampleCount")])
+        ],
+    )
+    tfma.analyze_raw_data(frame, config, output_path=folder)
+    return folder
+
+
+def test_an_evaluation_of_another_pipeline_becomes_a_page(
+    foreign_evaluation: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.html"
+    assert report.main([foreign_evaluation, "--output", str(path)]) == 0
+    assert capsys.readouterr().out.strip() == str(path)
+    html = path.read_text(encoding="utf-8")
+    assert ">0.5000<" in html
+    assert "country:a" in html
+    assert (tmp_path / "model_cardpage.md").is_file()
+
+
+def test_its_figures_are_printed_in_every_format(foreign_evaluation: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([foreign_evaluation, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["headline"][0]["value"] == 0.5
+    assert report.main([foreign_evaluation, "--format", "csv"]) == 0
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert ["metrics", "binary_accuracy", "0.5"] in rows
+    assert report.main([foreign_evaluation, "--format", "md"]) == 0
+    assert "| binary_accuracy | 0.5000 |" in capsys.readouterr().out
+
+
+def test_several_runs_are_compared(reports: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "both.html"
+    assert report.main([*map(str, reports), "--output", str(path)]) == 0
+    table = capsys.readouterr().out
+    html = path.read_text(encoding="utf-8")
+    good, bad = (json.loads((folder / "facts.json").read_text(encoding="utf-8")) for folder in reports)
+    for text in (table, html):
+        assert f"{good['headline'][0]['value']:.4f}" in text
+        assert f"{bad['headline'][0]['value']:.4f}" in text
+        assert "trainer.batch_size" in text
+        assert "trainer.seed" not in text
+    best = html.split('<th scope="row">accuracy</th>')[1].split("</tr>")[0]
+    assert best.index("best") < best.index(f"{bad['headline'][0]['value']:.4f}")
+
+
+def test_a_comparison_as_json(reports: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([*map(str, reports), "--format", "json"]) == 0
+    good, bad = json.loads(capsys.readouterr().out)
+    assert good["metrics"]["accuracy"] > bad["metrics"]["accuracy"]
+    assert (good["configuration"], bad["configuration"]) == ({"trainer.batch_size": 32}, {"trainer.batch_size": 64})
+
+
+def test_no_images_leaves_the_pictures_out(reports: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    assert report.main([str(reports[0]), "--no-images", "--output", str(path)]) == 0
+    assert "Pictures are left out" in path.read_text(encoding="utf-8")
+    assert (tmp_path / "model_card.md").is_file()
+
+
+def test_facts_of_another_version_are_refused(
+    reports: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = json.loads((reports[0] / "facts.json").read_text(encoding="utf-8"))
+    (tmp_path / "facts.json").write_text(json.dumps({**facts, "version": 0}), encoding="utf-8")
+    assert report.main([str(tmp_path)]) == 2
+    assert "was written by another version of ReportGen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: is no run; give an output folder"),
+        (["{empty}"], "is no run"),
+        (["{good}", "--list"], "lies in no output folder"),
+        (["{good}", "--slice", "label=x"], "has no predictions of single images"),
+        (["{good}", "--top-k", "0"], "--top-k 0: must be at least 1"),
+        (["{good}", "--output", "{empty}"], "is a folder; name a file in it"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    arguments: list[str], message: str, reports: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([text.format(good=reports[0], empty=tmp_path) for text in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1

@@ -1,0 +1,35 @@
+"""The report's nodes on Vertex AI: they compile there, with artifact types that it knows."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
+
+from components.report_gen import component
+from components.trainer.weights import ResolvedWeights
+from pipeline.config import load_config
+from pipeline.create_pipeline import Deployment, create_pipeline
+
+
+def test_the_nodes_compile_for_vertex_with_standard_artifact_types(tmp_path: Path) -> None:
+    deployment = Deployment("gs://bucket/root", "gs://bucket/served", ("--runner=DirectRunner",))
+    pipeline = create_pipeline(load_config("digits"), deployment, "fingerprint", ResolvedWeights("none"))
+    config = KubeflowV2DagRunnerConfig(default_image="example.org/image:1")
+    KubeflowV2DagRunner(config, str(tmp_path), "job.json").run(pipeline, write_out=True)
+    spec = json.loads((tmp_path / "job.json").read_text(encoding="utf-8"))["pipelineSpec"]
+    outputs = {name: spec["components"][name]["outputDefinitions"]["artifacts"] for name in ("Predictor", "ReportGen")}
+    kinds = {name: kind["artifactType"] for artifacts in outputs.values() for name, kind in artifacts.items()}
+    assert "InferenceResult" in str(kinds["predictions"])
+    assert "tfx.File" in str(kinds["report"])
+    tasks = spec["root"]["dag"]["tasks"]
+    assert "Pusher" not in tasks["ReportGen"]["dependentTasks"]
+    assert {"Predictor", "ReportGen"}.isdisjoint(tasks["Pusher"]["dependentTasks"])
+
+
+def test_an_edited_template_is_not_served_from_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = json.loads(component._hash_code())
+    (tmp_path / "page.html").write_text("edited", encoding="utf-8")
+    monkeypatch.setattr(component, "TEMPLATES_DIR", tmp_path)
+    after = json.loads(component._hash_code())
+    assert {node for node in before if before[node] != after[node]} == {"ReportGen"}

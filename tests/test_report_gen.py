@@ -1,0 +1,272 @@
+"""A real small run: Transform, an exported VGG16 with random weights, TFMA, the Predictor and ReportGen."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+import tf_keras
+from PIL import Image
+from tfx.types import Artifact, standard_artifacts
+from tfx.types.experimental import simple_artifacts
+
+from components.evaluator.executor import Executor as Evaluator
+from components.evaluator.settings import EvaluatorSettings
+from components.predictor.executor import Executor as Predictor
+from components.predictor.predictions import Predictions, read_predictions
+from components.report_gen.executor import Executor as ReportGen
+from components.report_gen.grad_cam import load_classifier, make_heat_maps
+from components.report_gen.label_issues import find_label_issues
+from components.report_gen.settings import ReportSettings
+from components.trainer.backbones import BACKBONES
+from components.trainer.export import export_model
+from components.trainer.model import ImageClassifier, make_model
+from pipeline import report
+from pipeline.config import load_config
+from tests.images import encode, make_pixels
+from tests.report_run import make_predictions
+from tests.transform_run import SPLITS, make_artifact, run_transform
+
+CLASSES = ("blue", "green", "red")
+SIZE = 32
+
+
+def make_split(seed: int, per_class: int) -> list[tuple[bytes, str]]:
+    random = np.random.default_rng(seed)
+    return [
+        (encode(make_pixels(i, SIZE, random), "PNG"), name) for i, name in enumerate(CLASSES) for _ in range(per_class)
+    ]
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageClassifier:
+    tf_keras.utils.set_random_seed(3)
+    return make_model(len(CLASSES), SIZE, 0.0, "float32")
+
+
+@pytest.fixture(scope="module")
+def artifacts(model: ImageClassifier, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    root = tmp_path_factory.mktemp("run")
+    images = {split: make_split(seed, count) for seed, (split, count) in enumerate(zip(SPLITS, (4, 2, 8), strict=True))}
+    # The first image of test is in train, too, resaved as a JPEG of another size.
+    twin = Image.open(io.BytesIO(images["test"][0][0])).resize((48, 48), Image.Resampling.BICUBIC)
+    images["train"][1] = (encode(np.asarray(twin), "JPEG", quality=92), "blue")
+    transform_output = run_transform(root, images, {"image_size": SIZE})
+    export_model(model, transform_output, SIZE, str(root / "model" / "Format-Serving"))
+    found = {
+        "examples": make_artifact(standard_artifacts.Examples, root / "examples", SPLITS),
+        "model": make_artifact(standard_artifacts.Model, root / "model"),
+        "transform_graph": make_artifact(standard_artifacts.TransformGraph, root / "graph"),
+        "model_run": make_artifact(standard_artifacts.ModelRun, root / "model_run"),
+        "evaluation": make_artifact(standard_artifacts.ModelEvaluation, root / "evaluation"),
+        "predictions": make_artifact(standard_artifacts.InferenceResult, root / "predictions"),
+        "report": make_artifact(simple_artifacts.File, root / "report"),
+    }
+    epoch = {"phase": "head", "epoch": 1, "loss": 1.2, "accuracy": 0.4, "eval_loss": 1.1, "eval_accuracy": 0.5}
+    epoch |= {"learning_rate": 1e-3, "seconds": 2.0}
+    record = {"settings": {"backbone": "vgg16"}, "weights": {"kind": "none", "sha256": None}, "image_size": SIZE}
+    record |= {"strategy": "CPU", "precision": "float32", "best": epoch, "history": [epoch], "versions": {"numpy": "1"}}
+    (root / "model_run" / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    blessing = make_artifact(standard_artifacts.ModelBlessing, root / "blessing")
+    settings = EvaluatorSettings.model_validate({"gates": [{"metric": "accuracy", "min": 0.999}]})
+    context = Evaluator.Context(beam_pipeline_args=[], tmp_dir=str(root / "tmp"), unique_id="1")
+    Evaluator(context).Do(
+        {key: [found[key]] for key in ("examples", "model")},
+        {"evaluation": [found["evaluation"]], "blessing": [blessing]},
+        {"settings": settings.model_dump_json(), "example_splits": '["test"]'},
+    )
+    Predictor().Do(
+        {key: [found[key]] for key in ("examples", "model")},
+        {"predictions": [found["predictions"]]},
+        {"image_size": SIZE},
+    )
+    config = load_config("digits").model_dump(mode="json")
+    ReportGen().Do(
+        {key: [found[key]] for key in found if key != "report"},
+        {"report": [found["report"]]},
+        {
+            "settings": ReportSettings().model_dump_json(),
+            "config": json.dumps(config),
+            "code_hash": '{"Trainer": "abc"}',
+        },
+    )
+    return found
+
+
+@pytest.fixture(scope="module")
+def facts(artifacts: dict[str, Artifact]) -> dict[str, Any]:
+    return json.loads(Path(artifacts["report"].uri, "facts.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def predictions(artifacts: dict[str, Artifact]) -> Predictions:
+    return read_predictions(artifacts["predictions"].uri)
+
+
+def test_the_page_prints_what_tfma_found(artifacts: dict[str, Artifact], facts: dict[str, Any]) -> None:
+    result = tfma.load_eval_result(artifacts["evaluation"].uri)
+    figures = dict(result.slicing_metrics)[()][""]
+    html = Path(artifacts["report"].uri, "report.html").read_text(encoding="utf-8")
+    for row in facts["headline"]:
+        printed = html.split(f'data-metric="{row["name"]}"')[1].split("strong")[1].split("<")[0].lstrip('">')
+        assert printed == f"{figures[''][row['name']]['doubleValue']:.4f}"
+    for i, row in enumerate(facts["classes"]):
+        line = html.split(f'<th scope="row">{row["name"]}</th>')[1].split("</tr>")[0]
+        for metric in ("precision", "recall", "f1", "auc"):
+            assert f"{figures[f'classId:{i}'][metric]['doubleValue']:.4f}" in line
+    assert facts["verdict"]["blessed"] is False
+    assert [gate["passed"] for gate in facts["verdict"]["gates"]] == [False]
+
+
+def test_the_page_agrees_with_scikit_learn_on_the_kept_predictions(
+    facts: dict[str, Any], predictions: Predictions
+) -> None:
+    labels, predicted, probabilities = predictions.labels, predictions.predicted, predictions.probabilities
+    cells = np.zeros([3, 3], int)
+    for label, answer, count in facts["matrix"]["cells"]:
+        cells[label, answer] = count
+    np.testing.assert_array_equal(cells, sklearn.metrics.confusion_matrix(labels, predicted))
+    values = {row["name"]: row["value"] for row in facts["headline"]}
+    assert values["accuracy"] == sklearn.metrics.accuracy_score(labels, predicted)
+    figures = sklearn.metrics.precision_recall_fscore_support(labels, predicted, zero_division=0)
+    rows = [[row[key] for row in facts["classes"]] for key in ("precision", "recall", "f1", "support")]
+    assert rows == [list(values) for values in figures]
+    # Rows of float32 probabilities sum to 1 within 1e-7, which scikit-learn would warn about.
+    exact = probabilities.astype(float) / probabilities.sum(axis=1, dtype=float, keepdims=True)
+    assert values["macro_auc"] == pytest.approx(
+        sklearn.metrics.roc_auc_score(labels, exact, multi_class="ovr"), abs=1e-3
+    )
+    assert values["log_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, exact), abs=1e-5)
+
+
+def test_the_kept_embeddings_are_the_features_before_the_head(
+    model: ImageClassifier, artifacts: dict[str, Artifact], predictions: Predictions
+) -> None:
+    assert predictions.embeddings is not None
+    kernel, bias = (weight.numpy() for weight in model.get_layer("head").weights)
+    again = tf.nn.softmax(predictions.embeddings @ kernel + bias).numpy()
+    np.testing.assert_allclose(again, predictions.probabilities, atol=1e-6)  # float32, another order of sums
+
+
+def test_the_twin_in_train_is_found_and_shown(facts: dict[str, Any]) -> None:
+    pairs = {(tuple(pair["first"]), tuple(pair["second"])) for pair in facts["duplicates"]["pairs"]}
+    assert (("test", 0), ("train", 1)) in pairs
+    assert facts["duplicates"]["count"]["test and train"] == len(
+        [pair for pair in pairs if (pair[0][0], pair[1][0]) == ("test", "train")]
+    )
+    assert {"test:0", "train:1"} <= set(facts["thumbnails"])
+
+
+def test_shown_images_have_overlays(facts: dict[str, Any]) -> None:
+    questioned = {*facts["mistakes"][:36], *facts["least_certain"]}
+    assert set(facts["heat"]) == {f"test:{i}" for i in questioned}
+    assert facts["heat_layer"] == "block3_conv3"
+    assert set(facts["thumbnails"]) >= {f"test:{i}" for i in range(24)}
+
+
+def test_grad_cam_is_the_papers_equation(model: ImageClassifier, artifacts: dict[str, Artifact]) -> None:
+    loaded = load_classifier(artifacts["model"].uri + "/Format-Serving", "vgg16", 3, SIZE)
+    for mine, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    images = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    heat, layer = make_heat_maps(loaded, images, [2, 0])
+    network = model.get_layer("backbone")
+    deep = tf_keras.Model(network.input, network.get_layer(layer).output)
+    rest_input = tf_keras.Input(network.get_layer(layer).output.shape[1:])
+    rest = rest_input
+    names = [one.name for one in network.layers]
+    for name in names[names.index(layer) + 1 :]:
+        rest = network.get_layer(name)(rest)
+    rest_of_it = tf_keras.Model(rest_input, rest)
+    maps = tf.Variable(deep(model.get_layer("preprocessing")(images)))
+    for i, class_id in enumerate((2, 0)):
+        with tf.GradientTape() as tape:
+            score = model.get_layer("head")(rest_of_it(maps))[i, class_id]
+        gradient = tape.gradient(score, maps)[i].numpy()
+        expected = np.maximum((gradient.mean(axis=(0, 1)) * maps[i].numpy()).sum(axis=-1), 0)
+        np.testing.assert_allclose(heat[i], expected / max(expected.max(), 1e-12), atol=1e-4)
+
+
+def test_flipped_labels_are_the_likely_label_errors() -> None:
+    predictions = make_predictions(class_count=4, images=400, skill=16.0)
+    labels = predictions.labels.copy()
+    labels[:6] = (labels[:6] + 1) % 4
+    found = find_label_issues(Predictions(**{**vars_of(predictions), "labels": labels}))
+    assert set(range(6)) == set(found["positions"][:6])
+    assert found["count"] <= 12
+
+
+def vars_of(predictions: Predictions) -> dict[str, Any]:
+    return {name: getattr(predictions, name) for name in predictions.__dataclass_fields__}
+
+
+def test_the_budget_of_bytes_is_kept(artifacts: dict[str, Artifact], tmp_path: Path) -> None:
+    output = make_artifact(simple_artifacts.File, tmp_path / "report")
+    ReportGen().Do(
+        {key: [artifacts[key]] for key in ("evaluation", "predictions", "examples")},
+        {"report": [output]},
+        {"settings": ReportSettings(image_kib=20).model_dump_json(), "config": "{}", "code_hash": ""},
+    )
+    facts = json.loads((tmp_path / "report" / "facts.json").read_text(encoding="utf-8"))
+    assert 0 < sum(map(len, facts["thumbnails"].values())) <= 20 * 1024
+    assert next(iter(facts["thumbnails"])) == f"test:{facts['mistakes'][0]}"
+    assert facts["heat"] == {}
+    assert facts["training"] is None
+
+
+def test_the_command_slices_the_kept_predictions(
+    artifacts: dict[str, Artifact], predictions: Predictions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    green = predictions.labels == 1
+    threshold = f"{np.sort(predictions.confidence[green])[2]:.4f}"
+    arguments = [artifacts["report"].uri, "--slice", "label=green", "--threshold", threshold, "--top-k", "2"]
+    assert report.main([*arguments, "--format", "csv"]) == 0
+    rows = {row["name"]: row["value"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    sure = green & (predictions.confidence >= float(threshold))
+    assert int(rows["images"]) == green.sum()
+    assert 0 < sure.sum() < green.sum()
+    assert float(rows[f"answered (confidence >= {float(threshold):g})"]) == sure.sum() / green.sum()
+    top = np.argsort(-predictions.probabilities, axis=1)[:, :2]
+    assert float(rows["accuracy"]) == (predictions.predicted == 1)[sure].mean()
+    assert float(rows["top_2_accuracy"]) == (top == 1).any(axis=1)[sure].mean()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--slice", "label"], "expected KEY=VALUE"),
+        (["--slice", "lable=3"], "did you mean label?"),
+        (["--slice", "label=gren"], "the nearest are green"),
+        (["--slice", "confidence<x"], "'x' is no number"),
+        (["--slice", "confidence>1"], "holds for none of 24 test images"),
+        (["--top-k", "4"], "the model has 3 classes only"),
+        (["--threshold", "2"], "is no probability"),
+    ],
+)
+def test_a_slice_that_cannot_be_is_one_clear_line(
+    artifacts: dict[str, Artifact], extra: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([artifacts["report"].uri, *extra]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_every_backbone_has_a_map_to_explain(backbone: str) -> None:
+    size = 64
+    model = make_model(3, size, 0.0, "float32", backbone)
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    heat, _ = make_heat_maps(model, images, [0, 2])
+    assert [one.shape for one in heat] == [heat[0].shape] * 2
+    assert min(heat[0].shape) >= 7
+    assert all(np.isfinite(one).all() and one.min() >= 0 and one.max() <= 1 for one in heat)
+    assert max(one.max() for one in heat) > 0

@@ -1,0 +1,202 @@
+"""The page in a real browser: nothing is asked for, the matrix answers a click, 1,000 classes are usable."""
+
+import base64
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.report_gen.model_card import render_card
+from components.report_gen.page import render_page
+from components.report_gen.report_files import without_images
+from tests.report_run import make_test_facts
+
+SECTIONS = [
+    "verdict",
+    "metrics",
+    "matrix",
+    "classes",
+    "slices",
+    "calibration",
+    "mistakes",
+    "labels",
+    "duplicates",
+    "training",
+    "data",
+    "drift",
+    "serving",
+    "run",
+    "card",
+]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def make_uri(seed: int) -> str:
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=78)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def with_pictures(facts: dict[str, Any], count: int) -> dict[str, Any]:
+    pictures = {f"test:{i}": make_uri(int(i)) for i in list(facts["test_images"])[:count]}
+    return {**facts, "thumbnails": pictures, "heat": dict(list(pictures.items())[:5]), "heat_layer": "block3_conv3"}
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, Any]:
+    return with_pictures(make_test_facts(class_count=4, images=200), 60)
+
+
+@pytest.fixture(scope="module")
+def many() -> dict[str, Any]:
+    return with_pictures(make_test_facts(class_count=1000, images=10_000, baseline=False), 1000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt install chromium): the page is not opened")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page from disk, with everything that it said and asked for."""
+
+    def __init__(self, browser: Any, path: Path, html: str, width: int, dark: bool = False) -> None:
+        path.write_text(html, encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", offline=True
+        )
+        self.page = context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def requests(self) -> list[str]:
+        return [url for url in self.asked if not url.startswith(("data:", "file:"))]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_every_section_is_there_and_nothing_is_asked_of_any_host(
+    facts: dict[str, Any], browser: Any, tmp_path: Path, width: int, dark: bool
+) -> None:
+    opened = Opened(browser, tmp_path / "report.html", render_page(facts), width, dark)
+    page = opened.page
+    page.wait_for_load_state("networkidle")
+    assert opened.said == []
+    assert opened.requests() == []
+    assert [name for name in SECTIONS if page.locator(f"#{name}").count() != 1] == []
+    assert page.locator("h1").count() == 1
+    # Wide things scroll in their own frames: the page itself never does sideways.
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.locator("img:not([alt])").count() == 0
+    assert page.locator("th:not([scope])").count() == 0
+    broken = "[...document.images].filter(image => !image.complete || !image.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+    assert page.locator("#mistakes img.heat").count() > 0
+    page.locator("#heat-toggle").uncheck()
+    assert page.locator("#mistakes img.heat").first.is_hidden()
+
+
+def test_a_click_on_a_cell_shows_its_images(facts: dict[str, Any], browser: Any, tmp_path: Path) -> None:
+    opened = Opened(browser, tmp_path / "report.html", render_page(facts), 1280)
+    page = opened.page
+    label, answer, count = max((cell for cell in facts["matrix"]["cells"] if cell[0] != cell[1]), key=lambda c: c[2])
+    button = page.locator(f'#matrix-view button[data-cell="{label},{answer}"]')
+    assert button.inner_text() == str(count)
+    button.click()
+    panel = page.locator("#cell-images")
+    assert panel.locator("h3").inner_text().startswith(f"class {label} taken for class {answer}: {count} image")
+    shown = panel.locator("figure .name").all_inner_texts() + panel.locator("code").all_inner_texts()
+    wanted = [facts["test_images"][str(i)]["name"] for i in facts["matrix"]["images"][f"{label},{answer}"]]
+    assert sorted(shown) == sorted(wanted)
+    assert all(name.startswith(f"class {label}/") for name in shown)
+    page.select_option("#matrix-mode", "rows")
+    row = sum(cell[2] for cell in facts["matrix"]["cells"] if cell[0] == label)
+    assert button.inner_text() == f"{count / row:.2f}"[1:]
+    page.locator(f'#class-table button[data-class="{label}"]').click()
+    assert panel.locator("h3").inner_text().startswith(f"Mistakes with class {label}: ")
+    assert opened.said == []
+
+
+def test_a_thousand_classes_scroll_and_sort(many: dict[str, Any], browser: Any, tmp_path: Path) -> None:
+    html = render_page(many)
+    assert len(html.encode()) < 5_000_000
+    opened = Opened(browser, tmp_path / "report.html", html, 1280)
+    page = opened.page
+    rows = page.locator("#matrix-view tbody th")
+    assert 5 < rows.count() < 100
+    assert rows.first.inner_text() == "class 0"
+    page.evaluate("document.getElementById('matrix-view').scrollTo(15000, 15000)")
+    page.wait_for_function("document.querySelector('#matrix-view tbody th').textContent === 'class 500'")
+    assert page.locator("#matrix-view thead th").first.inner_text() == "class 500"
+    page.evaluate("document.getElementById('matrix-view').scrollTo(1e6, 1e6)")
+    page.wait_for_function("[...document.querySelectorAll('#matrix-view tbody th')].pop().textContent === 'class 999'")
+    page.select_option("#matrix-order", "errors")
+    errors = dict.fromkeys(range(1000), 0)
+    for label, answer, count in many["matrix"]["cells"]:
+        if label != answer:
+            errors[label] += count
+            errors[answer] += count
+    assert errors[int(rows.first.inner_text().split()[1])] == max(errors.values())
+
+    heading = page.locator("#class-table th", has_text="Recall")
+    heading.locator("button").click()
+    texts = page.locator("#class-table tbody td:nth-child(4)").all_inner_texts()
+    recalls = [float(text) for text in texts if text[0].isdigit()]
+    assert len(recalls) > 900
+    assert recalls == sorted(recalls, reverse=True)
+    assert heading.get_attribute("aria-sort") == "descending"
+    page.fill("#class-filter", "class 77")
+    assert page.locator("#class-table tbody tr:visible").count() == 11
+    assert opened.said == []
+    assert opened.requests() == []
+
+
+def test_the_page_prints_the_evaluations_numbers(facts: dict[str, Any]) -> None:
+    html = render_page(facts)
+    for row in facts["headline"]:
+        line = html.split(f'data-metric="{row["name"]}"')[1].split("</tr>")[0]
+        assert f">{row['value']:.4f}<" in line
+    for row in facts["classes"]:
+        line = html.split(f'<th scope="row">{row["name"]}</th>')[1].split("</tr>")[0]
+        assert [f"{row[key]:.4f}" for key in ("precision", "recall", "f1")] == re.findall(r">(0\.\d{4}|1\.0000)<", line)
+        assert f'data-value="{row["support"]}"' in line
+
+
+def test_names_cannot_break_the_page(facts: dict[str, Any]) -> None:
+    evil = "</script><script>alert(1)</script>"
+    names = [evil, *facts["matrix"]["names"][1:]]
+    classes = [{**facts["classes"][0], "name": evil}, *facts["classes"][1:]]
+    html = render_page({**facts, "name": evil, "classes": classes, "matrix": {**facts["matrix"], "names": names}})
+    assert "<script>alert" not in html
+    assert html.count("</script>") == 2
+
+
+def test_without_images_there_is_no_picture_but_every_name(facts: dict[str, Any]) -> None:
+    html = render_page(without_images(facts))
+    assert "data:image/" not in html
+    assert "Pictures are left out" in html
+    assert all(facts["test_images"][str(i)]["name"] in html for i in facts["mistakes"])
+
+
+def test_the_model_card_says_where_the_limits_are(facts: dict[str, Any]) -> None:
+    card = render_card(facts)
+    assert card.startswith("# Model card: test \\<run\\> & more")
+    for title in ("Model", "Intended use", "Training data", "Evaluation", "Limits"):
+        assert f"\n## {title}\n" in card
+    assert f"Accuracy: {facts['headline'][0]['value']:.4f}" in card
