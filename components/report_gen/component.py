@@ -81,7 +81,7 @@ class ReportGen(base_component.BaseComponent):
             settings: what the page shows.
             config: the whole configuration, of plain JSON types, for the page.
             **inputs: any of `predictions`, `examples`, `model`, `model_run`, `transform_graph`, `statistics`,
-                `anomalies`, `drift`, `infra_blessing` and `tuner_results`; sections whose input is missing are left out.
+                `anomalies`, `drift`, `infra_blessing` and `tuner_results`; sections without an input are left out.
         """
         super().__init__(
             ReportGenSpec(
