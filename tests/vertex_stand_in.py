@@ -63,6 +63,7 @@ class Network:
         naps: seconds that the clients would have slept.
         hosts: what the clients asked for.
         address: of the server.
+        channels: what the clients opened.
     """
 
     calls: list[tuple[str, Any]] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Network:
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     address: str = ""
+    channels: list[grpc.Channel] = field(default_factory=list)
 
     def fail(
         self, method: str, code: str, message: str = "try again later", *, times: int = 1, after: bool = False
@@ -223,6 +225,9 @@ def standing_in(network: Network, player: object, monkeypatch: pytest.MonkeyPatc
     try:
         yield server
     finally:
+        # Left to the garbage collector, a channel was once closed at the end of all tests, and waited for ever.
+        for channel in network.channels:
+            channel.close()
         server.stop()
         for clients in (cloud._make_client, endpoint_calls._make_client):
             clients.cache_clear()
@@ -237,7 +242,8 @@ def _redirect(network: Network, monkeypatch: pytest.MonkeyPatch, folder: Path) -
         network.hosts.append(target)
         kwargs["ssl_credentials"] = grpc.ssl_channel_credentials(certificate())
         kwargs["options"] = [*kwargs.get("options", ()), ("grpc.ssl_target_name_override", host)]
-        return create_channel(network.address, *args, **kwargs)
+        network.channels.append(create_channel(network.address, *args, **kwargs))
+        return network.channels[-1]
 
     monkeypatch.setattr(grpc_helpers, "create_channel", create_redirected)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(write_credentials(folder)))
