@@ -81,7 +81,6 @@ benchmark: $(INSTALLED) ## Measure against plain Keras (about 6 minutes)
 
 LOCK_IMAGE = $(UV) pip compile --quiet --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-emit-package libclang --custom-compile-command "make lock"
-LOCKED_TENSORFLOW = $(shell grep -oE '^tensorflow==[^ ]+' requirements.txt)
 
 lock: ## Resolve pyproject.toml anew into the locked requirements
 	@$(UV) pip compile --quiet pyproject.toml --extra dev --extra vertex --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
@@ -92,9 +91,9 @@ lock: ## Resolve pyproject.toml anew into the locked requirements
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements-tpu.txt
 	@# Beam's boot program asks pip whether Beam is there. libclang is TensorFlow's for its build alone.
 	@echo pip | $(LOCK_IMAGE) - pyproject.toml --extra vertex -c requirements.txt --no-emit-package tensorflow -o image/requirements.txt
-	@echo '$(subst tensorflow,tensorflow-cpu,$(LOCKED_TENSORFLOW))' | $(LOCK_IMAGE) - --no-deps -o image/cpu.txt
-	@echo '$(subst tensorflow,tensorflow-tpu,$(LOCKED_TENSORFLOW))' | $(LOCK_IMAGE) - --no-deps -o image/tpu.txt
-	@echo '$(subst tensorflow,tensorflow[and-cuda],$(LOCKED_TENSORFLOW))' | $(LOCK_IMAGE) - -c requirements.txt -o image/gpu.txt
+	@for build in cpu tpu; do grep -oE '^tensorflow==[^ ]+' requirements.txt | sed "s/tensorflow/&-$$build/" \
+	  | $(LOCK_IMAGE) - --no-deps -o image/$$build.txt || exit 1; done
+	@grep -oE '^tensorflow==[^ ]+' requirements.txt | sed 's/tensorflow/&[and-cuda]/' | $(LOCK_IMAGE) - -c requirements.txt -o image/gpu.txt
 
 clean: ## Remove .venv, .venv-tpu and the default output
 	rm -rf $(VENV) $(VENV_TPU) output
