@@ -48,7 +48,7 @@ def read_argument(name: str) -> str:
 
 def test_hadolint_finds_nothing() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -136,7 +136,7 @@ def test_only_sources_and_locked_requirements_reach_the_engine(tmp_path: Path) -
         "--storage-driver",
         "vfs",
     ]
-    run = {"check": True, "capture_output": True, "text": True, "timeout": 60}
+    run = {"check": True, "capture_output": True, "text": True, "timeout": 300}
     subprocess.run([*storage, "bud", "--isolation", "chroot", "-t", "context", str(context)], **run)
     container = subprocess.run([*storage, "from", "context"], **run).stdout.strip()
     root = Path(subprocess.run([*storage, "mount", container], **run).stdout.strip())
