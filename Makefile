@@ -11,7 +11,7 @@ INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check format lint types lock clean benchmark preflight rehearse
+.PHONY: help setup run test test-slow check format lint types lock clean benchmark preflight rehearse image
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -70,8 +70,17 @@ $(INSTALLED_TPU): requirements-tpu.txt | $(INSTALLED)
 	@touch $@
 	@echo "Setting up $(VENV_TPU): done."
 
+IMAGE ?= image-classification-pipeline:local
+STAGES ?= pipeline
+
+image: ## Build the images for Vertex AI (IMAGE=NAME:TAG STAGES="pipeline tpu gpu")
+	@PYTHON=$(PYTHON) image/build.sh $(IMAGE) $(STAGES)
+
 benchmark: $(INSTALLED) ## Measure against plain Keras (about 6 minutes)
 	@$(BIN)/python -m tests.benchmarks.default_run $(ARGS)
+
+LOCK_IMAGE = $(UV) pip compile --quiet --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-emit-package libclang --custom-compile-command "make lock"
 
 lock: ## Resolve pyproject.toml anew into the locked requirements
 	@$(UV) pip compile --quiet pyproject.toml --extra dev --extra vertex --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
@@ -80,6 +89,11 @@ lock: ## Resolve pyproject.toml anew into the locked requirements
 	  --no-annotate --custom-compile-command "make lock" -o requirements-setup.txt
 	@echo 'jax[tpu]==0.6.2' | $(UV) pip compile --quiet - --python-version 3.10 --python-platform x86_64-manylinux_2_31 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements-tpu.txt
+	@# Beam's boot program asks pip whether Beam is there. libclang is TensorFlow's for its build alone.
+	@echo pip | $(LOCK_IMAGE) - pyproject.toml --extra vertex -c requirements.txt --no-emit-package tensorflow -o image/requirements.txt
+	@for build in cpu tpu; do grep -oE '^tensorflow==[^ ]+' requirements.txt | sed "s/tensorflow/&-$$build/" \
+	  | $(LOCK_IMAGE) - --no-deps -o image/$$build.txt || exit 1; done
+	@grep -oE '^tensorflow==[^ ]+' requirements.txt | sed 's/tensorflow/&[and-cuda]/' | $(LOCK_IMAGE) - -c requirements.txt -o image/gpu.txt
 
 clean: ## Remove .venv, .venv-tpu and the default output
 	rm -rf $(VENV) $(VENV_TPU) output

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +176,23 @@ def test_an_image_that_is_not_here_is_skipped_and_one_without_a_tag_noted(monkey
     assert [finding.level for finding in check_image(make_settings())] == ["skipped"]
     levels = [finding.level for finding in check_image(make_settings(image="eu.gcr.io/my-project/pipeline"))]
     assert levels == ["warning", "skipped"]
+
+
+@pytest.mark.skipif(shutil.which("buildah") is None, reason="needs buildah")
+def test_buildah_tells_the_sources_of_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "buildah").symlink_to(str(shutil.which("buildah")))
+    places = f'graphroot = "{tmp_path / "root"}"\nrunroot = "{tmp_path / "run"}"'
+    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG HASH\nLABEL sources-hash=${HASH}\nCOPY Dockerfile /\n")
+    for tag, sources in (("v1", make_sources_hash()), ("v1-tpu", "0" * 64)):
+        flags = ["--isolation", "chroot", "--build-arg", f"HASH={sources}", "--tag", f"localhost/pipeline:{tag}"]
+        subprocess.run(["buildah", "bud", *flags, str(tmp_path)], check=True, capture_output=True, timeout=60)
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    settings = make_settings(image="localhost/pipeline:v1", trainer={"tpu": "v5e-4"})
+    assert [str(finding).partition(" (")[0] for finding in check_image(settings)] == [
+        "ok       image: localhost/pipeline:v1 holds the sources of this checkout",
+        "error    image: localhost/pipeline:v1-tpu holds other sources",
+    ]
+    assert [finding.level for finding in check_image(make_settings(image="localhost/other:v1"))] == ["skipped"]

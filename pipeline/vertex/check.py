@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pipeline.vertex.settings import VertexSettings
 from pipeline.vertex.sources import make_sources_hash
-from pipeline.vertex.worker_pools import parse_custom_job
+from pipeline.vertex.worker_pools import parse_custom_job, trainer_image
 
 Level = Literal["ok", "warning", "error", "skipped"]
 
@@ -171,50 +171,46 @@ def check_memory(settings: VertexSettings, preset: str) -> Iterator[Finding]:
 
 
 def check_image(settings: VertexSettings) -> Iterator[Finding]:
-    """Looks at the image: its name, and what it holds where a container engine here has it."""
-    if settings.image.endswith(":latest") or (
-        ":" not in settings.image.rpartition("/")[2] and "@" not in settings.image
-    ):
-        yield Finding(
-            "warning",
-            "image",
-            f"{settings.image} has no tag of its own: steps of one run may run different code; tag it",
-        )
-    labels = _image_labels(settings.image)
+    """Looks at the images of the tasks and of the Trainer's job: their names, and what they hold where an engine is."""
+    for image in dict.fromkeys((settings.image, trainer_image(settings))):
+        if image.endswith(":latest") or (":" not in image.rpartition("/")[2] and "@" not in image):
+            yield Finding(
+                "warning", "image", f"{image} has no tag of its own: steps of one run may run different code; tag it"
+            )
+        yield _check_sources(image)
+
+
+def _check_sources(image: str) -> Finding:
+    labels = _image_labels(image)
     if labels is None:
-        yield Finding(
-            "skipped",
-            "image",
-            f"{settings.image} is not on this machine; its tasks compare their sources with the spec's when they start",
-        )
-        return
+        text = f"{image} is not on this machine; its tasks compare their sources with the spec's when they start"
+        return Finding("skipped", "image", text)
     expected, found = make_sources_hash(), labels.get(SOURCES_LABEL)
     if found is None:
-        yield Finding("error", "image", f"{settings.image} has no label {SOURCES_LABEL}; build it with make image")
-    elif found != expected:
-        yield Finding(
-            "error",
-            "image",
-            f"{settings.image} holds other sources ({found[:12]}) than this checkout ({expected[:12]}); build and "
-            "push it",
-        )
-    else:
-        yield Finding("ok", "image", f"{settings.image} holds the sources of this checkout")
+        return Finding("error", "image", f"{image} has no label {SOURCES_LABEL}; build it with make image")
+    if found != expected:
+        text = f"holds other sources ({found[:12]}) than this checkout ({expected[:12]}); build and push it"
+        return Finding("error", "image", f"{image} {text}")
+    return Finding("ok", "image", f"{image} holds the sources of this checkout")
 
 
 def _image_labels(image: str) -> dict[str, str] | None:
     """Returns an image's labels from a container engine of this machine; None where none has it."""
-    commands = (
-        ("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image),
-        ("podman", "image", "inspect", "--format", "{{json .Labels}}", image),
-        ("buildah", "inspect", "--type", "image", "--format", "{{json .OCIv1.Config.Labels}}", image),
+    # buildah's own templates know no JSON: it prints all that it knows.
+    commands: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+        (("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image), ()),
+        (("podman", "image", "inspect", "--format", "{{json .Labels}}", image), ()),
+        (("buildah", "inspect", "--type", "image", image), ("OCIv1", "config", "Labels")),
     )
-    for command in commands:
+    for command, keys in commands:
         if shutil.which(command[0]) is None:
             continue
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-            return json.loads(result.stdout) or {}
+            labels = json.loads(result.stdout)
         except (subprocess.SubprocessError, OSError, json.JSONDecodeError):
             continue
+        for key in keys:
+            labels = (labels or {}).get(key)
+        return labels or {}
     return None

@@ -1,0 +1,91 @@
+# The images of the pipeline on Vertex AI, one stage each:
+#
+#   pipeline  every step of Vertex AI and the workers of Dataflow: the CPU build of TensorFlow
+#   tpu       the Trainer on Cloud TPU: the TPU build and libtpu
+#   gpu       the Trainer on NVIDIA GPUs: the CUDA build and NVIDIA's libraries
+#
+# `make image` builds them, with the hash of the sources that a container of another checkout's spec refuses.
+
+# Bases can be pinned by digest: --build-arg PYTHON_IMAGE=docker.io/library/python@sha256:...
+ARG PYTHON_IMAGE=docker.io/library/python:3.10.18-slim-bookworm
+# Only Beam's boot program is taken from it; its version is that of apache-beam in image/requirements.txt.
+ARG BEAM_IMAGE=docker.io/apache/beam_python3.10_sdk:2.60.0
+
+FROM ${BEAM_IMAGE} AS beam
+
+# What is locked for every image, without TensorFlow itself. What installs it, uv and a compiler, stays behind.
+FROM ${PYTHON_IMAGE} AS builder
+ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON=/opt/venv/bin/python UV_REQUIRE_HASHES=1 UV_COMPILE_BYTECODE=1
+WORKDIR /build
+COPY requirements-setup.txt image/*.txt ./
+# pyfarmhash comes as C++. The compiler's version is that of the base's Debian release.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/* \
+    && python -m venv /opt/uv \
+    && /opt/uv/bin/python -m pip install --no-cache-dir --require-hashes -r requirements-setup.txt \
+    && python -m venv --without-pip /opt/venv \
+    && /opt/uv/bin/uv pip install --no-deps -r requirements.txt
+
+FROM builder AS builder-cpu
+# The headers, 400 MB, are for building custom ops.
+RUN /opt/uv/bin/uv pip install --no-deps -r cpu.txt \
+    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include
+
+# All that the images share, but for the environment itself.
+FROM ${PYTHON_IMAGE} AS runtime
+COPY --from=beam /opt/apache/beam/boot /opt/apache/beam/boot
+COPY image/beam_worker.sh /opt/beam_worker.sh
+WORKDIR /app
+COPY data data
+COPY components components
+COPY pipeline pipeline
+ARG SOURCES_HASH
+# A label that says something else than the image holds would be worse than none.
+RUN found="$(python -B -m pipeline.vertex.sources)" \
+    && if [ "${found}" != "${SOURCES_HASH}" ]; then \
+         echo "error: SOURCES_HASH is '${SOURCES_HASH}', but these sources have ${found}; build with make image" >&2; exit 1; \
+       fi \
+    && python -m compileall -q . \
+    && useradd --create-home --uid 1000 pipeline
+LABEL sources-hash=${SOURCES_HASH}
+# Beam's boot program would make another environment, which does not see this one.
+ENV PATH=/opt/venv/bin:${PATH} \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1 \
+    TF_USE_LEGACY_KERAS=1 \
+    RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+# By number, so that "not root" can be seen without the image's list of users.
+USER 1000
+# For Dataflow; Vertex AI names the command of each task.
+ENTRYPOINT ["/opt/beam_worker.sh"]
+
+FROM runtime AS pipeline
+COPY --from=builder-cpu /opt/venv /opt/venv
+
+FROM builder AS builder-tpu
+ARG LIBTPU_URL
+ARG LIBTPU_SHA256
+COPY image/fetch_libtpu.py ./
+# libtpu first: it is what may be missing. tensorflow-tpu asks for a libtpu that no package index has, hence --no-deps.
+RUN python fetch_libtpu.py --url "${LIBTPU_URL}" --sha256 "${LIBTPU_SHA256}" --output /opt/libtpu.so \
+    && /opt/uv/bin/uv pip install --no-deps -r tpu.txt \
+    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include
+
+FROM runtime AS tpu
+COPY --from=builder-tpu /opt/libtpu.so /lib/libtpu.so
+COPY --from=builder-tpu /opt/venv /opt/venv
+# Through PJRT, as v5e needs it.
+ENV NEXT_PLUGGABLE_DEVICE_USE_C_API=true \
+    TF_PLUGGABLE_DEVICE_LIBRARY_PATH=/lib/libtpu.so
+
+FROM builder AS builder-gpu
+RUN /opt/uv/bin/uv pip install --no-deps -r gpu.txt \
+    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include
+
+FROM runtime AS gpu
+COPY --from=builder-gpu /opt/venv /opt/venv
+# TensorFlow finds NVIDIA's packages beside itself; the driver comes with the machine.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility

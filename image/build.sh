@@ -1,0 +1,45 @@
+#!/bin/bash
+# Builds stages of the Dockerfile: image/build.sh NAME:TAG [STAGE...]   (stages: pipeline tpu gpu; default: pipeline)
+#
+# From the environment: ENGINE (docker, podman or buildah; default: the first of them that answers), BUILD_FLAGS (for
+# the engine), the Dockerfile's arguments PYTHON_IMAGE, BEAM_IMAGE, LIBTPU_URL, LIBTPU_SHA256, and PYTHON (3.10 or later;
+# it needs no packages).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+image=${1:-}
+[[ ${image##*/} == *:* && $image != *@* ]] || fail "the image is '$image'; give it a name and a tag, such as us-docker.pkg.dev/P/R/pipeline:v1"
+stages=("${@:2}")
+[[ ${#stages[@]} -gt 0 ]] || stages=(pipeline)
+for stage in "${stages[@]}"; do
+  [[ $stage =~ ^(pipeline|tpu|gpu)$ ]] || fail "the stage is '$stage'; use pipeline, tpu, gpu"
+done
+
+# An installed docker is not yet one that builds: its daemon must answer.
+if [[ -z ${ENGINE:-} ]]; then
+  for ENGINE in docker podman buildah ""; do
+    [[ -n $ENGINE ]] && command -v "$ENGINE" >/dev/null && "$ENGINE" info >/dev/null 2>&1 && break
+  done
+fi
+case $ENGINE in
+  docker | podman) build=("$ENGINE" build) ;;
+  buildah) build=(buildah bud) ;;
+  "") fail "no container engine answers: start docker, or install podman or buildah" ;;
+  *) fail "ENGINE is '$ENGINE'; use docker, podman or buildah" ;;
+esac
+
+build+=(--build-arg "SOURCES_HASH=$("${PYTHON:-python3}" -m pipeline.vertex.sources)")
+for name in PYTHON_IMAGE BEAM_IMAGE LIBTPU_URL LIBTPU_SHA256; do
+  [[ -z ${!name:-} ]] || build+=(--build-arg "$name=${!name}")
+done
+for stage in "${stages[@]}"; do
+  # As pipeline.vertex.worker_pools derives the Trainer's image from the pipeline's.
+  tag=$image
+  [[ $stage == pipeline ]] || tag=$image-$stage
+  echo "Building $tag with $ENGINE ..."
+  # BUILD_FLAGS are words.
+  # shellcheck disable=SC2086
+  "${build[@]}" ${BUILD_FLAGS:-} --target "$stage" --tag "$tag" --file Dockerfile .
+done
