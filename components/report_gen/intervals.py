@@ -67,7 +67,14 @@ class Answers:
             aucs = [_weighted_auc(weights, labels == i, probabilities[:, i]) for i in np.unique(labels[known])]
             if defined := [auc for auc in aucs if auc is not None]:
                 # A draw that misses a class has no curve of it; the mean is over the others, as the Evaluator's is.
-                found["macro_auc"] = np.nanmean(defined, axis=0)
+                curves = np.stack(defined)
+                there = np.isfinite(curves)  # none, in a draw of one class alone
+                found["macro_auc"] = np.divide(
+                    np.nansum(curves, axis=0),
+                    there.sum(axis=0),
+                    out=np.full(curves.shape[1], np.nan),
+                    where=there.any(axis=0),
+                )
         return found
 
 
