@@ -8,7 +8,7 @@
 
 # Bases can be pinned by digest: --build-arg PYTHON_IMAGE=docker.io/library/python@sha256:...
 ARG PYTHON_IMAGE=docker.io/library/python:3.10.18-slim-bookworm
-# Only Beam's boot program is taken from it; its version is that of apache-beam in image/requirements.txt.
+# Only Beam's boot program is taken from it; its version is that of apache-beam in pipeline/image/requirements.txt.
 ARG BEAM_IMAGE=docker.io/apache/beam_python3.10_sdk:2.60.0
 
 FROM ${BEAM_IMAGE} AS beam
@@ -17,7 +17,7 @@ FROM ${BEAM_IMAGE} AS beam
 FROM ${PYTHON_IMAGE} AS builder
 ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON=/opt/venv/bin/python UV_REQUIRE_HASHES=1 UV_COMPILE_BYTECODE=1
 WORKDIR /build
-COPY requirements-setup.txt image/*.txt ./
+COPY requirements-setup.txt pipeline/image/*.txt ./
 # pyfarmhash comes as C++. The compiler's version is that of the base's Debian release.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -36,7 +36,7 @@ RUN /opt/uv/bin/uv pip install --no-deps -r cpu.txt \
 # All that the images share, but for the environment itself.
 FROM ${PYTHON_IMAGE} AS runtime
 COPY --from=beam /opt/apache/beam/boot /opt/apache/beam/boot
-COPY image/beam_worker.sh /opt/beam_worker.sh
+COPY pipeline/image/beam_worker.sh /opt/beam_worker.sh
 WORKDIR /app
 COPY data data
 COPY components components
@@ -67,7 +67,7 @@ COPY --from=builder-cpu /opt/venv /opt/venv
 FROM builder AS builder-tpu
 ARG LIBTPU_URL
 ARG LIBTPU_SHA256
-COPY image/fetch_libtpu.py ./
+COPY pipeline/image/fetch_libtpu.py ./
 # libtpu first: it is what may be missing. tensorflow-tpu asks for a libtpu that no package index has, hence --no-deps.
 RUN python fetch_libtpu.py --url "${LIBTPU_URL}" --sha256 "${LIBTPU_SHA256}" --output /opt/libtpu.so \
     && /opt/uv/bin/uv pip install --no-deps -r tpu.txt \

@@ -74,7 +74,7 @@ IMAGE ?= image-classification-pipeline:local
 STAGES ?= pipeline
 
 image: ## Build the images for Vertex AI (IMAGE=NAME:TAG STAGES="pipeline tpu gpu")
-	@PYTHON=$(PYTHON) image/build.sh $(IMAGE) $(STAGES)
+	@PYTHON=$(PYTHON) pipeline/image/build.sh $(IMAGE) $(STAGES)
 
 benchmark: $(INSTALLED) ## Measure against plain Keras (about 6 minutes)
 	@$(BIN)/python -m tests.benchmarks.default_run $(ARGS)
@@ -90,10 +90,10 @@ lock: ## Resolve pyproject.toml anew into the locked requirements
 	@echo 'jax[tpu]==0.6.2' | $(UV) pip compile --quiet - --python-version 3.10 --python-platform x86_64-manylinux_2_31 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements-tpu.txt
 	@# Beam's boot program asks pip whether Beam is there. libclang is TensorFlow's for its build alone.
-	@echo pip | $(LOCK_IMAGE) - pyproject.toml --extra vertex -c requirements.txt --no-emit-package tensorflow -o image/requirements.txt
+	@echo pip | $(LOCK_IMAGE) - pyproject.toml --extra vertex -c requirements.txt --no-emit-package tensorflow -o pipeline/image/requirements.txt
 	@for build in cpu tpu; do grep -oE '^tensorflow==[^ ]+' requirements.txt | sed "s/tensorflow/&-$$build/" \
-	  | $(LOCK_IMAGE) - --no-deps -o image/$$build.txt || exit 1; done
-	@grep -oE '^tensorflow==[^ ]+' requirements.txt | sed 's/tensorflow/&[and-cuda]/' | $(LOCK_IMAGE) - -c requirements.txt -o image/gpu.txt
+	  | $(LOCK_IMAGE) - --no-deps -o pipeline/image/$$build.txt || exit 1; done
+	@grep -oE '^tensorflow==[^ ]+' requirements.txt | sed 's/tensorflow/&[and-cuda]/' | $(LOCK_IMAGE) - -c requirements.txt -o pipeline/image/gpu.txt
 
 clean: ## Remove .venv, .venv-tpu and the default output
 	rm -rf $(VENV) $(VENV_TPU) output

@@ -53,7 +53,7 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_the_bases_are_pinned_and_fit_what_is_locked() -> None:
-    beam = read_pins("image/requirements.txt")["apache-beam"]
+    beam = read_pins("pipeline/image/requirements.txt")["apache-beam"]
     assert read_argument("BEAM_IMAGE").endswith(f"/beam_python{PYTHON}_sdk:{beam}")
     assert re.search(rf"/python:{re.escape(PYTHON)}\.\d+-slim-\w+$", read_argument("PYTHON_IMAGE"))
     bases = {
@@ -63,7 +63,7 @@ def test_the_bases_are_pinned_and_fit_what_is_locked() -> None:
 
 
 def test_the_image_holds_the_locked_versions_and_no_tools_of_development() -> None:
-    locked, image = read_pins("requirements.txt"), read_pins("image/requirements.txt")
+    locked, image = read_pins("requirements.txt"), read_pins("pipeline/image/requirements.txt")
     assert image.items() <= locked.items()
     development = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
     names = {re.split(r"[<>=]", name)[0].lower() for name in development} - {"pip"}
@@ -74,7 +74,7 @@ def test_the_image_holds_the_locked_versions_and_no_tools_of_development() -> No
 
 @pytest.mark.parametrize("kind", ["cpu", "tpu", "gpu"])
 def test_every_build_of_tensorflow_is_the_locked_version(kind: str) -> None:
-    locked, pins = read_pins("requirements.txt"), read_pins(f"image/{kind}.txt")
+    locked, pins = read_pins("requirements.txt"), read_pins(f"pipeline/image/{kind}.txt")
     package = "tensorflow" if kind == "gpu" else f"tensorflow-{kind}"
     assert pins.pop(package) == locked["tensorflow"]
     assert {name: version for name, version in pins.items() if not name.startswith("nvidia-")}.items() <= locked.items()
@@ -95,7 +95,7 @@ def test_no_image_runs_as_root_or_holds_the_installer() -> None:
 def test_the_image_names_its_sources_and_finds_them() -> None:
     runtime = read_instructions()["runtime"]
     assert ("LABEL", f"{SOURCES_LABEL}=${{SOURCES_HASH}}") in runtime
-    assert [rest for keyword, rest in runtime if keyword == "COPY" and "image/" not in rest][1:] == [
+    assert [rest for keyword, rest in runtime if keyword == "COPY" and "pipeline/image/" not in rest][1:] == [
         f"{p} {p}" for p in PACKAGES
     ]
     environment = next(rest for keyword, rest in runtime if keyword == "ENV")
@@ -115,7 +115,7 @@ def test_only_sources_and_locked_requirements_reach_the_engine(tmp_path: Path) -
         "data/source.py",
         "components/trainer/run_fn.py",
         "pipeline/presets/digits.yaml",
-        "image/cpu.txt",
+        "pipeline/image/cpu.txt",
         "requirements-setup.txt",
     }
     others = {

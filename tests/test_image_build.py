@@ -32,7 +32,7 @@ def build(folder: Path, *words: str, **variables: str) -> subprocess.CompletedPr
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(f"/usr/bin/{name}")
     environment = {"PATH": str(folder), "PYTHON": sys.executable, **variables}
-    command = ["/bin/bash", str(ROOT / "image" / "build.sh"), *words]
+    command = ["/bin/bash", str(ROOT / "pipeline" / "image" / "build.sh"), *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_built_is_said(
 
 
 def fetch(url: str, sha256: str, output: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "image" / "fetch_libtpu.py")]
+    command = [sys.executable, str(ROOT / "pipeline" / "image" / "fetch_libtpu.py")]
     flags = ["--url", url, "--sha256", sha256, "--output", str(output)]
     return subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300)
 

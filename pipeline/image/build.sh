@@ -1,11 +1,11 @@
 #!/bin/bash
-# Builds stages of the Dockerfile: image/build.sh NAME:TAG [STAGE...]   (stages: pipeline tpu gpu; default: pipeline)
+# Builds stages of the Dockerfile: pipeline/image/build.sh NAME:TAG [STAGE...]   (stages: pipeline tpu gpu; default: pipeline)
 #
 # From the environment: ENGINE (docker, podman or buildah; default: the first of them that answers), BUILD_FLAGS (for
 # the engine), the Dockerfile's arguments PYTHON_IMAGE, BEAM_IMAGE, LIBTPU_URL, LIBTPU_SHA256, and PYTHON (3.10 or later;
 # it needs no packages).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 fail() { echo "error: $*" >&2; exit 2; }
 
