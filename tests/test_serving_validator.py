@@ -20,6 +20,7 @@ from components.trainer.backbones import BACKBONES
 from components.trainer.export import ServingModule, export_model
 from components.trainer.model import make_model
 from components.trainer.transform_graph import TransformGraph
+from components.transform.features import TRANSFORMED_IMAGE_KEY, unpack_images
 from data.decode import decode_image
 from tests.images import encode, make_exif_jpeg, make_pixels
 from tests.transform_run import SPLITS, make_artifact, run_transform
@@ -114,15 +115,15 @@ def test_an_intact_export_is_blessed(trained: Trained, tmp_path: Path, monkeypat
     assert weights < found["measured"]["model_mb"] * 1e6 < 1.2 * weights
 
 
-class BrokenModel:
-    """Stands where the export has its model: other logits from the same weights."""
+class BrokenModule(ServingModule):
+    """Other probabilities from the same weights: `logits` of images takes the place of the model."""
 
-    def __init__(self, model: Any, logits: Callable[[Any, tf.Tensor], tf.Tensor]) -> None:
-        self.weights = model.weights
-        self._model, self._logits = model, logits
+    logits: Callable[[tf.Tensor], tf.Tensor]
 
-    def __call__(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        return self._logits(self._model, images)
+    def _predict(self, features: dict[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        packed = self.transform_graph.apply(features)[TRANSFORMED_IMAGE_KEY]
+        logits = self.logits(unpack_images(packed, self._image_size))
+        return tf.nn.softmax(logits), logits
 
 
 def layers(model: Any, pixels: tf.Tensor) -> tf.Tensor:
@@ -146,21 +147,23 @@ def overflow_float16(model: Any, images: tf.Tensor) -> tf.Tensor:
 class WronglyResizing(ServingModule):
     """Decodes as it should and resizes by hand, as many servers do: no anti-aliasing, cut and not rounded."""
 
-    def _probabilities(self, features: dict[str, Any]) -> tf.Tensor:
+    def _predict(self, features: dict[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         images = tf.map_fn(
             lambda one: tf.cast(tf.image.resize(decode_image(one), [SIZE, SIZE]), tf.uint8),
             tf.reshape(next(iter(features.values())), [-1]),
             fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.uint8),
         )
-        return tf.nn.softmax(self._logits(images))
+        embeddings = self._embed(images)
+        return self._classify(embeddings), embeddings
 
 
 def export_broken(trained: Trained, folder: Path, how: str) -> None:
-    logits = {"swapped channels": swap_channels, "missing mean": forget_mean, "float16": overflow_float16}.get(how)
-    model = BrokenModel(trained.model, logits) if logits else trained.model
+    broken = {"swapped channels": swap_channels, "missing mean": forget_mean, "float16": overflow_float16}.get(how)
     classes = [name.encode() for name in (reversed(CLASSES) if how == "shuffled vocabulary" else CLASSES)]
-    kind = WronglyResizing if how == "wrong resize" else ServingModule
-    module = kind(model, TransformGraph(trained.transform_output), classes, SIZE)
+    kind = BrokenModule if broken else WronglyResizing if how == "wrong resize" else ServingModule
+    module = kind(trained.model, TransformGraph(trained.transform_output), classes, SIZE)
+    if broken:
+        module.logits = lambda images: broken(trained.model, images)
     signatures = module.make_signatures()
     if how == "missing signature":
         del signatures["serving_examples"]
@@ -175,7 +178,7 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
         ("shuffled vocabulary", {"labels", "probabilities", "formats"}, "of 1 images have another label"),
         ("wrong resize", {"probabilities", "formats"}, "from those computed apart"),
         ("float16", {"answers", "formats"}, "probabilities that are no finite numbers"),
-        ("missing signature", {"signatures"}, "serving_examples is missing (there are serving_default, transform_feat"),
+        ("missing signature", {"signatures"}, "serving_examples is missing (there are embed_examples, serving_default"),
     ],
 )
 def test_a_broken_export_is_not_blessed_and_told_why(
