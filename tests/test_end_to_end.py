@@ -149,7 +149,7 @@ def test_an_export_that_serving_refuses_is_not_pushed_though_it_is_good_and_the_
     assert (status, summary["status"], summary["pushed_model"]) == (3, "not_blessed", None)
     assert all(gate["passed"] for gate in summary["gates"])
     assert [finding["check"] for finding in summary["serving"]["findings"] if not finding["passed"]] == ["size"]
-    assert ran(summary) == {"ServingValidator", "Pusher"}
+    assert ran(summary) == {"ServingValidator", "Pusher", "ReportGen"}
     assert re.search(r"serving +size: \d+\.\d MB, more than 1\s+refused", capfd.readouterr().out)
     assert len(versions(folder)) == 1
 
