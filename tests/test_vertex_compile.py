@@ -73,8 +73,8 @@ def test_the_graph_is_the_local_one(changes: dict[str, Any]) -> None:
         )
         found[name] = producers | set(task.get("dependentTasks", []))
     # Only the model is read of the two.
-    found["Evaluator"].add(RESOLVERS[0])
-    found["Predictor"].add(RESOLVERS[0])
+    for name in ("DriftValidator", "Evaluator", "Predictor"):
+        found[name].add(RESOLVERS[0])
     assert found == upstream
 
 
@@ -139,7 +139,7 @@ def test_nodes_whose_input_is_not_known_are_not_cached() -> None:
 
 def test_a_component_that_is_none_gets_no_resources() -> None:
     with pytest.raises(
-        UserError, match=re.escape("resources names Trainr, which is no component; there are Evaluator")
+        UserError, match=re.escape("resources names Trainr, which is no component; there are DriftValidator, Evaluator")
     ):
         compiled(resources={"Trainr": {"cpu": 1}})
 
