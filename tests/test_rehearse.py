@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -338,7 +339,9 @@ def test_an_interrupt_ends_the_containers(tmp_path: Path) -> None:
     sleep = f"import time; open({str(tmp_path)!r} + '/pid', 'w').write(str(os.getpid())); time.sleep(600)"
     spec.add("Sleeper", container(sleep))
     command = [sys.executable, "-m", "pipeline.rehearse", spec.write(tmp_path), "--output-dir", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background ignores interrupts, and so would the command.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     pid_file = tmp_path / "pid"
     while not (pid_file.exists() and pid_file.read_text()):
         assert process.poll() is None
