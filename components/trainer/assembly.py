@@ -14,9 +14,16 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from components.progress import report_progress
 from components.trainer.augmentation import make_augment
 from components.trainer.inputs import Split, open_split
+from components.trainer.kernel_gradient import speed_up_kernel_gradients
 from components.trainer.model import ImageClassifier, load_weights, make_model
 from components.trainer.settings import TrainerSettings
-from components.trainer.strategy import Precision, choose_precision, describe_strategy, needs_static_shapes
+from components.trainer.strategy import (
+    Precision,
+    choose_precision,
+    describe_strategy,
+    needs_static_shapes,
+    runs_on_cpu,
+)
 from components.trainer.warm_start import WarmStart, load_base, plan_warm_start, report_warm_start
 from components.trainer.weights import ResolvedWeights, resolve_weights
 from components.transform.features import LABEL_VOCABULARY
@@ -83,6 +90,8 @@ def assemble(settings: TrainerSettings, image_size: int, fn_args: FnArgs, strate
             load_base(model, base_model, class_names)
         elif weights.path is not None and load_weights(model, weights.path, settings.weights_head):
             report_progress("starting with the head in the file of weights", lasting=True)
+    if runs_on_cpu(strategy):
+        speed_up_kernel_gradients(model)
     train_split = open_split(
         fn_args.train_files,
         image_size,

@@ -127,6 +127,11 @@ def is_tpu_strategy(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
+def runs_on_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether a strategy runs on CPUs alone."""
+    return not is_tpu_strategy(strategy) and not tf.config.list_physical_devices("GPU")
+
+
 def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     """Returns a strategy in words, e.g. `TPU x 8`, `GPU x 1` or `CPU`."""
     if is_tpu_strategy(strategy):
@@ -146,8 +151,7 @@ def choose_precision(setting: str, strategy: tf.distribute.Strategy) -> Precisio
     """
     if setting in ("float32", "bfloat16"):
         return setting  # type: ignore[return-value]
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    if is_tpu_strategy(strategy) or (not on_gpu and cpu_has_bfloat16()):
+    if is_tpu_strategy(strategy) or (runs_on_cpu(strategy) and cpu_has_bfloat16()):
         return "bfloat16"
     return "float32"
 
