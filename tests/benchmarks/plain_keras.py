@@ -16,11 +16,22 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 
+def split_digits(train: int, evaluation: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns images [n, 32, 32, 3], 0..255, and labels of train, eval and test."""
+    digits = load_digits()
+    order = np.random.default_rng(seed).permutation(len(digits.target))
+    grey = (digits.images[order, :, :, None] * 255 / 16).astype(np.float32)
+    images = tf.image.resize(tf.image.grayscale_to_rgb(tf.constant(grey)), (32, 32), antialias=True).numpy().round()
+    ends = (train, train + evaluation)
+    return list(zip(np.split(images, ends), np.split(digits.target[order], ends), strict=True))
+
+
 def main() -> None:
     """Trains and evaluates; prints the test accuracy."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--train", type=int, required=True, help="images in train")
-    parser.add_argument("--eval", type=int, required=True, help="images in eval; the rest is test")
+    parser.add_argument("--data", help="npz of <split>_images, uint8 [n, 32, 32, 3], and <split>_labels; else digits")
+    parser.add_argument("--train", type=int, help="digits in train")
+    parser.add_argument("--eval", type=int, help="digits in eval; the rest is test")
     parser.add_argument("--head-epochs", type=int, required=True)
     parser.add_argument("--fine-tune-epochs", type=int, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
@@ -31,17 +42,15 @@ def main() -> None:
     arguments = parser.parse_args()
     keras.utils.set_random_seed(arguments.seed)
 
-    digits = load_digits()
-    order = np.random.default_rng(arguments.seed).permutation(len(digits.target))
-    grey = (digits.images[order, :, :, None] * 255 / 16).astype(np.float32)
-    images = tf.image.resize(tf.image.grayscale_to_rgb(tf.constant(grey)), (32, 32), antialias=True).numpy().round()
-    labels = digits.target[order]
-    ends = (arguments.train, arguments.train + arguments.eval)
+    if arguments.data:
+        with np.load(arguments.data) as stored:
+            parts = [(stored[f"{split}_images"], stored[f"{split}_labels"]) for split in ("train", "eval", "test")]
+    else:
+        parts = split_digits(arguments.train, arguments.eval, arguments.seed)
     train, validation, test = (
-        tf.data.Dataset.from_tensor_slices(part)
-        for part in zip(np.split(images, ends), np.split(labels, ends), strict=True)
+        tf.data.Dataset.from_tensor_slices((images.astype(np.float32), labels)) for images, labels in parts
     )
-    train = train.cache().shuffle(arguments.train).batch(arguments.batch_size).prefetch(tf.data.AUTOTUNE)
+    train = train.cache().shuffle(len(parts[0][1])).batch(arguments.batch_size).prefetch(tf.data.AUTOTUNE)
     validation, test = (part.batch(arguments.batch_size).cache() for part in (validation, test))
 
     backbone = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))

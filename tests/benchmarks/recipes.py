@@ -1,0 +1,100 @@
+"""Which augmentation and regularisation help: `python -m tests.benchmarks.recipes --data PATH [--seeds 2]`.
+
+PATH is an archive `tar.gz` of `train|test/<class>/*.jpg`, e.g. of CIFAR-10. VGG16 is trained from random weights by the
+cifar10 preset's settings for a few epochs on some of its images, then with each change; the test accuracy is paired
+with that of the unchanged settings, seed by seed. From ImageNet's weights the gains may be others.
+"""
+
+import argparse
+import math
+import statistics
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import load_config
+from tests.benchmarks.feature_cache import SPLITS, read_images
+from tests.benchmarks.whole_process import describe_machine
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "flip": {"random_flip": True},
+    "flip, crop": {"random_flip": True, "random_crop_area": 0.6},
+    "label smoothing": {"label_smoothing": 0.1},
+    "moving average": {"ema_momentum": 0.99},
+}
+
+
+def measure(data: dict[str, Any], changes: dict[str, Any]) -> float:
+    """Trains with changes of the preset's settings, as the Trainer does, and returns the test accuracy."""
+    from components.trainer.assembly import seeded
+    from components.trainer.augmentation import make_augment
+    from components.trainer.checkpoints import CheckpointDir
+    from components.trainer.inputs import ArraySplit, distribute
+    from components.trainer.kernel_gradient import speed_up_kernel_gradients
+    from components.trainer.learner import Judge
+    from components.trainer.model import make_model
+    from components.trainer.settings import TrainerSettings
+    from components.trainer.strategy import choose_precision, make_strategy
+    from components.trainer.training import train
+
+    preset = load_config("cifar10").trainer
+    settings = TrainerSettings.model_validate({**preset.model_dump(), "weights": "none", **changes})
+    with seeded(settings), tempfile.TemporaryDirectory() as folder:
+        precision = choose_precision(settings.precision, make_strategy())
+        model = make_model(10, data["train_images"].shape[1], settings.dropout, precision, learn_statistics=True)
+        speed_up_kernel_gradients(model)
+        augments = make_augment(settings), None, None
+        train_split, eval_split, test_split = (
+            ArraySplit(
+                data[f"{split}_images"],
+                data[f"{split}_labels"],
+                settings.batch_size,
+                seed=settings.seed,
+                augment=augment,
+            )
+            for split, augment in zip(SPLITS, augments, strict=True)
+        )
+        train(model, train_split, eval_split, settings, folder, CheckpointDir(f"{folder}/resume"))
+        judged = Judge(model).evaluate(distribute(model.distribute_strategy, test_split.in_order))
+        assert judged is not None
+        return judged[1]
+
+
+def main() -> None:
+    """Prints the test accuracy of each recipe and its paired difference to the preset as it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="the archive of images")
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="only this one, and `as it is`")
+    arguments = parser.parse_args()
+    data = {}
+    parts = {
+        "train": ("train", arguments.images, 0),
+        "eval": ("train", 1000, arguments.images),
+        "test": ("test", 10000, 0),
+    }
+    for split, part in parts.items():
+        data[f"{split}_images"], data[f"{split}_labels"] = read_images(arguments.data, *part)
+    print(f"machine          {describe_machine()}")
+    baseline: list[float] = []
+    for name, changes in RECIPES.items():
+        if arguments.recipe and name not in ("as it is", *arguments.recipe):
+            continue
+        length = {"fine_tune_epochs": arguments.epochs}
+        accuracies = [measure(data, {**changes, **length, "seed": seed}) for seed in range(1, arguments.seeds + 1)]
+        baseline = baseline or accuracies
+        differences = [ours - theirs for ours, theirs in zip(accuracies, baseline, strict=True)]
+        error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+        print(
+            f"{name:<16} test accuracy {np.mean(accuracies):.4f}, difference {np.mean(differences):+.4f} "
+            f"(standard error {error:.4f})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
