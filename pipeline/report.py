@@ -171,16 +171,17 @@ def _compare(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
     if arguments.format:
         print(render_rows(rows, titles, arguments.format), end="")
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from pipeline.display import print_table
 
     table = Table(box=None, pad_edge=False)
     for column in ("", *titles):
         table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(escape(row["name"]), *(escape(value) for value in row["shown"]))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_table(table)
     path = Path(arguments.output or "comparison.html").resolve()
     write_whole(path, render_comparison(rows, titles))
     _open(path, arguments)
@@ -201,9 +202,10 @@ def _print_slices(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> N
 
 
 def _print_list(run: ReportRun) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from pipeline.display import print_table
 
     if run.output is None:
         raise UserError(
@@ -220,7 +222,7 @@ def _print_list(run: ReportRun) -> None:
         accuracy = next((row["value"] for row in facts["headline"] if row["name"] == "accuracy"), None)
         started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
         table.add_row(one.number, started, verdict_text(facts["verdict"]["blessed"]), escape(format_number(accuracy)))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":
