@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as LiveProgress
+from rich.segment import Segment
 
 from components.progress import LOGGER as PROGRESS_LOGGER
 from components.progress import Progress
@@ -93,6 +94,28 @@ class Display(logging.Handler):
         if self._live is not None and self._task is not None:
             self._live.remove_task(self._task)
             self._task = None
+
+
+class Unpadded:
+    """A table without the spaces that fill its last column: they wrap in a narrow terminal, and get into files."""
+
+    def __init__(self, table: RenderableType):
+        """Keeps what is rendered."""
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self._table, options, pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                yield from line[:-1]
+                yield Segment(line[-1].text.rstrip(), line[-1].style)
+            yield Segment.line()
+
+
+def print_table(table: RenderableType) -> None:
+    """Prints a table for a person: folded to the terminal's width, one line a row elsewhere."""
+    Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(Unpadded(table))
 
 
 @contextlib.contextmanager

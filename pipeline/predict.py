@@ -144,9 +144,10 @@ def _batches(images: Sequence[str], answers: list[dict[str, Any]]) -> Iterator[l
 
 
 def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from pipeline.display import print_table
 
     table = Table(box=None, pad_edge=False)
     for column in ("image", "label", "probability", "then"):
@@ -157,9 +158,8 @@ def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:
             continue
         others = ", ".join(f"{item['label']} {item['probability']:.3f}" for item in answer["top_k"][1:])
         table.add_row(escape(answer["image"]), escape(answer["label"]), f"{answer['probability']:.4f}", escape(others))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
-    console.print(table)
-    console.print(escape(f"\nmodel {model_dir}"), soft_wrap=True)
+    print_table(table)
+    print(f"\nmodel {model_dir}")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 import warnings
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from data.errors import UserError
 from pipeline.output_dir import OutputDir, write_whole
@@ -27,11 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for the user's mistake.
     """
-    arguments = _make_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     warnings.simplefilter("ignore")  # TensorFlow's and Beam's, of Python's own age
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # TFMA reads with what TensorFlow calls deprecated
     try:
+        arguments = _make_parser().parse_args(argv)
         _check(arguments)
         runs = [find_run(text) for text in arguments.runs or [None]]
         if arguments.list:
@@ -52,8 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m pipeline.report",
         description="Opens the report of a run, rebuilt with what the run's own node could not know: durations and "
         "lineage. Several runs: a page that compares them, and a table here.",
@@ -171,16 +180,17 @@ def _compare(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
     if arguments.format:
         print(render_rows(rows, titles, arguments.format), end="")
         return
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from pipeline.display import print_table
 
     table = Table(box=None, pad_edge=False)
     for column in ("", *titles):
         table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(escape(row["name"]), *(escape(value) for value in row["shown"]))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_table(table)
     path = Path(arguments.output or "comparison.html").resolve()
     write_whole(path, render_comparison(rows, titles))
     _open(path, arguments)
@@ -201,9 +211,10 @@ def _print_slices(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> N
 
 
 def _print_list(run: ReportRun) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from pipeline.display import print_table
 
     if run.output is None:
         raise UserError(
@@ -220,7 +231,7 @@ def _print_list(run: ReportRun) -> None:
         accuracy = next((row["value"] for row in facts["headline"] if row["name"] == "accuracy"), None)
         started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
         table.add_row(one.number, started, verdict_text(facts["verdict"]["blessed"]), escape(format_number(accuracy)))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from components.report_gen.numbers import DASH, format_change, format_number
+from components.report_gen.numbers import DASH, format_change, format_count, format_number
 from components.report_gen.page import make_environment
 from pipeline.report_runs import ReportRun
 
@@ -29,7 +29,8 @@ def comparison_rows(runs: Sequence[TitledFacts]) -> list[dict[str, Any]]:
     """
     facts = [one for _, one in runs]
     rows = [_row("verdict", "verdict", [_verdict(one) for one in facts])]
-    rows.append(_row("verdict", "test images", [one["images"] for one in facts]))
+    images = [one["images"] for one in facts]
+    rows.append(_row("verdict", "test images", images, [format_count(count) for count in images]))
     rows += _metric_rows(facts)
     rows += _gate_rows(facts)
     if len(facts) > 1:

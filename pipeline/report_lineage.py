@@ -69,6 +69,7 @@ def _read_run(store: Any, context: Any) -> RunRecord:
     started = executions[0].create_time_since_epoch if executions else context.create_time_since_epoch
     pipeline_name = context.properties["pipeline_name"].string_value if "pipeline_name" in context.properties else ""
     run = RunRecord(context.name, pipeline_name, datetime.datetime.fromtimestamp(started / 1000))
+    made: dict[int, str] = {}
     for execution in executions:
         node = names[execution.id]
         state = metadata_store_pb2.Execution.State.Name(execution.last_known_state)
@@ -77,12 +78,13 @@ def _read_run(store: Any, context: Any) -> RunRecord:
         mine = [event for event in events if event.execution_id == execution.id]
         kinds = {event.artifact_id: metadata_store_pb2.Event.Type.Name(event.type) for event in mine}
         keys = {event.artifact_id: event.path.steps[0].key for event in mine if event.path.steps}
-        inputs = [f"{keys.get(i, '')} {i}" for i, kind in kinds.items() if kind not in _OUTPUT_KINDS]
+        # By the name that its maker gave it; the next node may take it in by another.
+        inputs = [made.get(i, f"{keys.get(i, '')} {i}") for i, kind in kinds.items() if kind not in _OUTPUT_KINDS]
         for artifact_id, kind in kinds.items():
             if kind in _OUTPUT_KINDS and artifact_id in artifacts:
                 key, uri = keys.get(artifact_id, ""), artifacts[artifact_id].uri
                 run.uris[node, key] = uri
-                artifact = f"{key} {artifact_id}"
+                artifact = made.setdefault(artifact_id, f"{key} {artifact_id}")
                 run.lineage.append({"artifact": artifact, "node": node, "inputs": sorted(inputs), "uri": uri})
     return run
 

@@ -17,6 +17,7 @@ from components.evaluator.results import EvaluationResults, read_results
 from components.serving_validator.findings import read_findings
 from components.tuner.results import TRIALS_FILE, read_tuning
 from pipeline.config import PipelineConfig
+from pipeline.display import Unpadded
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
@@ -146,7 +147,7 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         Text.assemble((f"{name:<9}", styles.get(name, "bold")), text, no_wrap=True, overflow="ignore")
         for name, text in lines
     )
-    return Group("", grid, *copied)
+    return Group("", Unpadded(grid), *copied)
 
 
 def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:

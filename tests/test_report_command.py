@@ -108,6 +108,8 @@ def test_facts_of_another_version_are_refused(
         (["{empty}"], "is no run"),
         (["{good}", "--list"], "lies in no output folder"),
         (["{good}", "--slice", "label=x"], "has no predictions of single images"),
+        (["--format", "xml"], "argument --format: invalid choice: 'xml'"),
+        (["{good}", "--threshold", "much"], "argument --threshold: invalid float value: 'much'; see --help"),
         (["{good}", "--top-k", "0"], "--top-k 0: must be at least 1"),
         (["{good}", "--output", "{empty}"], "is a folder; name a file in it"),
     ],

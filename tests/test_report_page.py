@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright import sync_api
 
 from components.report_gen.model_card import render_card
 from components.report_gen.page import render_page
@@ -34,7 +36,6 @@ SECTIONS = [
     "run",
     "card",
 ]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def make_uri(seed: int) -> str:
@@ -59,13 +60,20 @@ def many() -> dict[str, Any]:
     return with_pictures(make_test_facts(class_count=1000, images=10_000, baseline=False), 1000)
 
 
+def find_chromium() -> str:
+    """Returns the browser's path; where there is none a person's test is skipped, and one of CI fails."""
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    if path := next(found, None):
+        return path
+    give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    give_up("no Chromium on this machine (apt install chromium): the page is not opened")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (apt install chromium): the page is not opened")
-    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = find_chromium()
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
 
@@ -88,6 +96,17 @@ class Opened:
 
     def requests(self) -> list[str]:
         return [url for url in self.asked if not url.startswith(("data:", "file:"))]
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_without_a_browser_ci_fails_and_a_person_is_told(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(BaseException, match="no Chromium on this machine") as raised:
+        find_chromium()
+    assert raised.type is outcome
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
@@ -165,6 +184,60 @@ def test_a_thousand_classes_scroll_and_sort(many: dict[str, Any], browser: Any, 
     assert page.locator("#class-table tbody tr:visible").count() == 11
     assert opened.said == []
     assert opened.requests() == []
+
+
+# WCAG's contrast of each cell's text with its colour, which is mixed over the section's.
+CONTRASTS = """
+(() => {
+  const parse = (text) => {
+    const [r, g, b, alpha = 1] = text.match(/[\\d.]+/g).map(Number);
+    return [...(text.startsWith("rgb") ? [r / 255, g / 255, b / 255] : [r, g, b]), alpha];
+  };
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const card = parse(getComputedStyle(document.getElementById("matrix")).backgroundColor);
+  return [...document.querySelectorAll("#matrix-view button")].map((button) => {
+    const style = getComputedStyle(button), colour = parse(style.backgroundColor);
+    const below = light(card.map((v, i) => colour[i] * colour[3] + v * (1 - colour[3])));
+    const text = light(parse(style.color));
+    return (Math.max(text, below) + 0.05) / (Math.min(text, below) + 0.05);
+  });
+})()
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_number_of_the_matrix_can_be_read(
+    facts: dict[str, Any], browser: Any, tmp_path: Path, dark: bool
+) -> None:
+    # A cell of every strength.
+    cells = [[i % 4, i // 4, 2**i] for i in range(16)]
+    page = Opened(
+        browser, tmp_path / "r.html", render_page({**facts, "matrix": {**facts["matrix"], "cells": cells}}), 1280, dark
+    ).page
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) == 16
+    assert min(contrasts) > 4.4  # WCAG asks for 4.5; halfway between the two colours of text it is a little less
+
+
+def test_on_paper_everything_is_unfolded_and_nothing_is_empty(
+    facts: dict[str, Any], many: dict[str, Any], browser: Any, tmp_path: Path
+) -> None:
+    page = Opened(browser, tmp_path / "report.html", render_page(facts), 700).page
+    page.emulate_media(media="print")
+    assert page.locator("#matrix-view").is_visible()
+    assert page.locator("nav").is_hidden()
+    assert page.locator("details:not([open])").count() > 0
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() > 0
+    page = Opened(browser, tmp_path / "many.html", render_page(many), 1280).page
+    page.emulate_media(media="print")
+    # Of what scrolls on screen, paper would show one corner.
+    assert page.locator("#matrix-view").is_hidden()
+    assert page.get_by_text("A matrix of more than 30 classes is not printed.").is_visible()
+    assert page.locator("#matrix").bounding_box()["height"] < 1500
 
 
 def test_the_page_prints_the_evaluations_numbers(facts: dict[str, Any]) -> None:

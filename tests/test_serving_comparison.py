@@ -69,6 +69,10 @@ def signatures() -> dict:
             "inputs": {"examples": ("string", [None])},
             "outputs": {"probabilities": ("float32", None)},
         },
+        "embed_examples": {
+            "inputs": {"examples": ("string", [None])},
+            "outputs": {"probabilities": ("float32", [None, 3]), "embeddings": ("float32", [None, 512])},
+        },
         "transform_features": {
             "inputs": {"examples": ("string", [None])},
             "outputs": {"image_xf": ("string", [None]), "label_xf": ("int64", [None])},
@@ -83,6 +87,7 @@ def signatures() -> dict:
         ("serving_examples", "outputs", {"probabilities": ("float64", [None, 3])}, "probabilities (float64)"),
         ("serving_examples", "outputs", {"probabilities": ("float32", [1, 3])}, "takes batches of 1 only"),
         ("serving_examples", "outputs", {"probabilities": ("float32", [None, 2])}, "answers 2 values in probabilities"),
+        ("embed_examples", "outputs", {"probabilities": ("float32", [None, 3])}, "embeddings (float32), probab"),
     ],
 )
 def test_signatures_are_checked_by_name_type_and_shape(signature: str, kind: str, specs: dict, problem: str) -> None:

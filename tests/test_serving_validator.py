@@ -167,6 +167,12 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
     signatures = module.make_signatures()
     if how == "missing signature":
         del signatures["serving_examples"]
+    if how == "other embed_examples":
+        embed = signatures["embed_examples"]
+        signatures["embed_examples"] = tf.function(
+            lambda examples: {key: values[:, ::-1] for key, values in embed(examples).items()},
+            input_signature=embed.input_signature,
+        )
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
@@ -178,6 +184,7 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
         ("shuffled vocabulary", {"labels", "probabilities", "formats"}, "of 1 images have another label"),
         ("wrong resize", {"probabilities", "formats"}, "from those computed apart"),
         ("float16", {"answers", "formats"}, "probabilities that are no finite numbers"),
+        ("other embed_examples", {"labels", "probabilities"}, "have another label through embed_examples"),
         ("missing signature", {"signatures"}, "serving_examples is missing (there are embed_examples, serving_default"),
     ],
 )

@@ -115,3 +115,8 @@ def test_paths_and_commands_are_not_folded_in_a_narrow_terminal() -> None:
     lines = render(status="pushed", pushed_model=model).splitlines()
     assert f"pushed   {model}" in lines
     assert "next     do this" in lines
+
+
+def test_no_line_ends_with_spaces() -> None:
+    text = render(status="not_blessed", gates=[gate(), gate(metric="macro_f1", slice="a long name " * 8)])
+    assert [line for line in text.split("\n") if line != line.rstrip()] == []

@@ -1,24 +1,20 @@
 """Settings of the evaluator section: the gates that a model must pass before it is pushed."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from data.settings import Settings
 
-OVERALL_METRICS = (
-    "accuracy",
-    "top_5_accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "macro_auc",
-    "log_loss",
-    "ece",
-)
+_Overall = Literal[
+    "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auc", "log_loss", "ece"
+]
+_OfClass = Literal["precision", "recall", "f1", "auc"]
+
+OVERALL_METRICS: tuple[str, ...] = get_args(_Overall)
 """What is measured over all test images; `ece` is the expected calibration error."""
 
-CLASS_METRICS = ("precision", "recall", "f1", "auc")
+CLASS_METRICS: tuple[str, ...] = get_args(_OfClass)
 """What is measured for each class against all others."""
 
 LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
@@ -27,20 +23,7 @@ LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 class Gate(Settings):
     """One condition on one metric of the test split, over all images or for one class."""
 
-    metric: Literal[
-        "accuracy",
-        "top_5_accuracy",
-        "macro_precision",
-        "macro_recall",
-        "macro_f1",
-        "macro_auc",
-        "log_loss",
-        "ece",
-        "precision",
-        "recall",
-        "f1",
-        "auc",
-    ]
+    metric: Literal[_Overall, _OfClass]
     """What is measured: over all images, or, where a slice is named, `precision`, `recall`, `f1` or `auc` of it."""
 
     slice: str | None = None

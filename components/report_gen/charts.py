@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 _WIDTH, _HEIGHT = 460, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 42
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def draw_bars(
                     f'height="{max(y0 - y1, 0.6):.1f}"/>'
                 )
                 base += height
-    return _svg(title, parts) + _legend([Line(label, (), series) for series, label in enumerate(labels, 1)])
+    return _svg(title, parts) + _legend([Line(label, (), series) for series, label in enumerate(labels, 1)], "bars")
 
 
 def _frame(axes: Axes) -> str:
@@ -144,10 +144,10 @@ def _svg(title: str, parts: Sequence[str]) -> Markup:
     )
 
 
-def _legend(lines: Sequence[Line]) -> Markup:
+def _legend(lines: Sequence[Line], kind: str = "") -> Markup:
     items = "".join(
         f'<span class="key"><svg aria-hidden="true" viewBox="0 0 26 10"><line class="s{line.series}" x1="1" x2="25" '
         f'y1="5" y2="5"/></svg>{escape(line.label)}</span>'
         for line in lines
     )
-    return Markup(f'<p class="legend">{items}</p>')
+    return Markup(f'<p class="legend {kind}">{items}</p>')

@@ -30,8 +30,14 @@ def render_page(facts: dict[str, Any]) -> str:
         verdict_text=verdict_text,
         confusions=cells[:_TABLE_CONFUSIONS],
         mistakes_count=sum(cell[2] for cell in cells),
+        slice_columns=_columns([row["metrics"] for row in facts["slices"]["by_label"]]),
         figures=figures,
     )
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Returns the names that have a value in some row: macro averages have none in a slice of one class."""
+    return list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
 
 
 def make_environment() -> jinja2.Environment:

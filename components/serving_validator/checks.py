@@ -8,11 +8,11 @@ from components.serving_validator.comparison import UnlikeAnswer, first_line, re
 from components.serving_validator.findings import Finding
 from components.serving_validator.fresh_process import Answer, Answers
 from components.serving_validator.probes import BATCH_SIZES, Probe
-from components.trainer.export import TOP_K
+from components.trainer.export import EMBED_SIGNATURE, TOP_K
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY
 
-SERVING_SIGNATURES = {"serving_default": "image_bytes", "serving_examples": "examples"}
-"""The signatures that classify, with the name of their input."""
+SERVING_SIGNATURES = {"serving_default": "image_bytes", "serving_examples": "examples", EMBED_SIGNATURE: "examples"}
+"""The signatures that classify, with the name of their input; the Predictor asks the last."""
 
 TRANSFORM_SIGNATURE = "transform_features"
 
@@ -20,14 +20,16 @@ _INPUTS = {**SERVING_SIGNATURES, TRANSFORM_SIGNATURE: "examples"}
 _OUTPUTS = {
     "serving_default": {"labels": "string", "probabilities": "float32"},
     "serving_examples": {"probabilities": "float32"},
+    EMBED_SIGNATURE: {"probabilities": "float32", "embeddings": "float32"},
     TRANSFORM_SIGNATURE: {TRANSFORMED_IMAGE_KEY: "string", TRANSFORMED_LABEL_KEY: "int64"},
 }
+_PER_CLASS = ("labels", "probabilities")
 _REFUSAL = "InvalidArgumentError"
 
 
 def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], class_count: int) -> Finding:
     """Checks names, types and open batch dimensions of the signatures; further ones do no harm."""
-    widths = {"serving_default": min(TOP_K, class_count), "serving_examples": class_count}
+    widths = dict.fromkeys(SERVING_SIGNATURES, class_count) | {"serving_default": min(TOP_K, class_count)}
     problems = []
     for name, argument in _INPUTS.items():
         if name not in found:
@@ -41,7 +43,7 @@ def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], cla
             for key, (_, shape) in found[name][kind].items():
                 if shape and shape[0] is not None:
                     problems.append(f"{name} takes batches of {shape[0]} only ({key})")
-                if kind == "outputs" and name in widths and shape and shape[-1] not in (None, widths[name]):
+                if key in _PER_CLASS and name in widths and shape and shape[-1] not in (None, widths[name]):
                     problems.append(f"{name} answers {shape[-1]} values in {key}; {widths[name]} were expected")
     return make_finding("signatures", problems, f"{', '.join(_INPUTS)}: names, types and batches as expected")
 
@@ -78,7 +80,7 @@ def check_transform(answer: Answer, packed: np.ndarray) -> Finding:
 
 
 class ProbeJudge:
-    """Judges the answers to the probes of both signatures."""
+    """Judges the answers to the probes, of all signatures that classify."""
 
     def __init__(
         self, classes: Sequence[str], tolerance: float, expected: Mapping[str, np.ndarray], answers: Answers

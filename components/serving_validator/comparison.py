@@ -45,7 +45,7 @@ class UnlikeAnswer(ValueError):
 
 
 def read_answer(answer: Answer, classes: Sequence[str], images: int) -> ServedProbabilities:
-    """Reads an answer of `serving_default`, which has labels, or of `serving_examples`, which has none.
+    """Reads an answer of `serving_default`, which has labels, or of another signature, which has none.
 
     Args:
         answer: of one call.

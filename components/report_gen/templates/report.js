@@ -21,6 +21,11 @@
     if (heat) frame.append(make("img", { src: heat, alt: "", class: "heat" }));
   };
   document.querySelectorAll("[data-image]").forEach(fill);
+  for (const frame of document.querySelectorAll(".scroll")) if (frame.scrollWidth > frame.clientWidth || frame.scrollHeight > frame.clientHeight) frame.tabIndex = 0;
+  // On paper nothing can be opened any more.
+  let closed = [];
+  window.addEventListener("beforeprint", () => { closed = [...document.querySelectorAll("details:not([open])")]; for (const one of closed) one.open = true; });
+  window.addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
   const toggle = document.getElementById("heat-toggle");
   if (toggle) toggle.addEventListener("change", () => document.body.classList.toggle("no-heat", !toggle.checked));
 
@@ -69,9 +74,10 @@
   const recall = (index) => (rowSums.get(index) ? (hits.get(index) || 0) / rowSums.get(index) : 2);
   const mode = document.getElementById("matrix-mode"), order = document.getElementById("matrix-order");
   const many = names.length > 30;
-  const cell = many ? 30 : 40, longest = Math.max(...names.map((name) => name.length), 5);
-  const head = Math.min(Math.max(longest * 8 + 14, 60), window.innerWidth < 500 ? 96 : 176), upright = longest > 4, top = upright ? Math.min(longest * 8 + 14, 130) : 30;
-  for (const [key, value] of [["--cell", cell], ["--head", head], ["--top", top]]) view.style.setProperty(key, value + "px");
+  const cell = many ? 30 : 40, longest = Math.max(...names.map((name) => name.length));
+  const head = Math.min(Math.max(longest * 8 + 14, 60), window.innerWidth < 500 ? 96 : 176), upright = longest > 3, top = upright ? Math.min(longest * 8 + 14, 130) : 30;
+  for (const [key, value] of [["--cell", cell], ["--head", head], ["--top", top], ["--whole", head + names.length * cell]]) view.style.setProperty(key, value + "px");
+  view.classList.toggle("many", many);
   let sequence = names.map((_, i) => i), chosen = null, drawn = "";
   const space = make("div", { class: "space" }), table = make("table", { "aria-label": "Confusion matrix" });
   space.append(table); view.append(space);
