@@ -8,8 +8,21 @@ import json
 import tempfile
 from pathlib import Path
 
+from components.trainer.settings import TrainerSettings
 from pipeline.config import load_config
 from tests.benchmarks.whole_process import describe, describe_machine, run_module
+
+
+def plain_options(trainer: TrainerSettings) -> list[str]:
+    """Returns the options that have the plain script train as these settings say."""
+    return [
+        f"--head-epochs={trainer.head_epochs}",
+        f"--fine-tune-epochs={trainer.fine_tune_epochs}",
+        f"--batch-size={trainer.batch_size}",
+        f"--head-learning-rate={trainer.head_learning_rate}",
+        f"--fine-tune-learning-rate={trainer.fine_tune_learning_rate}",
+        f"--dropout={trainer.dropout}",
+    ]
 
 
 def main() -> None:
@@ -28,16 +41,7 @@ def main() -> None:
         counts = {split: sum(by_class.values()) for split, by_class in summary["data"]["counts"].items()}
         keras = run_module(
             "tests.benchmarks.plain_keras",
-            [
-                f"--train={counts['train']}",
-                f"--eval={counts['eval']}",
-                f"--head-epochs={trainer.head_epochs}",
-                f"--fine-tune-epochs={trainer.fine_tune_epochs}",
-                f"--batch-size={trainer.batch_size}",
-                f"--head-learning-rate={trainer.head_learning_rate}",
-                f"--fine-tune-learning-rate={trainer.fine_tune_learning_rate}",
-                f"--dropout={trainer.dropout}",
-            ],
+            [f"--train={counts['train']}", f"--eval={counts['eval']}", *plain_options(trainer)],
         )
         ours.append(cold.seconds)
         plain.append(keras.seconds)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import load_config
+from tests.benchmarks.default_run import plain_options
 from tests.benchmarks.whole_process import describe_machine, run_module
 
 
@@ -49,16 +50,7 @@ def main() -> None:
             ours.append(summary["metrics"]["accuracy"])
             keras = run_module(
                 "tests.benchmarks.plain_keras",
-                [
-                    f"--data={splits}",
-                    f"--head-epochs={trainer.head_epochs}",
-                    f"--fine-tune-epochs={trainer.fine_tune_epochs}",
-                    f"--batch-size={trainer.batch_size}",
-                    f"--head-learning-rate={trainer.head_learning_rate}",
-                    f"--fine-tune-learning-rate={trainer.fine_tune_learning_rate}",
-                    f"--dropout={trainer.dropout}",
-                    f"--seed={seed}",
-                ],
+                [f"--data={splits}", f"--seed={seed}", *plain_options(trainer)],
             )
             plain.append(float(keras.output.split()[-1]))
             print(f"seed {seed}: pipeline {ours[-1]:.4f}, plain Keras {plain[-1]:.4f}", flush=True)
