@@ -101,7 +101,7 @@ def test_what_tfx_leaves_out_is_in_the_spec() -> None:
 def test_the_trainer_s_job_and_the_time_of_the_task_that_waits_for_it() -> None:
     job = compiled(trainer={"tpu": "v5e-4", "timeout_hours": 30})
     args = containers(job)["Trainer"]["args"]
-    assert args[1] == "tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor"
+    assert args[1] == "components.trainer_job.executor.Executor"
     assert custom_config(job, "Trainer")["ai_platform_training_args"]["project"] == "my-project"
     seconds = {node: container["command"][6] for node, container in containers(job).items()}
     assert seconds["Trainer"] == str(31 * 3600)
