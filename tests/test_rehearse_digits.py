@@ -1,4 +1,4 @@
-"""The digits, compiled for Vertex AI and rehearsed: twice whole, its Trainer's job, and broken on purpose in five ways."""
+"""The digits, compiled for Vertex AI and rehearsed: twice whole, the Trainer's job, and broken in five ways."""
 
 import copy
 import json
@@ -83,7 +83,7 @@ def test_two_rehearsals_of_the_digits(job: dict[str, Any], rehearsed: Path) -> N
 def test_the_command_of_the_trainer_s_job_trains(
     rehearsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the rehearsal replaces: the CustomJob is created over the wire, and its command then run as its container."""
+    """What the rehearsal replaces: the job is created over the wire, and its command run as its container would be."""
     (started,) = sorted((rehearsed / "out/logs").glob("*/Trainer.attempt-1.json"))[:1]
     given = json.loads(started.read_text(encoding="utf-8"))["executorInput"]["inputs"]
     inputs = {
