@@ -24,7 +24,6 @@ COMPILE = [
     *("-m", "pipeline.run_vertex", "--preset", "digits", "--project", "rehearsal", "--region", "us-central1"),
     *("--pipeline-root", "gs://rehearsal/root", "--image", "us-docker.pkg.dev/rehearsal/images/pipeline:local"),
     *("--tpu", "v5e-4", "--beam-runner", "dataflow", "--endpoint", "digits", "--retries", "0"),
-    *("--set", "trainer.head_epochs=1", "trainer.fine_tune_epochs=1"),
 ]
 
 
@@ -128,7 +127,7 @@ def missing_module(spec: dict[str, Any]) -> None:
 def failing_container(spec: dict[str, Any]) -> None:
     parameters = spec["root"]["dag"]["tasks"]["ImageExampleGen"]["inputs"]["parameters"]
     parameters["data_settings"]["runtimeValue"]["constant"] = json.dumps(
-        {"source": "folder", "path": "/no/such/folder"}
+        {"source": "image_folder", "path": "/no/such/folder"}
     )
 
 
@@ -149,7 +148,7 @@ def cycle(spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("break_it", "status", "message"),
     [
-        (missing_module, 1, "No module named 'components.no_such_node'"),
+        (missing_module, 1, "Could not import components.no_such_node.executor.Executor"),
         (failing_container, 1, "/no/such/folder"),
         (
             wrong_artifact_type,
