@@ -74,8 +74,9 @@ def test_two_rehearsals_of_the_digits(job: dict[str, Any], rehearsed: Path) -> N
     assert "cached" in ended["Trainer"]
     assert "cached" not in ended["Evaluator"]
     assert f"model: {rehearsed}/out/gs/rehearsal/root/" in ended["ModelResolver-model-resolver"]
-    log = sorted((rehearsed / "out/logs").glob("*/Evaluator.log"))[1]
-    assert '"baseline_model": {"artifacts"' in log.read_text(encoding="utf-8")
+    started = sorted((rehearsed / "out/logs").glob("*/Evaluator.attempt-1.json"))[1]
+    given = json.loads(started.read_text(encoding="utf-8"))["executorInput"]["inputs"]["artifacts"]
+    assert given["baseline_model"]["artifacts"][0]["uri"] == given["model"]["artifacts"][0]["uri"]
 
 
 @pytest.mark.timeout(1800)

@@ -273,6 +273,7 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
             "serving_model_dir is gs://b/served and endpoint.name is e; the model is pushed to one place",
         ),
         (["schema_path=gs://b/s.pbtxt"], {}, "schema_path is gs://b/s.pbtxt, which --compile-only cannot read"),
+        ([], {"data_manifest": "/no/list"}, "data_manifest is /no/list, which cannot be read: No such file"),
         ([], {"data_manifest": "gs://b/list"}, "data_manifest is gs://b/list, which --compile-only cannot read"),
         ([], {"data_manifest": "list", "schedule": {"cron": "0 3 * * *"}}, "data_manifest is list, which is read once"),
     ],
