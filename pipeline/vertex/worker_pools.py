@@ -17,7 +17,7 @@ _JOB_KEY, _REGION_KEY = "ai_platform_training_args", "ai_platform_vertex_region"
 SECONDS_PER_HOUR = 3600
 
 TPU_ENVIRONMENT = {
-    # TensorFlow reaches v5e through PJRT only; v2 and v3 work with its own driver and ignore both.
+    # TensorFlow reaches v5e through PJRT only.
     "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
     "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
 }
