@@ -1,9 +1,12 @@
 """One call to a cloud service: tried again where that helps, and its failure told in one line.
 
-It knows gRPC's errors, not any service: the commands of `pipeline.vertex` and the endpoint's Pusher share it.
+It knows gRPC's errors, not any service: the commands of `pipeline.vertex`, the endpoint's Pusher and the Trainer's job
+share it.
 """
 
+import functools
 import re
+import time
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -53,6 +56,24 @@ class _Retryable:
         return isinstance(error, _PASSING) and _NO_TOKEN not in str(error)
 
 
+@functools.cache
+def make_client(client_class: Any, api_endpoint: str, credentials: Any = None) -> Any:
+    """Returns a service's client, made once for each host; gRPC opens its connection with the first call.
+
+    Args:
+        client_class: of `google.cloud.aiplatform_v1`.
+        api_endpoint: host, with a port if need be.
+        credentials: of google.auth; the application default ones where None.
+
+    Raises:
+        UserError: there are no credentials on this machine.
+    """
+    try:
+        return client_class(credentials=credentials, client_options={"api_endpoint": api_endpoint})
+    except DefaultCredentialsError as error:
+        raise UserError(f"no credentials for Google Cloud were found on this machine; {LOG_IN}") from error
+
+
 def is_passing(error: BaseException) -> bool:
     """Returns whether the call may have gone through, its answer lost, and is worth another try."""
     return isinstance(error, _PASSING) and _NO_TOKEN not in str(error)
@@ -95,6 +116,41 @@ def call(
         if not again and is_passing(error):
             raise
         raise explain(error, doing, role) from error
+
+
+def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, seconds: float, role: str) -> Any:
+    """Returns what `find` finds, creating it if need be; after a lost answer it looks before it creates again.
+
+    Args:
+        find: returns the thing, or None.
+        create: makes it, without trying again by itself, and returns it, or None where `find` is to be asked.
+        doing: what the user would call it.
+        seconds: how long to go on.
+        role: as of `call`.
+
+    Raises:
+        UserError | CloudFault: as `call`.
+    """
+    pause, waited = 1.0, 0.0
+    while True:
+        if (found := find()) is not None:
+            return found
+        error: Exception | None = None
+        try:
+            made = create()
+            if made is None:
+                made = find()
+            if made is not None:
+                return made
+        except Exception as caught:
+            if not is_passing(caught):
+                raise
+            error = caught
+        if waited >= seconds:
+            late = error or TimeoutError(f"nothing was seen within {seconds:.0f} s")
+            raise explain(late, doing, role) from error
+        time.sleep(pause)
+        waited, pause = waited + pause, min(pause * 2, 30.0)
 
 
 def explain(error: Exception, doing: str, role: str) -> Exception:

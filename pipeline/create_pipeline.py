@@ -49,7 +49,7 @@ class Deployment:
         metadata_path: SQLite file of ML Metadata, or None where the service keeps the metadata.
         enable_cache: whether unchanged nodes are served from cache.
         node_beam_args: further flags of single Beam steps, by the node's id.
-        trainer_job: what TFX's Vertex executor needs to train in a job of its own, keys of the Trainer's
+        trainer_job: what the executor needs to train in a job of its own on Vertex AI, keys of the Trainer's
             `custom_config`; None trains in the node itself.
         endpoint: fields of the Pusher's `EndpointTarget`; None pushes to `serving_model_dir`.
     """
@@ -240,9 +240,9 @@ def _make_resolver(strategy: type[ResolverStrategy], channel: dict[str, BaseChan
 
 def _vertex_trainer_executor() -> ExecutorClassSpec:
     # Imported here: Google's client takes seconds, and a run on this machine needs none of it.
-    from tfx.extensions.google_cloud_ai_platform.trainer.executor import GenericExecutor
+    from components.trainer_job.executor import Executor
 
-    return ExecutorClassSpec(GenericExecutor)
+    return ExecutorClassSpec(Executor)
 
 
 def _make_pusher(name: str, deployment: Deployment, model: Channel, blessings: dict[str, BaseChannel]) -> Pusher:

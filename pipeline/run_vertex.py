@@ -58,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.run_vertex",
+        usage="%(prog)s [submit | list | status RUN | cancel RUN] [flags]",
         description="Compiles the pipeline for Vertex AI, checks it, says what it may cost, and submits it.",
         epilog="exit status: 0 done, 1 the run failed or --check found an error, 2 a mistake in the input",
     )
@@ -66,9 +67,11 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="?",
         default="submit",
         choices=["submit", "status", "cancel", "list"],
-        help="submit (default), or ask about runs",
+        help="submit (default), or ask about runs and schedules",
     )
-    parser.add_argument("run", nargs="?", help="of status and cancel: the run's name or id")
+    parser.add_argument(
+        "run", nargs="?", help="of status and cancel: the run's name or id; of cancel: a schedule's name"
+    )
     parser.add_argument(
         "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
     )
@@ -106,7 +109,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}")
     if offline:
-        write_whole(Path(arguments.compile_only), json.dumps(job, indent=2, sort_keys=True) + "\n")
+        _write_spec(Path(arguments.compile_only), job)
         print(f"wrote {arguments.compile_only}")
         return EXIT_DONE
     run_id = make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc))
@@ -120,6 +123,15 @@ def _submit(arguments: argparse.Namespace) -> int:
     if settings.schedule.cron:
         return _reach(lambda: _schedule(cloud, submission, settings))
     return _reach(lambda: _run(cloud, submission, wait=arguments.wait))
+
+
+def _write_spec(path: Path, job: dict[str, Any]) -> None:
+    if path.is_dir():
+        raise UserError(f"--compile-only {path}: is a folder; give a file, such as {path / 'spec.json'}")
+    try:
+        write_whole(path, json.dumps(job, indent=2, sort_keys=True) + "\n")
+    except OSError as error:
+        raise UserError(f"--compile-only {path}: cannot be written: {error.strerror}; give another file") from None
 
 
 def _data_choice(path: str | None) -> DataChoice | None:
@@ -259,9 +271,15 @@ def _ask(arguments: argparse.Namespace) -> int:
     if arguments.command == "list":
         for run in service.list_runs(cloud):
             print(f"{run.run_id:<40} {run.state:<12} {run.created}")
+        for schedule in service.list_schedules(cloud):
+            print(f"{schedule.name}  {schedule.state}  {schedule.cron}  next {schedule.next_run or 'never'}")
         return EXIT_DONE
     if not arguments.run:
         raise UserError(f"{arguments.command} needs a run; give its name, such as list prints them")
+    if arguments.command == "cancel" and "/schedules/" in arguments.run:
+        service.delete_schedule(cloud, arguments.run)
+        print(f"{arguments.run} is ended; runs that it has started go on")
+        return EXIT_DONE
     run = (service.cancel_run if arguments.command == "cancel" else service.get_run)(cloud, arguments.run)
     print(f"{run.name}  {run.state}")
     for task in run.tasks:

@@ -14,7 +14,7 @@ from pipeline.vertex.sources import ROOT, make_sources_hash
 from pipeline.vertex.worker_pools import trainer_image
 from tests.vertex_settings import make_settings
 
-LIBRARY = b"\x7fELF and so on"
+LIBRARY = b"\x7fELF TpuExecutor_AllocateStream and so on"
 
 
 def make_engine(folder: Path, name: str, answers: bool = True) -> None:
@@ -113,7 +113,11 @@ def test_without_the_right_libtpu_there_is_none(tmp_path: Path) -> None:
     release, output = tmp_path / "release", tmp_path / "libtpu.so"
     release.write_bytes(b"<html>not found</html>")
     digest = hashlib.sha256(release.read_bytes()).hexdigest()
+    other = tmp_path / "other"
+    other.write_bytes(b"\x7fELF of JAX")
+    other_digest = hashlib.sha256(other.read_bytes()).hexdigest()
     cases = [
+        (other.as_uri(), other_digest, f"LIBTPU_URL {other.as_uri()}: is not libtpu for TensorFlow 2.16: it lacks Tpu"),
         ("", digest, "LIBTPU_URL is not given; choose libtpu for TensorFlow 2.16 from https://"),
         (release.as_uri(), "", "LIBTPU_SHA256 is not given; choose libtpu for TensorFlow 2.16 from https://"),
         (release.as_uri(), "0" * 64, f"LIBTPU_URL {release.as_uri()}: has the SHA-256 {digest}, not {'0' * 64}"),

@@ -1,4 +1,4 @@
-"""The digits, compiled for Vertex AI and rehearsed: twice whole, and broken on purpose in five ways."""
+"""The digits, compiled for Vertex AI and rehearsed: twice whole, the Trainer's job, and broken in five ways."""
 
 import copy
 import json
@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tfx.types import standard_artifacts
+from tfx.types.artifact import Artifact
+
+from components.trainer_job.executor import Executor
+from tests.vertex_service import VertexService
+from tests.vertex_stand_in import Network, standing_in
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,7 +24,6 @@ COMPILE = [
     *("-m", "pipeline.run_vertex", "--preset", "digits", "--project", "rehearsal", "--region", "us-central1"),
     *("--pipeline-root", "gs://rehearsal/root", "--image", "us-docker.pkg.dev/rehearsal/images/pipeline:local"),
     *("--tpu", "v5e-4", "--beam-runner", "dataflow", "--endpoint", "digits", "--retries", "0"),
-    *("--set", "trainer.head_epochs=1", "trainer.fine_tune_epochs=1"),
 ]
 
 
@@ -41,27 +46,78 @@ def rehearse(job: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[s
     return python("-m", "pipeline.rehearse", str(path), "--output-dir", str(folder / "out"))
 
 
-@pytest.mark.timeout(1800)
-def test_two_rehearsals_of_the_digits(job: dict[str, Any], tmp_path: Path) -> None:
-    first = rehearse(job, tmp_path)
+@pytest.fixture(scope="module")
+def rehearsed(job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a first rehearsal."""
+    folder = tmp_path_factory.mktemp("rehearsed")
+    first = rehearse(job, folder)
     assert first.returncode == 0, first.stdout
-    assert f"gs://rehearsal -> {tmp_path}/out/gs/rehearsal" in first.stdout
-    assert "Trainer: tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor -> " in first.stdout
-    assert "Transform: --runner=DataflowRunner" in first.stdout
-    assert "endpoint_executor.EndpointExecutor (an endpoint) -> components.pusher.executor.Executor" in first.stdout
-    assert "ModelResolver-model-resolver" in first.stdout
-    assert "found nothing to look for" in first.stdout
-    (version,) = (tmp_path / "out/endpoint/Pusher").glob("[0-9]*")
+    (folder / "stdout").write_text(first.stdout, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.timeout(1800)
+def test_two_rehearsals_of_the_digits(job: dict[str, Any], rehearsed: Path) -> None:
+    first = (rehearsed / "stdout").read_text(encoding="utf-8")
+    assert f"gs://rehearsal -> {rehearsed}/out/gs/rehearsal" in first
+    assert "Trainer: components.trainer_job.executor.Executor -> " in first
+    assert "Transform: --runner=DataflowRunner" in first
+    assert "endpoint_executor.EndpointExecutor (an endpoint) -> components.pusher.executor.Executor" in first
+    assert "ModelResolver-model-resolver" in first
+    assert "found nothing to look for" in first
+    (version,) = (rehearsed / "out/endpoint/Pusher").glob("[0-9]*")
     assert (version / "saved_model.pb").exists()
 
-    second = rehearse(job, tmp_path)
+    second = rehearse(job, rehearsed)
     assert second.returncode == 0, second.stdout
     ended = {line.split()[1]: line for line in second.stdout.splitlines() if line[:3] in (" ✓ ", " = ", " ✗ ")}
     assert "cached" in ended["Trainer"]
     assert "cached" not in ended["Evaluator"]
-    assert f"model: {tmp_path}/out/gs/rehearsal/root/" in ended["ModelResolver-model-resolver"]
-    log = sorted((tmp_path / "out/logs").glob("*/Evaluator.log"))[1]
-    assert '"baseline_model": {"artifacts"' in log.read_text(encoding="utf-8")
+    assert f"model: {rehearsed}/out/gs/rehearsal/root/" in ended["ModelResolver-model-resolver"]
+    started = sorted((rehearsed / "out/logs").glob("*/Evaluator.attempt-1.json"))[1]
+    given = json.loads(started.read_text(encoding="utf-8"))["executorInput"]["inputs"]["artifacts"]
+    assert given["baseline_model"]["artifacts"][0]["uri"] == given["model"]["artifacts"][0]["uri"]
+
+
+@pytest.mark.timeout(1800)
+def test_the_command_of_the_trainer_s_job_trains(
+    rehearsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the rehearsal replaces: the job is created over the wire, and its command run as its container would be."""
+    (started,) = sorted((rehearsed / "out/logs").glob("*/Trainer.attempt-1.json"))[:1]
+    given = json.loads(started.read_text(encoding="utf-8"))["executorInput"]["inputs"]
+    inputs = {
+        key: [make_artifact(kind, given["artifacts"][key]["artifacts"][0])]
+        for key, kind in {
+            "examples": standard_artifacts.Examples,
+            "transform_graph": standard_artifacts.TransformGraph,
+            "schema": standard_artifacts.Schema,
+        }.items()
+    }
+    outputs = {
+        "model": [make_artifact(standard_artifacts.Model, {"uri": str(tmp_path / "model")})],
+        "model_run": [make_artifact(standard_artifacts.ModelRun, {"uri": str(tmp_path / "model_run")})],
+    }
+    properties = dict(given["parameterValues"])
+    config = json.loads(properties["custom_config"])
+    properties["custom_config"] = json.dumps({**config, "checkpoint_dir": str(tmp_path / ".resume")})
+    network, service = Network(), VertexService()
+    with standing_in(network, service, monkeypatch, tmp_path):
+        Executor().Do(inputs, outputs, properties)
+    (created,) = service.custom_jobs.values()
+    (pool,) = created.job_spec.worker_pool_specs
+    assert pool.machine_spec.machine_type == "ct5lp-hightpu-4t"
+    trained = python(*pool.container_spec.command[1:])
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    assert (tmp_path / "model/Format-Serving/saved_model.pb").exists()
+
+
+def make_artifact(kind: type[Artifact], described: dict[str, Any]) -> Artifact:
+    made = kind()
+    made.uri = described["uri"]
+    if "split_names" in described.get("metadata", {}):
+        made.split_names = described["metadata"]["split_names"]
+    return made
 
 
 def missing_module(spec: dict[str, Any]) -> None:
@@ -72,7 +128,7 @@ def missing_module(spec: dict[str, Any]) -> None:
 def failing_container(spec: dict[str, Any]) -> None:
     parameters = spec["root"]["dag"]["tasks"]["ImageExampleGen"]["inputs"]["parameters"]
     parameters["data_settings"]["runtimeValue"]["constant"] = json.dumps(
-        {"source": "folder", "path": "/no/such/folder"}
+        {"source": "image_folder", "path": "/no/such/folder"}
     )
 
 
@@ -93,7 +149,7 @@ def cycle(spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("break_it", "status", "message"),
     [
-        (missing_module, 1, "No module named 'components.no_such_node'"),
+        (missing_module, 1, "Could not import components.no_such_node.executor.Executor"),
         (failing_container, 1, "/no/such/folder"),
         (
             wrong_artifact_type,

@@ -29,12 +29,13 @@ def substituted(spec: TinySpec, folder: Path) -> tuple[dict, list[Substitution]]
     return local, found
 
 
-def test_the_vertex_trainer_becomes_the_local_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trainer", [VERTEX_TRAINER, "components.trainer_job.executor.Executor"])
+def test_the_vertex_trainer_becomes_the_local_one(trainer: str, tmp_path: Path) -> None:
     spec = TinySpec()
-    spec.add("Trainer", executor(VERTEX_TRAINER))
+    spec.add("Trainer", executor(trainer))
     local, found = substituted(spec, tmp_path)
     assert local["Trainer"].executor.container.args[1] == "tfx.components.trainer.executor.GenericExecutor"
-    assert Substitution("Trainer", VERTEX_TRAINER, "tfx.components.trainer.executor.GenericExecutor") in found
+    assert Substitution("Trainer", trainer, "tfx.components.trainer.executor.GenericExecutor") in found
 
 
 def test_dataflow_becomes_the_local_runner(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.vertex_settings import IMAGE
 from tests.vertex_stand_in import PROJECT, Network, standing_in
 
 FLAGS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs://my-bucket/root", f"--image={IMAGE}"]
+SCHEDULE = "projects/my-project/locations/us-central1/schedules/1"
 RUN = Run("projects/my-project/locations/us-central1/pipelineJobs/digits-1", "https://console/digits-1", "RUNNING")
 
 
@@ -53,13 +54,21 @@ class Service:
     def list_runs(self, cloud: Cloud) -> list[Run]:
         return [dataclasses.replace(RUN, created="2026-11-24T00:00:00Z")]
 
+    def list_schedules(self, cloud: Cloud) -> list[Schedule]:
+        return [Schedule(SCHEDULE, "https://console/1", "ACTIVE", "TZ=Etc/UTC 0 3 * * 1", "2026-11-30T03:00:00Z")]
+
+    def delete_schedule(self, cloud: Cloud, name: str) -> None:
+        self.sent.append(("delete", name))
+
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Service:
     """Replaces the service, and the compiler, which has tests of its own and takes long to import."""
     found = Service()
-    for field in ("submit_run", "follow_run", "create_schedule", "get_run", "cancel_run", "list_runs"):
-        monkeypatch.setattr(service, field, getattr(found, field))
+    for name in ("submit_run", "follow_run", "get_run", "cancel_run", "list_runs"):
+        monkeypatch.setattr(service, name, getattr(found, name))
+    for name in ("create_schedule", "list_schedules", "delete_schedule"):
+        monkeypatch.setattr(service, name, getattr(found, name))
     monkeypatch.setattr(
         run_vertex, "compile_quietly", lambda config, settings, offline: (make_job(), (f"offline is {offline}",))
     )
@@ -123,7 +132,9 @@ def test_status_list_and_cancel_need_project_and_region_alone(
     stand_in: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_vertex.main(["list", *FLAGS[:2]]) == 0
-    assert capsys.readouterr().out.split() == ["digits-1", "RUNNING", "2026-11-24T00:00:00Z"]
+    run, schedule = capsys.readouterr().out.splitlines()
+    assert run.split() == ["digits-1", "RUNNING", "2026-11-24T00:00:00Z"]
+    assert schedule == f"{SCHEDULE}  ACTIVE  TZ=Etc/UTC 0 3 * * 1  next 2026-11-30T03:00:00Z"
     assert run_vertex.main(["status", "digits-1", *FLAGS[:2]]) == 0
     shown = capsys.readouterr().out
     assert f"{RUN.name}  FAILED\n" in shown
@@ -131,6 +142,9 @@ def test_status_list_and_cancel_need_project_and_region_alone(
     assert run_vertex.main(["cancel", "digits-1", *FLAGS[:2]]) == 0
     assert stand_in.sent == [("cancel", "digits-1")]
     assert "CANCELLING" in capsys.readouterr().out
+    assert run_vertex.main(["cancel", SCHEDULE, *FLAGS[:2]]) == 0
+    assert stand_in.sent[1:] == [("delete", SCHEDULE)]
+    assert capsys.readouterr().out == f"{SCHEDULE} is ended; runs that it has started go on\n"
 
 
 def test_a_fault_of_the_service_is_one_line_and_status_1(
@@ -209,6 +223,12 @@ def test_check_prints_every_finding_and_sends_nothing(
         (
             ["submit", "digits-1", *FLAGS],
             "submit takes no run, but 'digits-1' is given; did you mean status or cancel?",
+        ),
+        ([*FLAGS, "--compile-only=/"], "--compile-only /: is a folder; give a file, such as /spec.json"),
+        ([*FLAGS, "--compile-only=/proc/a/b"], "--compile-only /proc/a/b: cannot be written: No such file"),
+        (
+            [*FLAGS, "--traffic-percent=10"],
+            "endpoint.traffic_percent is 10, but there is no endpoint; give endpoint.name",
         ),
         ([*FLAGS, "--compile-only=a", "--wait"], "--compile-only writes the spec and stops; leave out"),
         ([*FLAGS, "--schedule=0 3 * * *", "--wait"], "--wait follows one run, but --schedule starts many"),

@@ -101,7 +101,7 @@ def test_what_tfx_leaves_out_is_in_the_spec() -> None:
 def test_the_trainer_s_job_and_the_time_of_the_task_that_waits_for_it() -> None:
     job = compiled(trainer={"tpu": "v5e-4", "timeout_hours": 30})
     args = containers(job)["Trainer"]["args"]
-    assert args[1] == "tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor"
+    assert args[1] == "components.trainer_job.executor.Executor"
     assert custom_config(job, "Trainer")["ai_platform_training_args"]["project"] == "my-project"
     seconds = {node: container["command"][6] for node, container in containers(job).items()}
     assert seconds["Trainer"] == str(31 * 3600)
@@ -273,6 +273,7 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
             "serving_model_dir is gs://b/served and endpoint.name is e; the model is pushed to one place",
         ),
         (["schema_path=gs://b/s.pbtxt"], {}, "schema_path is gs://b/s.pbtxt, which --compile-only cannot read"),
+        ([], {"data_manifest": "/no/list"}, "data_manifest is /no/list, which cannot be read: No such file"),
         ([], {"data_manifest": "gs://b/list"}, "data_manifest is gs://b/list, which --compile-only cannot read"),
         ([], {"data_manifest": "list", "schedule": {"cron": "0 3 * * *"}}, "data_manifest is list, which is read once"),
     ],

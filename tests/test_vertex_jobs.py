@@ -1,7 +1,9 @@
-"""TFX's own Vertex Trainer and our endpoint Pusher as nodes, over the wire, with the service's real messages."""
+"""The Trainer's job and our endpoint Pusher as nodes, over the wire, with the service's real messages."""
 
 import json
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,20 @@ from typing import Any
 import pytest
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
-from tfx.extensions.google_cloud_ai_platform.trainer.executor import GenericExecutor
 from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.utils import json_utils
 
+from components.cloud_calls import CloudFault
 from components.pusher.endpoint import EndpointPusher
 from components.pusher.endpoint_executor import EndpointExecutor
+from components.trainer_job import executor
+from data.errors import UserError
 from tests.vertex_service import VertexService
 from tests.vertex_serving import VertexServing
 from tests.vertex_stand_in import HOST, PARENT, PROJECT, REGION, Network, standing_in
 
+COMMAND = ["python", "-m", "pipeline.vertex.task", "--sources-hash", "0f", "--"]
 IMAGE = "us-docker.pkg.dev/a-project/repo/pipeline:1-tpu"
 JOB_SPEC: dict[str, Any] = {
     "worker_pool_specs": [
@@ -28,6 +33,7 @@ JOB_SPEC: dict[str, Any] = {
             "replica_count": 1,
             "container_spec": {
                 "image_uri": IMAGE,
+                "command": COMMAND,
                 "env": [
                     {"name": "NEXT_PLUGGABLE_DEVICE_USE_C_API", "value": "true"},
                     {"name": "TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "value": "/lib/libtpu.so"},
@@ -66,23 +72,22 @@ def artifact(kind: type[Artifact], uri: str) -> Artifact:
     return made
 
 
-def train(job_args: dict[str, Any] | None = None) -> None:
+def train(job_spec: dict[str, Any] = JOB_SPEC, model: str = "gs://bucket/model") -> None:
+    job = {
+        "project": PROJECT,
+        "display_name": "digits-trainer",
+        "job_spec": job_spec,
+        "labels": {"team": "vision"},
+        "encryption_spec": {"kms_key_name": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"},
+    }
     custom_config = {
-        "ai_platform_training_args": job_args
-        or {
-            "project": PROJECT,
-            "display_name": "digits-trainer",
-            "job_spec": JOB_SPEC,
-            "labels": {"team": "vision"},
-            "encryption_spec": {"kms_key_name": "projects/p/locations/us-central1/keyRings/r/cryptoKeys/k"},
-        },
-        "ai_platform_enable_vertex": True,
+        "ai_platform_training_args": job,
         "ai_platform_vertex_region": REGION,
         "trainer": {"epochs": 3},
     }
-    GenericExecutor().Do(
+    executor.Executor().Do(
         {"examples": [artifact(standard_artifacts.Examples, "gs://bucket/examples")]},
-        {"model": [artifact(standard_artifacts.Model, "gs://bucket/model")]},
+        {"model": [artifact(standard_artifacts.Model, model)]},
         {
             "custom_config": json_utils.dumps(custom_config),
             "run_fn": "components.trainer.run_fn.run_fn",
@@ -99,6 +104,7 @@ def test_the_trainers_job_arrives_field_by_field(network: Network, service: Vert
     job = json_format.MessageToDict(vertex.CustomJob.pb(request.custom_job))
     labels = job.pop("labels")
     assert labels.pop("team") == "vision"
+    assert labels.pop("trainer-run")
     assert labels["tfx_executor"].endswith("trainer-executor-genericexecutor")
     (pool,) = job["jobSpec"].pop("workerPoolSpecs")
     assert job == {
@@ -122,8 +128,8 @@ def test_the_trainers_job_arrives_field_by_field(network: Network, service: Vert
             ],
         },
     }
-    assert command[:3] == ["python", "-m", "tfx.scripts.run_executor"]
-    flags = dict(zip(command[3::2], command[4::2], strict=True))
+    assert command[: len(COMMAND)] == COMMAND
+    flags = dict(zip(command[len(COMMAND) :: 2], command[len(COMMAND) + 1 :: 2], strict=True))
     assert flags["--executor_class_path"] == "tfx.components.trainer.executor.GenericExecutor"
     assert "gs://bucket/examples" in flags["--inputs"]
     assert "gs://bucket/model" in flags["--outputs"]
@@ -140,11 +146,62 @@ def test_the_node_waits_for_its_job_through_a_flapping_connection(network: Netwo
     assert len(network.requests("GetCustomJob")) == 6
 
 
-@pytest.mark.parametrize("state", ["JOB_STATE_FAILED", "JOB_STATE_CANCELLED"])
-def test_a_job_that_fails_fails_the_node(state: str, network: Network, service: VertexService) -> None:
+@pytest.mark.parametrize("state", ["JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"])
+def test_a_job_that_fails_fails_the_node_and_a_retry_starts_another(
+    state: str, network: Network, service: VertexService
+) -> None:
     service.job_states = ["JOB_STATE_RUNNING", state]
-    with pytest.raises(RuntimeError, match="did not succeed"):
+    with pytest.raises(CloudFault, match=f"training job {PARENT}/customJobs/1 did not succeed: {state}"):
         train()
+    service.job_states = ["JOB_STATE_SUCCEEDED"]
+    train()
+    assert len(network.requests("CreateCustomJob")) == 2
+
+
+def test_a_job_whose_creation_got_no_answer_is_not_started_twice(network: Network, service: VertexService) -> None:
+    network.fail("CreateCustomJob", "UNAVAILABLE", after=True)
+    train()
+    assert len(service.custom_jobs) == 1
+    network.fail("CreateCustomJob", "UNAVAILABLE")
+    train(model="gs://bucket/another/model")
+    assert len(service.custom_jobs) == 2
+    assert len(network.requests("CreateCustomJob")) == 3
+
+
+def test_a_task_that_is_started_anew_goes_on_with_its_job(network: Network, service: VertexService) -> None:
+    train()
+    train()
+    assert len(service.custom_jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("PERMISSION_DENIED", "starting training job digits-trainer: permission denied: no; grant roles/aiplatform"),
+        ("RESOURCE_EXHAUSTED", "starting training job digits-trainer: quota exceeded"),
+    ],
+)
+def test_a_job_that_may_not_be_started_is_told_in_one_line(
+    code: str, said: str, network: Network, service: VertexService
+) -> None:
+    network.fail("CreateCustomJob", code, "no", times=9)
+    with pytest.raises(UserError, match=said):
+        train()
+    assert not service.custom_jobs
+
+
+def test_a_task_that_is_ended_cancels_its_job(
+    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    service.job_states = ["JOB_STATE_RUNNING"]
+    monkeypatch.setattr(executor.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        train()
+    assert ended.value.code == 143
+    (request,) = network.requests("CancelCustomJob")
+    assert request.name == f"{PARENT}/customJobs/1"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def push(folder: Path, blessed: int) -> Artifact:

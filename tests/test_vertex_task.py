@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.vertex.sources import PACKAGES, ROOT, make_sources_hash
-from pipeline.vertex.task import ENTRY_POINT, EXIT_REFUSED, EXIT_TIMEOUT, main, make_command
+from pipeline.vertex.task import ENTRY_POINT, EXIT_REFUSED, EXIT_TIMEOUT, JOB_ENTRY_POINT, main, make_command
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
@@ -32,26 +32,26 @@ def test_the_hash_notices_an_edit_a_new_file_and_a_new_name(tmp_path: Path) -> N
 
 
 def test_other_sources_are_refused_before_anything_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["--sources-hash", "0" * 64, "--timeout-seconds", "10", "--", "--executor_class_path", "x"])
-        == EXIT_REFUSED
-    )
+    assert main([*make_command("0" * 64, 10)[3:], "--executor_class_path", "x"]) == EXIT_REFUSED
     error = capsys.readouterr().err
     assert error.startswith("error: this image holds other sources (")
     assert "than those that the pipeline was compiled from (000000000000); build and push the image again" in error
 
 
-def test_tfx_gets_its_flags_as_if_it_had_been_called_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("job", "entry_point"), [(False, ENTRY_POINT), (True, JOB_ENTRY_POINT)])
+def test_tfx_gets_its_flags_as_if_it_had_been_called_itself(
+    job: bool, entry_point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[str, list[str]]] = []
     monkeypatch.setattr("pipeline.vertex.task.start_clock", lambda seconds: seen.append(("clock", [str(seconds)])))
     monkeypatch.setattr(
         "pipeline.vertex.task.runpy.run_module", lambda name, run_name, alter_sys: seen.append((name, sys.argv[1:]))
     )
     monkeypatch.setattr(sys, "argv", ["before"])
-    command = make_command(make_sources_hash(), 7)
+    command = make_command(make_sources_hash(), 7, job=job)
     assert command[:3] == ("python", "-m", "pipeline.vertex.task")
     assert main([*command[3:], "--executor_class_path", "a.B", "--runner=DirectRunner"]) == 0
-    assert seen == [("clock", ["7"]), (ENTRY_POINT, ["--executor_class_path", "a.B", "--runner=DirectRunner"])]
+    assert seen == [("clock", ["7"]), (entry_point, ["--executor_class_path", "a.B", "--runner=DirectRunner"])]
 
 
 def test_the_clock_ends_a_process_that_is_stuck() -> None:

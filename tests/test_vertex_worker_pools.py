@@ -82,7 +82,7 @@ def test_what_tfx_gets_survives_json_and_becomes_the_same_job() -> None:
     settings = make_settings(trainer={"tpu": "v5e-4"}, encryption_key="projects/p/locations/l/keyRings/r/cryptoKeys/k")
     config = make_trainer_config(settings, "digits", TrainerSettings())
     assert config is not None
-    assert (config["ai_platform_enable_vertex"], config["ai_platform_vertex_region"]) == (True, "us-central1")
+    assert config["ai_platform_vertex_region"] == "us-central1"
     job_args = json.loads(json.dumps(config))["ai_platform_training_args"]
     assert job_args.pop("project") == "my-project"
     client = VertexJobClient.__new__(VertexJobClient)  # whose constructor looks for credentials

@@ -120,6 +120,16 @@ class VertexService:
         self.custom_jobs[job.name] = job
         return job
 
+    def ListCustomJobs(self, request: vertex.ListCustomJobsRequest) -> vertex.ListCustomJobsResponse:
+        wanted = re.fullmatch(r'labels\.([a-z-]+)="(.*)"', request.filter)
+        assert wanted, request.filter
+        jobs = [job for job in self.custom_jobs.values() if job.labels.get(wanted[1]) == wanted[2]]
+        return vertex.ListCustomJobsResponse(custom_jobs=jobs)
+
+    def CancelCustomJob(self, request: vertex.CancelCustomJobRequest) -> empty_pb2.Empty:
+        _found(self.custom_jobs, request.name).state = "JOB_STATE_CANCELLING"
+        return empty_pb2.Empty()
+
     def GetCustomJob(self, request: vertex.GetCustomJobRequest) -> vertex.CustomJob:
         job = _found(self.custom_jobs, request.name)
         job.state = self.job_states.pop(0) if len(self.job_states) > 1 else self.job_states[0]

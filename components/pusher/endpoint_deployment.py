@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import call
-from components.pusher.endpoint_calls import ROLE, ensure, finish, get_endpoint, make_client
+from components.cloud_calls import call, ensure
+from components.pusher.endpoint_calls import ROLE, finish, get_endpoint, make_client
 from components.pusher.endpoint_target import EndpointTarget
 from components.pusher.model_version import ensure_version, make_encryption
 from data.errors import UserError
@@ -126,7 +126,7 @@ def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
         finish(started, doing, CREATE_SECONDS)
 
     doing = f"creating endpoint {target.name}"
-    endpoint: vertex.Endpoint = ensure(find, create, doing, CREATE_SECONDS)
+    endpoint: vertex.Endpoint = ensure(find, create, doing, CREATE_SECONDS, ROLE)
     return endpoint
 
 
@@ -168,7 +168,7 @@ def _ensure_deployed(
             return
         finish(started, doing, target.deploy_seconds)
 
-    deployed_to: vertex.Endpoint = ensure(find, create, doing, target.deploy_seconds)
+    deployed_to: vertex.Endpoint = ensure(find, create, doing, target.deploy_seconds, ROLE)
     return deployed_to
 
 

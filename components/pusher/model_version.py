@@ -3,8 +3,8 @@
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import call
-from components.pusher.endpoint_calls import ROLE, ensure, finish, make_client
+from components.cloud_calls import call, ensure
+from components.pusher.endpoint_calls import ROLE, finish, make_client
 from components.pusher.endpoint_target import EndpointTarget
 
 PUSH_LABEL = "push"
@@ -49,7 +49,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
             return
         finish(started, doing, UPLOAD_SECONDS)
 
-    version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS)
+    version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS, ROLE)
     return version
 
 

@@ -16,20 +16,26 @@ RELEASES = "https://storage.googleapis.com/libtpu-tf-releases/index.html"
 MEMBER = "libtpu/libtpu.so"
 """Where a wheel holds the library."""
 
+SYMBOL = b"TpuExecutor_AllocateStream"
+"""What TensorFlow 2.16 looks up in the library when it is imported, and aborts without; JAX's releases lack it."""
+
 
 def read_library(content: bytes) -> bytes:
     """Returns the library of a release, which is the shared object itself or a wheel that holds it.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or not for TensorFlow 2.16.
     """
-    if content.startswith(b"\x7fELF"):
-        return content
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-            return wheel.read(MEMBER)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"is neither a shared object nor a wheel with {MEMBER}") from error
+    library = content
+    if not content.startswith(b"\x7fELF"):
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+                library = wheel.read(MEMBER)
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise ValueError(f"is neither a shared object nor a wheel with {MEMBER}") from error
+    if SYMBOL not in library:
+        raise ValueError(f"is not libtpu for TensorFlow 2.16: it lacks {SYMBOL.decode()}; choose from {RELEASES}")
+    return library
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -77,10 +77,11 @@ class Report:
         self._line(f" [yellow]↻[/] {escape(name)}: {escape(reason)}")
 
     def table(self, tasks: Mapping[str, Task], outcomes: Mapping[str, Outcome]) -> None:
-        """Prints all tasks in the order in which they ended."""
+        """Prints all tasks in the order in which they ended; a container's log has its task's name."""
+        # The columns of the longest names have 78 characters: a terminal of 80 cuts nothing.
         table = Table(box=None, pad_edge=False)
-        for heading in ("task", "kind", "state", "attempts", "seconds", "log"):
-            table.add_column(heading, justify="right" if heading in ("attempts", "seconds") else "left", no_wrap=True)
+        for heading in ("task", "kind", "state", "tries", "seconds"):
+            table.add_column(heading, justify="right" if heading in ("tries", "seconds") else "left", no_wrap=True)
         for name, outcome in outcomes.items():
             result = outcome.result
             table.add_row(
@@ -89,7 +90,6 @@ class Report:
                 f"{_MARKS[result.state]} {result.state}",
                 str(result.attempts or ""),
                 f"{outcome.seconds:.1f}",
-                escape(f"{result.log_path.name}" if result.log_path and result.log_path.exists() else ""),
             )
         self._console.print(table)
 

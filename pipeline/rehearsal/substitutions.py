@@ -20,6 +20,7 @@ _EXECUTOR_FLAG, _INPUTS_SPEC_FLAG = "--executor_class_path", "--json_serialized_
 _EXECUTOR_FLAGS = (_EXECUTOR_FLAG, "--json_serialized_invocation_args", _INPUTS_SPEC_FLAG)
 _LOCAL_PUSHER = "components.pusher.executor.Executor"
 _LOCAL_EXECUTORS = {
+    "components.trainer_job.executor.Executor": "tfx.components.trainer.executor.GenericExecutor",
     f"{_TFX_CLOUD}_ai_platform.trainer.executor.GenericExecutor": "tfx.components.trainer.executor.GenericExecutor",
     f"{_TFX_CLOUD}_ai_platform.tuner.executor.Executor": "tfx.components.tuner.executor.Executor",
 }

@@ -1,16 +1,14 @@
 """Where Vertex AI is reached and what is exchanged with it, in plain types."""
 
 import datetime
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import LOG_IN
+from components.cloud_calls import make_client
 from data.errors import UserError
 
 ROLE = "roles/aiplatform.user"
@@ -50,16 +48,8 @@ class Cloud:
         Raises:
             UserError: there are no credentials on this machine.
         """
-        return _make_client(self, client_class)
-
-
-@functools.cache
-def _make_client(cloud: Cloud, client_class: Any) -> Any:
-    endpoint = cloud.api_endpoint or f"{cloud.region}-aiplatform.googleapis.com"
-    try:
-        return client_class(credentials=cloud.credentials, client_options={"api_endpoint": endpoint})
-    except DefaultCredentialsError as error:
-        raise UserError(f"no credentials for Google Cloud were found on this machine; {LOG_IN}") from error
+        host = self.api_endpoint or f"{self.region}-aiplatform.googleapis.com"
+        return make_client(client_class, host, self.credentials)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,10 @@ def check_bucket(settings: VertexSettings, session: Session) -> Iterator[Finding
     granted = answer.json().get("permissions", []) if answer.status_code == 200 else []
     missing = [permission for permission in PERMISSIONS if permission not in granted]
     if missing:
-        yield Finding(
-            "error", "bucket", f"you may not do {', '.join(missing)} in gs://{bucket}; grant roles/storage.objectUser"
-        )
+        text = f"you may not do {', '.join(missing)} in gs://{bucket}; grant roles/storage.objectUser"
+        if settings.service_account:
+            text += f", above all to {settings.service_account}, which the steps run as"
+        yield Finding("error", "bucket", text)
     else:
         yield Finding("ok", "bucket", f"gs://{bucket} can be read and written")
 
@@ -123,7 +124,7 @@ def quota_metric(settings: VertexSettings) -> tuple[str, int] | None:
         return f"{prefix}{spot}tpu_{tpu.generation.name}", int(tpu.name.rpartition("-")[2])
     if placement.gpu:
         gpu = find_gpu(placement.gpu, placement.machine_type)
-        name = gpu.accelerator_type.lower().replace("nvidia_", "").replace("tesla_", "")
+        name = gpu.accelerator_type.lower().replace("nvidia_", "").replace("tesla_", "").replace("h100_80gb", "h100")
         return f"{prefix}{spot}nvidia_{name}_gpus", gpu.count
     return None
 

@@ -75,7 +75,7 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
             raise UserError(
                 f"data_manifest is {settings.data_manifest}, which --compile-only cannot read; copy it here"
             )
-        fingerprint = hashlib.sha256(read_bytes(settings.data_manifest)).hexdigest()
+        fingerprint = _hash_manifest(settings.data_manifest)
     elif data.path is not None:
         fingerprint = NOT_CACHED
         uncached.append("ImageExampleGen")
@@ -107,6 +107,14 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
 
         resolved = resolve_weights(weights, config.trainer.backbone)
     return Inputs(fingerprint, resolved, tuple(uncached), tuple(notes))
+
+
+def _hash_manifest(path: str) -> str:
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except Exception as error:  # TensorFlow's file systems have errors of their own.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"data_manifest is {path}, which cannot be read: {reason}") from error
 
 
 def check_places(config: PipelineConfig, settings: VertexSettings) -> None:

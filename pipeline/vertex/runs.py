@@ -59,7 +59,7 @@ def list_runs(cloud: Cloud, pipeline_name: str | None = None, limit: int = 20) -
 
 
 def cancel_run(cloud: Cloud, name: str) -> Run:
-    """Asks the service to cancel a run; it stops within minutes, and jobs that it started stop with it.
+    """Asks the service to cancel a run; it stops within minutes, the Trainer's job with it, jobs on Dataflow do not.
 
     Raises:
         UserError: there is none, or it has ended already.

@@ -1,12 +1,11 @@
 """Schedules on Vertex AI: the service starts a run at each time that a cron expression names."""
 
-import time
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import GIVE_UP_SECONDS, call, explain, is_passing
+from components.cloud_calls import GIVE_UP_SECONDS, call, ensure
 from data.errors import UserError
 from pipeline.vertex.cloud import ROLE, Cloud, Schedule, Submission, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
@@ -33,21 +32,19 @@ def create_schedule(
     wanted = _make_schedule_message(cloud, submission, cron, time_zone, max_concurrent_runs)
     request = vertex.CreateScheduleRequest(parent=cloud.parent, schedule=wanted)
     doing = f"scheduling {wanted.display_name} at {wanted.cron!r}"
-    pause, waited = 1.0, 0.0
-    while True:
-        for schedule in _active_schedules(cloud, wanted.display_name):
-            if _identity(schedule) == _identity(wanted):
-                return make_schedule(schedule, created_now=waited > 0)
-        try:
-            created = call(_client(cloud).create_schedule, request, doing=doing, role=ROLE, again=False)
-            return make_schedule(created, created_now=True)
-        except Exception as error:
-            if not is_passing(error):
-                raise
-            if waited >= GIVE_UP_SECONDS:
-                raise explain(error, doing, ROLE) from error
-        time.sleep(pause)
-        waited, pause = waited + pause, min(pause * 2, 30.0)
+    tried = False
+
+    def find() -> vertex.Schedule | None:
+        active = _active_schedules(cloud, wanted.display_name)
+        return next((schedule for schedule in active if _identity(schedule) == _identity(wanted)), None)
+
+    def create() -> vertex.Schedule:
+        nonlocal tried
+        tried = True
+        return call(_client(cloud).create_schedule, request, doing=doing, role=ROLE, again=False)
+
+    schedule = ensure(find, create, doing, GIVE_UP_SECONDS, ROLE)
+    return make_schedule(schedule, created_now=tried)
 
 
 def list_schedules(cloud: Cloud) -> list[Schedule]:

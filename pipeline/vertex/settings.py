@@ -190,7 +190,11 @@ class EndpointSettings(Settings):
         return check_machine_type(machine_type)
 
     @model_validator(mode="after")
-    def _replicas_in_order(self) -> "EndpointSettings":
+    def _fits_together(self) -> "EndpointSettings":
+        if self.traffic_percent < 100 and self.name is None:
+            raise ValueError(
+                f"endpoint.traffic_percent is {self.traffic_percent}, but there is no endpoint; give endpoint.name"
+            )
         if self.min_replicas > self.max_replicas:
             raise ValueError(
                 f"endpoint.min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}; lower it"

@@ -1,6 +1,6 @@
-"""What the container of a task runs: TFX's own entry point, but only with the right sources, and not for ever.
+"""What the container of a task or of the Trainer's job runs: TFX's own entry point, with the right sources, for a time.
 
-python -m pipeline.vertex.task --sources-hash HASH --timeout-seconds N -- [flags of kubeflow_v2_run_executor]
+python -m pipeline.vertex.task --sources-hash HASH --timeout-seconds N [--job] -- [flags of TFX's entry point]
 """
 
 import argparse
@@ -13,14 +13,17 @@ from collections.abc import Sequence
 from pipeline.vertex.sources import make_sources_hash
 
 ENTRY_POINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
+JOB_ENTRY_POINT = "tfx.scripts.run_executor"
 EXIT_REFUSED, EXIT_TIMEOUT = 2, 124
 
 
-def make_command(sources_hash: str, timeout_seconds: int) -> tuple[str, ...]:
-    """Returns the command of a task; TFX appends its flags."""
+def make_command(sources_hash: str, timeout_seconds: int, *, job: bool = False) -> tuple[str, ...]:
+    """Returns the command of a task, or of the Trainer's job; TFX's flags follow."""
     return (
         *("python", "-m", "pipeline.vertex.task"),
-        *("--sources-hash", sources_hash, "--timeout-seconds", str(timeout_seconds), "--"),
+        *("--sources-hash", sources_hash, "--timeout-seconds", str(timeout_seconds)),
+        *(["--job"] if job else []),
+        "--",
     )
 
 
@@ -35,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.vertex.task")
     parser.add_argument("--sources-hash", required=True)
     parser.add_argument("--timeout-seconds", type=int, required=True)
+    parser.add_argument("--job", action="store_true")
     own = parser.parse_args(words[:cut])
     found = make_sources_hash()
     if found != own.sources_hash:
@@ -46,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
     start_clock(own.timeout_seconds)
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    sys.argv = [ENTRY_POINT, *words[cut + 1 :]]
-    runpy.run_module(ENTRY_POINT, run_name="__main__", alter_sys=True)
+    entry_point = JOB_ENTRY_POINT if own.job else ENTRY_POINT
+    sys.argv = [entry_point, *words[cut + 1 :]]
+    runpy.run_module(entry_point, run_name="__main__", alter_sys=True)
     return 0
 
 

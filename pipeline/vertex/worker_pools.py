@@ -9,17 +9,15 @@ from data.errors import UserError
 from pipeline.tpu_types import TpuType, find_tpu_type
 from pipeline.vertex.machines import Gpu, check_tpu_region, find_gpu
 from pipeline.vertex.settings import TrainerPlacement, VertexSettings
+from pipeline.vertex.sources import make_sources_hash
+from pipeline.vertex.task import make_command
 
-# Keys of the Trainer's custom_config that TFX's executor reads.
-_JOB_KEY, _ENABLE_KEY, _REGION_KEY = (
-    "ai_platform_training_args",
-    "ai_platform_enable_vertex",
-    "ai_platform_vertex_region",
-)
+# Keys of the Trainer's custom_config that the job's executor reads, as TFX's own does.
+_JOB_KEY, _REGION_KEY = "ai_platform_training_args", "ai_platform_vertex_region"
 SECONDS_PER_HOUR = 3600
 
 TPU_ENVIRONMENT = {
-    # TensorFlow reaches v5e through PJRT only; v2 and v3 work with its own driver and ignore both.
+    # TensorFlow reaches v5e through PJRT only.
     "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
     "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
 }
@@ -47,15 +45,14 @@ def make_trainer_config(settings: VertexSettings, name: str, trainer: TrainerSet
     job = make_custom_job(settings, name)
     parse_custom_job(job)
     return {
-        # TFX takes the project from here and sends the rest.
+        # The executor takes the project from here and sends the rest.
         _JOB_KEY: {"project": settings.project, **job},
-        _ENABLE_KEY: True,
         _REGION_KEY: settings.trainer_region,
     }
 
 
 def make_custom_job(settings: VertexSettings, name: str) -> dict[str, Any]:
-    """Returns the CustomJob as plain values; TFX adds the container's command and its own labels."""
+    """Returns the CustomJob as plain values; TFX adds flags to the container's command, and its own labels."""
     placement = settings.trainer
     scheduling: dict[str, Any] = {
         "timeout": _duration(placement.timeout_hours),
@@ -103,6 +100,9 @@ def make_worker_pool(settings: VertexSettings) -> dict[str, Any]:
         "replica_count": 1,
         "container_spec": {
             "image_uri": trainer_image(settings),
+            "command": list(
+                make_command(make_sources_hash(), round(placement.timeout_hours * SECONDS_PER_HOUR), job=True)
+            ),
             "env": [{"name": key, "value": value} for key, value in environment.items()],
         },
     }

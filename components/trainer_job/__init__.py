@@ -1,0 +1,1 @@
+"""Training on a machine of its own, in the Trainer node's place."""
