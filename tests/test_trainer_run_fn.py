@@ -219,6 +219,7 @@ def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
         "trivial_augment": 1.0,
         "cutmix_alpha": 1.0,
         "checkpoint_every_steps": 1,
+        "steps_per_execution": 1,  # `auto` may go past the steps that are killed
     }
     expected = tf.saved_model.load(run_trainer(root, tmp_path / "undisturbed", settings))
 
