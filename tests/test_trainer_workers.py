@@ -23,8 +23,11 @@ CHOSEN: dict[str, Any] = {
 }
 
 
-def train_here(folder: Path, worker: int | None, killed_after: int | None) -> None:
-    """Trains and stores weights and losses; runs in the new process, as one of two workers or as the only one."""
+def train_here(folder: Path, worker: int | None, killed_after: int | None, measured: bool) -> None:
+    """Trains and stores weights and losses; runs in the new process, as one of two workers or as the only one.
+
+    `measured` lets the steps of a call follow from the speed; else they are 3, exact enough to be killed at.
+    """
     import tensorflow as tf
 
     from components.trainer.checkpoints import CheckpointDir, TrainingState
@@ -49,9 +52,9 @@ def train_here(folder: Path, worker: int | None, killed_after: int | None) -> No
         make_settings(
             **CHOSEN,
             # The chief alone has reason to save by its clock, and finds it after every call. With `auto` the workers
-            # measure other times, and must do the same steps all the same; 3 are exact enough to be killed at.
+            # measure other times, and must do the same steps all the same.
             checkpoint_every_seconds=1e-9 if worker == 0 else 1e9,
-            steps_per_execution="auto" if killed_after is None else 3,
+            steps_per_execution="auto" if measured else 3,
         ),
         str(folder / f"run-{worker}"),
         CheckpointDir(str(folder / "resume"), str(folder / "scratch") if worker else None),
@@ -90,7 +93,14 @@ def run_workers(folder: Path, killed_after: int | None) -> tuple[list[int], list
     """
     ports = find_ports(2)
     processes = [
-        start(str(folder), str(worker), str(killed_after if worker else None), worker=worker, ports=ports)
+        start(
+            str(folder),
+            str(worker),
+            str(killed_after if worker else None),
+            str(killed_after is None),
+            worker=worker,
+            ports=ports,
+        )
         for worker in range(2)
     ]
     outputs = [process.communicate()[0] for process in processes]
@@ -100,7 +110,7 @@ def run_workers(folder: Path, killed_after: int | None) -> tuple[list[int], list
 
 @pytest.mark.slow
 def test_two_workers_end_where_one_process_ends(tmp_path: Path) -> None:
-    alone = start(str(tmp_path), "None", "None")
+    alone = start(str(tmp_path), "None", "None", "True")
     alone.communicate()
     assert alone.returncode == 0
     undisturbed = tmp_path / "undisturbed"
@@ -166,4 +176,5 @@ if __name__ == "__main__":
             Path(sys.argv[1]),
             None if sys.argv[2] == "None" else int(sys.argv[2]),
             None if sys.argv[3] == "None" else int(sys.argv[3]),
+            sys.argv[4] == "True",
         )

@@ -29,6 +29,7 @@ def _gains(layer: tf_keras.layers.Conv2D) -> bool:
     _, height, width, _ = layer.input_shape
     return (
         layer.compute_dtype == "bfloat16"
+        and "convolution_op" not in vars(layer)  # a depthwise one, of which the backbone has made another operation
         and layer.padding == "same"
         and layer.groups == 1
         and layer.strides == layer.dilation_rate == (1, 1)
