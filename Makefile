@@ -21,7 +21,7 @@ setup: $(INSTALLED) ## Make .venv from the locked requirements (skipped when not
 $(INSTALLED): requirements.txt requirements-setup.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null || { \
 	  echo "Python 3.10 is needed and '$(PYTHON)' is not it: install it (apt install python3.10 python3.10-venv, or pyenv install 3.10), or name it: make PYTHON=/path/to/python3.10 ..." >&2; exit 2; }
-	@echo "Setting up .venv: about 260 locked packages, 3.3 GB, one to three minutes, once ..."
+	@echo "Setting up .venv: about 260 locked packages, 3.4 GB, one to three minutes, once ..."
 	@rm -f $@
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install python3.10-venv" >&2; exit 2; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.txt
