@@ -182,6 +182,8 @@ def _type_name(annotation: Any) -> str:
         return "|".join(map(str, arguments))
     if origin in (typing.Union, types.UnionType):
         return "|".join("null" if item is type(None) else _type_name(item) for item in arguments)
+    if origin is typing.Annotated:
+        return _type_name(arguments[0])
     if origin is not None:
         return f"{origin.__name__}[{', '.join(_type_name(item) for item in arguments if item is not Ellipsis)}]"
     return str(getattr(annotation, "__name__", annotation))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
+from pipeline.command_line import CommandLineParser
 
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 _BATCH_SIZE = 32
@@ -21,10 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 when every file was classified, 2 when one is no image or the input is wrong.
     """
-    arguments = _make_parser().parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore", FutureWarning)  # TensorFlow's cloud clients complain of Python 3.10 at import
     try:
+        arguments = _make_parser().parse_args(argv)
         model_dir = find_model(Path(arguments.model) if arguments.model else None)
         answers = predict(arguments.images, model_dir, arguments.top_k)
     except UserError as error:
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m pipeline.predict", description="Classifies images with a pushed model's own signature."
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, GIF, BMP, WebP")

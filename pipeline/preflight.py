@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
 from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
+from pipeline.command_line import CommandLineParser
 from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
 from pipeline.preflight_report import PreflightReport, StepReport, print_report, to_json
 from pipeline.roofline import make_roofline
@@ -34,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 every step compiles and fits, 1 one does not or the compiler failed, 2 the user's mistake (or
         a step that cannot be lowered), 130 interrupted.
     """
-    arguments = make_parser().parse_args(argv)
     try:
+        arguments = make_parser().parse_args(argv)
         tpu = find_tpu_type(arguments.tpu)
         config = load_step_config(arguments)
         if arguments.classes < 2:
@@ -61,12 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     known = ", ".join(f"{tpu.generation.name}:{tpu.topology}" for tpu in TPU_TYPES)
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m pipeline.preflight",
         description="Compiles the Trainer's own steps with Google's TPU compiler, on this machine and without a TPU, "
         "and tells whether they fit and how fast they can be. Its environment is made by: make preflight",
         epilog="exit status: 0 every step compiles and fits, 1 one does not, 2 a mistake in the input or a step that "
-        "cannot be lowered",
+        "cannot be lowered, 130 interrupted",
     )
     parser.add_argument("--tpu", required=True, metavar="TYPE", help=f"{known}, or their names: v2-8, v5e-4, ...")
     parser.add_argument(

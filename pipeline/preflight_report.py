@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.batch_search import BatchSearch
+from pipeline.display import print_table
 from pipeline.roofline import Roofline
 from pipeline.tpu_compiler import Compilation
 from pipeline.tpu_types import GIB, TpuType
@@ -111,12 +112,14 @@ def print_report(report: PreflightReport) -> None:
         f"[bold]{tpu.name}[/] ({chip.name}:{tpu.topology}): {tpu.chips} chips of {chip.cores_per_chip} core(s), each "
         f"{chip.peak_flops / chip.cores_per_chip / 1e12:.4g} TFLOP/s in bfloat16, "
         f"{chip.hbm_bytes / chip.cores_per_chip / GIB:.4g} GiB of HBM at "
-        f"{chip.hbm_bandwidth / chip.cores_per_chip / 1e9:.4g} GB/s"
+        f"{chip.hbm_bandwidth / chip.cores_per_chip / 1e9:.4g} GB/s",
+        soft_wrap=True,
     )
     console.print(
         f"{report.image_size} px, {report.class_count:,} classes, {report.precision}, phase {report.phase} "
         f"({report.blocks} of the backbone's blocks learn), {report.batch_per_core} images per core, "
-        f"{report.batch_per_core * tpu.cores:,} in a step\n"
+        f"{report.batch_per_core * tpu.cores:,} in a step\n",
+        soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False)
     for column in (
@@ -130,10 +133,16 @@ def print_report(report: PreflightReport) -> None:
         "limit",
         "images/s at most",
     ):
-        table.add_column(column, justify="left" if column in ("step", "", "limit") else "right")
+        # In a terminal of 80 columns those with several words fold, and no word is cut.
+        table.add_column(
+            column,
+            justify="left" if column in ("step", "", "limit") else "right",
+            no_wrap=" " not in column,
+            min_width=max(map(len, column.split()), default=None),
+        )
     for item in report.steps:
         table.add_row(*_row(item))
-    console.print(table)
+    print_table(table)
     _print_details(report, console)
 
 
@@ -165,10 +174,11 @@ def _print_details(report: PreflightReport, console: Console) -> None:
         if item.step.trained_bytes and item.roofline and report.tpu.chips > 1:
             console.print(
                 f"\nall-reduce of {_size(item.step.trained_bytes)} of gradients over {report.tpu.chips} chips: at "
-                f"least {item.roofline.all_reduce_seconds * 1e3:.2g} ms"
+                f"least {item.roofline.all_reduce_seconds * 1e3:.2g} ms",
+                soft_wrap=True,
             )
     if report.search is not None:
-        console.print(f"largest batch per core: {_search_text(report.search)}")
+        console.print(f"largest batch per core: {_search_text(report.search)}", soft_wrap=True)
     console.print("\nnot in these figures:")
     for line in left_out(report):
         console.print(f"  - {escape(line)}", soft_wrap=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data.errors import UserError
+from pipeline.command_line import CommandLineParser
 from pipeline.output_dir import OutputDir
 from pipeline.rehearsal.artifact_store import ArtifactStore
 from pipeline.rehearsal.checks import check_tasks
@@ -35,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 all tasks ended well, 1 a task failed, 2 the user's mistake, 130 interrupted.
     """
-    arguments = make_parser().parse_args(argv)
     try:
+        arguments = make_parser().parse_args(argv)
         spec = read_spec(Path(arguments.spec), parse_parameters(arguments.parameter))
         tasks = make_tasks(spec)
         check_tasks(spec.path, tasks)
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m pipeline.rehearse",
         description="Runs a compiled Vertex AI pipeline on this machine, every task as the process that it names. "
         "Buckets become folders, cloud-only executors their local equals; each such substitution is printed.",
@@ -147,10 +148,9 @@ def _make_log_dir(output_dir: Path, name: str) -> tuple[str, Path]:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

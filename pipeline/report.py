@@ -9,9 +9,10 @@ import warnings
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
+from pipeline.command_line import CommandLineParser
 from pipeline.output_dir import OutputDir, write_whole
 from pipeline.report_comparison import compare_runs, comparison_rows, render_comparison, render_rows
 from pipeline.report_runs import ReportRun, find_run, list_runs
@@ -54,15 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandLineParser(
         prog="python -m pipeline.report",
         description="Opens the report of a run, rebuilt with what the run's own node could not know: durations and "
         "lineage. Several runs: a page that compares them, and a table here.",

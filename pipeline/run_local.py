@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from data.errors import UserError
+from pipeline.command_line import CommandLineParser
 from pipeline.config import (
     DataChoice,
     PipelineConfig,
@@ -45,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 pushed, 3 not blessed, 2 the user's mistake, 1 a fault, 130 interrupted.
     """
-    arguments = make_parser().parse_args(argv)
     try:
+        arguments = make_parser().parse_args(argv)
         overrides = [item for items in arguments.set for item in items] + ["tuner.enabled=true"] * arguments.tune
         config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
         if arguments.print_config:
@@ -69,12 +70,12 @@ def make_parser() -> argparse.ArgumentParser:
         f"  {key} ({kind}) = {default}\n" + textwrap.indent(textwrap.fill(text, 74), " " * 6)
         for key, kind, default, text in describe_settings()
     )
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m pipeline.run_local",
         description="Runs the image classification pipeline on this machine: ingest, check, transform, train, "
         "evaluate, push.",
         epilog=f"settings and their defaults before the preset (--set KEY=VALUE, or a --config file):\n{settings}\n\n"
-        "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault",
+        "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

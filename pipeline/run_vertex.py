@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
+from pipeline.command_line import CommandLineParser
 from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
 from pipeline.output_dir import write_whole
 from pipeline.vertex.flags import add_flags, load_project, load_settings
@@ -29,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 1 the run failed or --check found an error, 2 the user's mistake, 130 interrupted.
     """
-    arguments = make_parser().parse_args(argv)
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
     # Google's packages announce, on each import, that they will one day want a later Python than TFX has.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     try:
+        arguments = make_parser().parse_args(argv)
         return _submit(arguments) if arguments.command == "submit" else _reach(lambda: _ask(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,11 +57,12 @@ def _reach(action: Callable[[], int]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m pipeline.run_vertex",
         usage="%(prog)s [submit | list | status RUN | cancel RUN] [flags]",
         description="Compiles the pipeline for Vertex AI, checks it, says what it may cost, and submits it.",
-        epilog="exit status: 0 done, 1 the run failed or --check found an error, 2 a mistake in the input",
+        epilog="exit status: 0 done, 1 the run failed or --check found an error, 2 a mistake in the input, "
+        "130 interrupted",
     )
     parser.add_argument(
         "command",

@@ -101,6 +101,8 @@ def test_every_setting_is_described() -> None:
     rows = list(describe_settings())
     assert {"trainer.batch_size", "data.max_pixels", "evaluator.gates"} <= {key for key, *_ in rows}
     assert not [key for key, _, _, text in rows if not text]
+    assert not [kind for _, kind, _, _ in rows if "Annotated" in kind or "=" in kind]
+    assert {key: kind for key, kind, _, _ in rows}["trainer.steps_per_execution"] == "auto|int"
 
 
 def test_a_section_with_comments_only_keeps_the_presets(tmp_path: Path) -> None:

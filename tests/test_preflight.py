@@ -1,6 +1,7 @@
 """The preflight command: its mistakes, what it prints and how it ends; slow: the TPU compiler itself."""
 
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +87,24 @@ def test_what_a_person_sees(fake_compiler: list[Compilation], capfd: pytest.Capt
     assert "25%" in text
     assert "all-reduce of 60.9 MB of gradients over 4 chips: at least 0.91 ms" in text
     assert "CPU kernels" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_line_ends_with_spaces_and_no_word_is_cut(
+    terminal: bool,
+    fake_compiler: list[Compilation],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")  # 80 columns, no colours
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    assert preflight.main(["--tpu", "v5e-4", "--preset", "digits"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert not [line for line in lines if line != line.rstrip() or "…" in line]
+    assert [line.split()[:2] for line in lines if line.endswith("3,152")] == [
+        ["train_step", "compiled"],
+        ["test_step", "compiled"],
+    ]
 
 
 def test_a_refused_step_ends_with_status_1(fake_compiler: list[Compilation], capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,69 @@
+"""Every command: a mistake in its flags is one line on standard error and exit status 2; its help comes at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pipeline import predict, preflight, rehearse, report, run_local, run_vertex
+
+COMMANDS = [predict, preflight, rehearse, report, run_local, run_vertex]
+NEEDED = {predict: ["a.png"], preflight: ["--tpu", "v5e-4"], rehearse: ["spec.json"]}
+MISTAKES = [
+    *((command, [*NEEDED.get(command, []), "--nope"], "unrecognized arguments: --nope") for command in COMMANDS),
+    (report, ["--format", "xml"], "argument --format: invalid choice: 'xml' (choose from 'json', 'csv', 'md')"),
+    (report, ["--output"], "argument --output: expected one argument"),
+    (run_local, ["--preset", "x"], "argument --preset: invalid choice: 'x' (choose from 'cifar10', 'digits', "),
+    (run_local, ["--set"], "argument --set: expected at least one argument"),
+    (run_local, ["--nope=1\n 2"], "unrecognized arguments: --nope=1 2"),
+    (run_vertex, ["begin"], "argument command: invalid choice: 'begin' (choose from 'submit', "),
+    (run_vertex, ["--preset", "x"], "argument --preset: invalid choice: 'x' (choose from "),
+    (run_vertex, ["--max-cost", "much"], "argument --max-cost: invalid float value: 'much'"),
+    (run_vertex, ["--region"], "argument --region: expected one argument"),
+    (rehearse, [], "the following arguments are required: SPEC"),
+    (rehearse, ["spec.json", "--parallel", "two"], "argument --parallel: 'two' is no whole number of at least 1"),
+    (rehearse, ["spec.json", "--parallel", "0"], "argument --parallel: '0' is no whole number of at least 1"),
+    (predict, [], "the following arguments are required: IMAGE"),
+    (predict, ["a.png", "--top-k", "two"], "argument --top-k: invalid int value: 'two'"),
+    (preflight, [], "the following arguments are required: --tpu"),
+    (preflight, ["--tpu", "v5e-4", "--phase", "x"], "argument --phase: invalid choice: 'x' (choose from 'head', "),
+]
+
+
+@pytest.mark.parametrize(("command", "arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_line_and_status_2(
+    command: ModuleType,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert command.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {message}")
+    assert printed.err.endswith("; see --help\n")
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_comes_without_tensorflow(command: ModuleType) -> None:
+    code = (
+        f"import sys\nfrom {command.__name__} import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stopped:\n"
+        "    print(stopped.code, {'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules))"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith(f"usage: python -m {command.__name__} ")
+    assert done.stdout.endswith("\n0 set()\n")
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if hasattr(command, "EXIT_INTERRUPTED")])
+def test_help_tells_every_exit_status(command: ModuleType) -> None:
+    *_, statuses = command.make_parser().format_help().partition("exit status: ")
+    numbers = [value for name, value in vars(command).items() if name.startswith("EXIT_")]
+    assert sorted(int(word) for word in statuses.replace(",", " ").split() if word.isdecimal()) == sorted(numbers)
