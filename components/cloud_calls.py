@@ -74,11 +74,6 @@ def make_client(client_class: Any, api_endpoint: str, credentials: Any = None) -
         raise UserError(f"no credentials for Google Cloud were found on this machine; {LOG_IN}") from error
 
 
-def is_passing(error: BaseException) -> bool:
-    """Returns whether the call may have gone through, its answer lost, and is worth another try."""
-    return isinstance(error, _PASSING) and _NO_TOKEN not in str(error)
-
-
 def call(
     method: Callable[..., Any],
     request: Any,
@@ -91,7 +86,7 @@ def call(
     """Calls a method of a service's client, with back-off from 1 to 30 s while the fault is a passing one.
 
     A call that creates something is safe to try again only where the caller names what it creates: the second try
-    of one whose answer was lost is then refused as ALREADY_EXISTS.
+    of one whose answer was lost is then refused as ALREADY_EXISTS. `ensure` is for the others.
 
     Args:
         method: a client's bound method that takes `request`, `retry` and `timeout`.
@@ -99,27 +94,31 @@ def call(
         doing: what the user would call it, e.g. `submitting run digits-1`.
         role: the role that a person needs for it, e.g. `roles/aiplatform.user`.
         expected: errors that the caller deals with; they come through as they are.
-        again: False for a call that must not be repeated blindly; passing faults then come through as they are.
+        again: False for a call that must not be repeated blindly; faults that are worth another try, quota among them,
+            then come through as they are.
 
     Raises:
         UserError: something that the user can put right: permission, quota, a name, credentials.
         CloudFault: the service failed, or did not answer for `GIVE_UP_SECONDS`.
     """
-    policy = None
+    policy, retryable = None, _Retryable()
     if again:
-        policy = retry.Retry(predicate=_Retryable(), initial=1.0, maximum=30.0, multiplier=2.0, timeout=GIVE_UP_SECONDS)
+        policy = retry.Retry(predicate=retryable, initial=1.0, maximum=30.0, multiplier=2.0, timeout=GIVE_UP_SECONDS)
     try:
         return method(request=request, retry=policy, timeout=CALL_SECONDS)
     except expected:
         raise
     except Exception as error:
-        if not again and is_passing(error):
+        if not again and retryable(error):
             raise
-        raise explain(error, doing, role) from error
+        raise explain(error, doing, role, retryable.quota_errors) from error
 
 
 def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, seconds: float, role: str) -> Any:
     """Returns what `find` finds, creating it if need be; after a lost answer it looks before it creates again.
+
+    So it does after a refusal for want of quota: gRPC tells one that a proxy makes of a stream that it cuts off
+    (ENHANCE_YOUR_CALM), when the request may have gone through, by the same code.
 
     Args:
         find: returns the thing, or None.
@@ -132,6 +131,7 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
         UserError | CloudFault: as `call`.
     """
     pause, waited = 1.0, 0.0
+    retryable = _Retryable()
     while True:
         if (found := find()) is not None:
             return found
@@ -143,7 +143,9 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
             if made is not None:
                 return made
         except Exception as caught:
-            if not is_passing(caught):
+            if not retryable(caught):
+                if isinstance(caught, exceptions.ResourceExhausted):
+                    raise explain(caught, doing, role, retryable.quota_errors) from caught
                 raise
             error = caught
         if waited >= seconds:
@@ -153,7 +155,7 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
         waited, pause = waited + pause, min(pause * 2, 30.0)
 
 
-def explain(error: Exception, doing: str, role: str) -> Exception:
+def explain(error: Exception, doing: str, role: str, tries: int = 1) -> Exception:
     """Returns the error to raise in place of a service's: one line that names what to do."""
     cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
     said = " ".join(str(getattr(cause, "message", None) or cause).split()).rstrip(".")
@@ -163,8 +165,8 @@ def explain(error: Exception, doing: str, role: str) -> Exception:
         return UserError(f"{doing}: permission denied: {said}; {_remedy(said, role)}")
     if isinstance(cause, exceptions.ResourceExhausted):
         return UserError(
-            f"{doing}: quota exceeded, also after {QUOTA_TRIES} tries: {said}; wait, ask for less, choose another "
-            "region, or request more at https://console.cloud.google.com/iam-admin/quotas"
+            f"{doing}: quota exceeded{f', also after {tries} tries' if tries > 1 else ''}: {said}; wait, ask for less, "
+            "choose another region, or request more at https://console.cloud.google.com/iam-admin/quotas"
         )
     if isinstance(cause, exceptions.NotFound):
         return UserError(f"{doing}: not found: {said}; check the project, the region and the name")

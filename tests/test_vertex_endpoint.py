@@ -202,7 +202,9 @@ def test_refusals_name_what_to_do(network: Network, serving: VertexServing) -> N
     with pytest.raises(UserError, match=r"uploading model digits: permission denied.*grant roles/aiplatform\.user"):
         push(1)
     serving.failures["DeployModel"] = (8, "The following quotas are exceeded: CustomModelServingT4GPUs")
-    with pytest.raises(UserError, match=r"deploying version 1 of digits to endpoint digits-endpoint: quota exceeded"):
+    with pytest.raises(
+        UserError, match=r"deploying version 1 of digits to endpoint digits-endpoint: quota exceeded: The following"
+    ):
         push(1)
     assert not serving.endpoints[ENDPOINT].deployed_models
     serving.failures["DeployModel"] = (13, "Internal error")

@@ -175,19 +175,29 @@ def test_a_task_that_is_started_anew_goes_on_with_its_job(network: Network, serv
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "said", "tries"),
     [
-        ("PERMISSION_DENIED", "starting training job digits-trainer: permission denied: no; grant roles/aiplatform"),
-        ("RESOURCE_EXHAUSTED", "starting training job digits-trainer: quota exceeded"),
+        ("PERMISSION_DENIED", "starting training job digits-trainer: permission denied: no; grant roles/aiplatform", 1),
+        ("RESOURCE_EXHAUSTED", "starting training job digits-trainer: quota exceeded, also after 4 tries: no", 4),
     ],
 )
 def test_a_job_that_may_not_be_started_is_told_in_one_line(
-    code: str, said: str, network: Network, service: VertexService
+    code: str, said: str, tries: int, network: Network, service: VertexService
 ) -> None:
     network.fail("CreateCustomJob", code, "no", times=9)
     with pytest.raises(UserError, match=said):
         train()
     assert not service.custom_jobs
+    assert len(network.requests("CreateCustomJob")) == tries
+
+
+def test_a_refusal_for_want_of_quota_passes(network: Network, service: VertexService) -> None:
+    network.fail("CreateCustomJob", "RESOURCE_EXHAUSTED", times=3)
+    train()
+    assert len(network.requests("CreateCustomJob")) == 4
+    network.fail("CreateCustomJob", "RESOURCE_EXHAUSTED", after=True)
+    train(model="gs://bucket/another/model")
+    assert len(service.custom_jobs) == 2
 
 
 def test_a_task_that_is_ended_cancels_its_job(
