@@ -1,7 +1,7 @@
 """One call to a cloud service: tried again where that helps, and its failure told in one line.
 
-It knows gRPC's errors, not any service: the commands of `pipeline.vertex`, the endpoint's Pusher and the Trainer's job
-share it.
+It knows gRPC's errors and who needs which role, not any service: the commands of `pipeline.vertex`, the endpoint's
+Pusher and the Trainer's job share it.
 """
 
 import functools
@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent import futures
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.api_core import exceptions, retry
@@ -28,6 +29,28 @@ QUOTA_TRIES = 4
 LOG_IN = (
     "run `gcloud auth application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a service account's key"
 )
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a call needs, for the message of one that is refused.
+
+    Attributes:
+        name: e.g. `roles/aiplatform.user`.
+        holder: who needs it.
+        otherwise: what there is to do in place of granting it, or nothing.
+    """
+
+    name: str
+    holder: str
+    otherwise: str = ""
+
+
+ROLE = Role("roles/aiplatform.user", "whoever runs this command", ", or log in as someone who has it")
+"""Of a person at a command line."""
+
+STEP_ROLE = replace(ROLE, holder="the account that this step runs as (service_account)", otherwise="")
+"""Of a node in its container, where nobody logs in."""
 
 _PASSING = (
     exceptions.ServiceUnavailable,
@@ -79,7 +102,7 @@ def call(
     request: Any,
     *,
     doing: str,
-    role: str,
+    role: Role,
     expected: tuple[type[Exception], ...] = (),
     again: bool = True,
 ) -> Any:
@@ -92,7 +115,7 @@ def call(
         method: a client's bound method that takes `request`, `retry` and `timeout`.
         request: its request message.
         doing: what the user would call it, e.g. `submitting run digits-1`.
-        role: the role that a person needs for it, e.g. `roles/aiplatform.user`.
+        role: what it needs, of whom: `ROLE` in a command, `STEP_ROLE` in a node.
         expected: errors that the caller deals with; they come through as they are.
         again: False for a call that must not be repeated blindly; faults that are worth another try, quota among them,
             then come through as they are.
@@ -114,7 +137,7 @@ def call(
         raise explain(error, doing, role, retryable.quota_errors) from error
 
 
-def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, seconds: float, role: str) -> Any:
+def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, seconds: float, role: Role) -> Any:
     """Returns what `find` finds, creating it if need be; after a lost answer it looks before it creates again.
 
     So it does after a refusal for want of quota: gRPC tells one that a proxy makes of a stream that it cuts off
@@ -155,7 +178,7 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
         waited, pause = waited + pause, min(pause * 2, 30.0)
 
 
-def explain(error: Exception, doing: str, role: str, tries: int = 1) -> Exception:
+def explain(error: Exception, doing: str, role: Role, tries: int = 1) -> Exception:
     """Returns the error to raise in place of a service's: one line that names what to do."""
     cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
     said = " ".join(str(getattr(cause, "message", None) or cause).split()).rstrip(".")
@@ -181,11 +204,11 @@ def explain(error: Exception, doing: str, role: str, tries: int = 1) -> Exceptio
     return error
 
 
-def _remedy(said: str, role: str) -> str:
+def _remedy(said: str, role: Role) -> str:
     """Returns what makes a refused call permitted."""
     disabled = re.search(r"([a-z]+\.googleapis\.com)[^;]*(has not been used|is disabled)", said)
     if disabled or "has not been used in project" in said or "SERVICE_DISABLED" in said:
         return f"enable it: gcloud services enable {disabled[1] if disabled else 'aiplatform.googleapis.com'}"
     if "actAs" in said:
-        return "grant roles/iam.serviceAccountUser on that service account to whoever runs this command"
-    return f"grant {role} to whoever runs this command, or log in as someone who has it"
+        return f"grant roles/iam.serviceAccountUser on that service account to {role.holder}"
+    return f"grant {role.name} to {role.holder}{role.otherwise}"

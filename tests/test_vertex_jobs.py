@@ -45,6 +45,7 @@ JOB_SPEC: dict[str, Any] = {
     "service_account": "trainer@a-project.iam.gserviceaccount.com",
     "network": "projects/12/global/networks/net",
 }
+STEP = r"the account that this step runs as \(service_account\)"
 ENDPOINT = {
     "project": PROJECT,
     "region": REGION,
@@ -177,15 +178,15 @@ def test_a_task_that_is_started_anew_goes_on_with_its_job(network: Network, serv
 @pytest.mark.parametrize(
     ("code", "said", "tries"),
     [
-        ("PERMISSION_DENIED", "starting training job digits-trainer: permission denied: no; grant roles/aiplatform", 1),
-        ("RESOURCE_EXHAUSTED", "starting training job digits-trainer: quota exceeded, also after 4 tries: no", 4),
+        ("PERMISSION_DENIED", f"permission denied: no actAs; grant roles/iam.serviceAccountUser on .* to {STEP}$", 1),
+        ("RESOURCE_EXHAUSTED", "quota exceeded, also after 4 tries: no", 4),
     ],
 )
 def test_a_job_that_may_not_be_started_is_told_in_one_line(
     code: str, said: str, tries: int, network: Network, service: VertexService
 ) -> None:
-    network.fail("CreateCustomJob", code, "no", times=9)
-    with pytest.raises(UserError, match=said):
+    network.fail("CreateCustomJob", code, "no actAs", times=9)
+    with pytest.raises(UserError, match=f"^starting training job digits-trainer: {said}"):
         train()
     assert not service.custom_jobs
     assert len(network.requests("CreateCustomJob")) == tries

@@ -21,11 +21,8 @@ from tfx.extensions.google_cloud_ai_platform.training_clients import VertexJobCl
 from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import json_utils, name_utils
 
-from components.cloud_calls import GIVE_UP_SECONDS, CloudFault, call, ensure, make_client
+from components.cloud_calls import GIVE_UP_SECONDS, STEP_ROLE, CloudFault, call, ensure, make_client
 from components.progress import report_progress
-
-ROLE = "roles/aiplatform.user"
-"""What the account that the node runs as needs on the project."""
 
 RUN_LABEL = "trainer-run"
 """Label of a job: which execution of the node it is of."""
@@ -85,20 +82,20 @@ def _ensure_job(client: vertex.JobServiceClient, parent: str, job: vertex.Custom
     creation = vertex.CreateCustomJobRequest(parent=parent, custom_job=job)
 
     def find() -> vertex.CustomJob | None:
-        page = next(call(client.list_custom_jobs, listing, doing=doing, role=ROLE).pages)
+        page = next(call(client.list_custom_jobs, listing, doing=doing, role=STEP_ROLE).pages)
         return next((found for found in page.custom_jobs if found.state not in _FAILED), None)
 
     def create() -> vertex.CustomJob:
-        return call(client.create_custom_job, creation, doing=doing, role=ROLE, again=False)
+        return call(client.create_custom_job, creation, doing=doing, role=STEP_ROLE, again=False)
 
-    return str(ensure(find, create, doing, GIVE_UP_SECONDS, ROLE).name)
+    return str(ensure(find, create, doing, GIVE_UP_SECONDS, STEP_ROLE).name)
 
 
 def _wait(client: vertex.JobServiceClient, name: str) -> None:
     """Returns once the job has succeeded."""
     request = vertex.GetCustomJobRequest(name=name)
     while True:
-        job = call(client.get_custom_job, request, doing=f"looking up training job {name}", role=ROLE)
+        job = call(client.get_custom_job, request, doing=f"looking up training job {name}", role=STEP_ROLE)
         if job.state in _FAILED:
             reason = " ".join(job.error.message.split()) or "the service gives no reason"
             raise CloudFault(f"training job {name} did not succeed: {job.state.name}: {reason}")
@@ -113,7 +110,7 @@ def _cancelled_with_the_task(client: vertex.JobServiceClient, name: str) -> Iter
 
     def cancel(number: int, _: Any) -> NoReturn:
         request = vertex.CancelCustomJobRequest(name=name)
-        call(client.cancel_custom_job, request, doing=f"cancelling training job {name}", role=ROLE)
+        call(client.cancel_custom_job, request, doing=f"cancelling training job {name}", role=STEP_ROLE)
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, cancel)
