@@ -20,8 +20,11 @@ from tfx.utils import json_utils
 from components.cloud_calls import CloudFault
 from components.pusher.endpoint import EndpointPusher
 from components.pusher.endpoint_executor import EndpointExecutor
+from components.pusher.model_version import PUSH_LABEL
 from components.trainer_job import executor
 from data.errors import UserError
+from pipeline.vertex.forms import OWN_LABELS
+from pipeline.vertex.job_request import HASH_LABEL
 from tests.vertex_service import VertexService
 from tests.vertex_serving import VertexServing
 from tests.vertex_stand_in import HOST, PARENT, PROJECT, REGION, Network, standing_in
@@ -319,6 +322,10 @@ def test_missing_credentials_are_told_in_one_line(
     monkeypatch.setattr(google.auth, "default", find_none)
     with pytest.raises(UserError, match=r"^no credentials for Google Cloud were found on this machine; run `gcloud"):
         train()
+
+
+def test_every_label_of_our_own_is_refused_of_a_user() -> None:
+    assert {executor.RUN_LABEL, HASH_LABEL, PUSH_LABEL} == OWN_LABELS
 
 
 def push(folder: Path, blessed: int) -> Artifact:
