@@ -1,7 +1,7 @@
 """One call to a cloud service: tried again where that helps, and its failure told in one line.
 
-It knows gRPC's errors, not any service: the commands of `pipeline.vertex`, the endpoint's Pusher and the Trainer's job
-share it.
+It knows gRPC's errors and who needs which role, not any service: the commands of `pipeline.vertex`, the endpoint's
+Pusher and the Trainer's job share it.
 """
 
 import functools
@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent import futures
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.api_core import exceptions, retry
@@ -28,6 +29,28 @@ QUOTA_TRIES = 4
 LOG_IN = (
     "run `gcloud auth application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a service account's key"
 )
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a call needs, for the message of one that is refused.
+
+    Attributes:
+        name: e.g. `roles/aiplatform.user`.
+        holder: who needs it.
+        otherwise: what there is to do in place of granting it, or nothing.
+    """
+
+    name: str
+    holder: str
+    otherwise: str = ""
+
+
+ROLE = Role("roles/aiplatform.user", "whoever runs this command", ", or log in as someone who has it")
+"""Of a person at a command line."""
+
+STEP_ROLE = replace(ROLE, holder="the account that this step runs as (service_account)", otherwise="")
+"""Of a node in its container, where nobody logs in."""
 
 _PASSING = (
     exceptions.ServiceUnavailable,
@@ -74,52 +97,51 @@ def make_client(client_class: Any, api_endpoint: str, credentials: Any = None) -
         raise UserError(f"no credentials for Google Cloud were found on this machine; {LOG_IN}") from error
 
 
-def is_passing(error: BaseException) -> bool:
-    """Returns whether the call may have gone through, its answer lost, and is worth another try."""
-    return isinstance(error, _PASSING) and _NO_TOKEN not in str(error)
-
-
 def call(
     method: Callable[..., Any],
     request: Any,
     *,
     doing: str,
-    role: str,
+    role: Role,
     expected: tuple[type[Exception], ...] = (),
     again: bool = True,
 ) -> Any:
     """Calls a method of a service's client, with back-off from 1 to 30 s while the fault is a passing one.
 
     A call that creates something is safe to try again only where the caller names what it creates: the second try
-    of one whose answer was lost is then refused as ALREADY_EXISTS.
+    of one whose answer was lost is then refused as ALREADY_EXISTS. `ensure` is for the others.
 
     Args:
         method: a client's bound method that takes `request`, `retry` and `timeout`.
         request: its request message.
         doing: what the user would call it, e.g. `submitting run digits-1`.
-        role: the role that a person needs for it, e.g. `roles/aiplatform.user`.
+        role: what it needs, of whom: `ROLE` in a command, `STEP_ROLE` in a node.
         expected: errors that the caller deals with; they come through as they are.
-        again: False for a call that must not be repeated blindly; passing faults then come through as they are.
+        again: False for a call that must not be repeated blindly; faults that are worth another try, quota among them,
+            then come through as they are.
 
     Raises:
         UserError: something that the user can put right: permission, quota, a name, credentials.
         CloudFault: the service failed, or did not answer for `GIVE_UP_SECONDS`.
     """
-    policy = None
+    policy, retryable = None, _Retryable()
     if again:
-        policy = retry.Retry(predicate=_Retryable(), initial=1.0, maximum=30.0, multiplier=2.0, timeout=GIVE_UP_SECONDS)
+        policy = retry.Retry(predicate=retryable, initial=1.0, maximum=30.0, multiplier=2.0, timeout=GIVE_UP_SECONDS)
     try:
         return method(request=request, retry=policy, timeout=CALL_SECONDS)
     except expected:
         raise
     except Exception as error:
-        if not again and is_passing(error):
+        if not again and retryable(error):
             raise
-        raise explain(error, doing, role) from error
+        raise explain(error, doing, role, retryable.quota_errors) from error
 
 
-def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, seconds: float, role: str) -> Any:
+def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, seconds: float, role: Role) -> Any:
     """Returns what `find` finds, creating it if need be; after a lost answer it looks before it creates again.
+
+    So it does after a refusal for want of quota: gRPC tells one that a proxy makes of a stream that it cuts off
+    (ENHANCE_YOUR_CALM), when the request may have gone through, by the same code.
 
     Args:
         find: returns the thing, or None.
@@ -132,6 +154,7 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
         UserError | CloudFault: as `call`.
     """
     pause, waited = 1.0, 0.0
+    retryable = _Retryable()
     while True:
         if (found := find()) is not None:
             return found
@@ -143,7 +166,9 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
             if made is not None:
                 return made
         except Exception as caught:
-            if not is_passing(caught):
+            if not retryable(caught):
+                if isinstance(caught, exceptions.ResourceExhausted):
+                    raise explain(caught, doing, role, retryable.quota_errors) from caught
                 raise
             error = caught
         if waited >= seconds:
@@ -153,7 +178,7 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
         waited, pause = waited + pause, min(pause * 2, 30.0)
 
 
-def explain(error: Exception, doing: str, role: str) -> Exception:
+def explain(error: Exception, doing: str, role: Role, tries: int = 1) -> Exception:
     """Returns the error to raise in place of a service's: one line that names what to do."""
     cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
     said = " ".join(str(getattr(cause, "message", None) or cause).split()).rstrip(".")
@@ -163,8 +188,8 @@ def explain(error: Exception, doing: str, role: str) -> Exception:
         return UserError(f"{doing}: permission denied: {said}; {_remedy(said, role)}")
     if isinstance(cause, exceptions.ResourceExhausted):
         return UserError(
-            f"{doing}: quota exceeded, also after {QUOTA_TRIES} tries: {said}; wait, ask for less, choose another "
-            "region, or request more at https://console.cloud.google.com/iam-admin/quotas"
+            f"{doing}: quota exceeded{f', also after {tries} tries' if tries > 1 else ''}: {said}; wait, ask for less, "
+            "choose another region, or request more at https://console.cloud.google.com/iam-admin/quotas"
         )
     if isinstance(cause, exceptions.NotFound):
         return UserError(f"{doing}: not found: {said}; check the project, the region and the name")
@@ -179,11 +204,11 @@ def explain(error: Exception, doing: str, role: str) -> Exception:
     return error
 
 
-def _remedy(said: str, role: str) -> str:
+def _remedy(said: str, role: Role) -> str:
     """Returns what makes a refused call permitted."""
     disabled = re.search(r"([a-z]+\.googleapis\.com)[^;]*(has not been used|is disabled)", said)
     if disabled or "has not been used in project" in said or "SERVICE_DISABLED" in said:
         return f"enable it: gcloud services enable {disabled[1] if disabled else 'aiplatform.googleapis.com'}"
     if "actAs" in said:
-        return "grant roles/iam.serviceAccountUser on that service account to whoever runs this command"
-    return f"grant {role} to whoever runs this command, or log in as someone who has it"
+        return f"grant roles/iam.serviceAccountUser on that service account to {role.holder}"
+    return f"grant {role.name} to {role.holder}{role.otherwise}"

@@ -199,10 +199,15 @@ def test_a_further_versions_lost_upload_is_deployed_once(network: Network, servi
 
 def test_refusals_name_what_to_do(network: Network, serving: VertexServing) -> None:
     network.fail("UploadModel", "PERMISSION_DENIED", "Permission 'aiplatform.models.upload' denied")
-    with pytest.raises(UserError, match=r"uploading model digits: permission denied.*grant roles/aiplatform\.user"):
+    with pytest.raises(
+        UserError,
+        match=r"uploading model digits: permission denied.*; grant roles/aiplatform\.user to the account that",
+    ):
         push(1)
     serving.failures["DeployModel"] = (8, "The following quotas are exceeded: CustomModelServingT4GPUs")
-    with pytest.raises(UserError, match=r"deploying version 1 of digits to endpoint digits-endpoint: quota exceeded"):
+    with pytest.raises(
+        UserError, match=r"deploying version 1 of digits to endpoint digits-endpoint: quota exceeded: The following"
+    ):
         push(1)
     assert not serving.endpoints[ENDPOINT].deployed_models
     serving.failures["DeployModel"] = (13, "Internal error")

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google.auth
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 from tfx.types import Channel, standard_artifacts
@@ -18,8 +20,11 @@ from tfx.utils import json_utils
 from components.cloud_calls import CloudFault
 from components.pusher.endpoint import EndpointPusher
 from components.pusher.endpoint_executor import EndpointExecutor
+from components.pusher.model_version import PUSH_LABEL
 from components.trainer_job import executor
 from data.errors import UserError
+from pipeline.vertex.forms import OWN_LABELS
+from pipeline.vertex.job_request import HASH_LABEL
 from tests.vertex_service import VertexService
 from tests.vertex_serving import VertexServing
 from tests.vertex_stand_in import HOST, PARENT, PROJECT, REGION, Network, standing_in
@@ -45,6 +50,7 @@ JOB_SPEC: dict[str, Any] = {
     "service_account": "trainer@a-project.iam.gserviceaccount.com",
     "network": "projects/12/global/networks/net",
 }
+STEP = r"the account that this step runs as \(service_account\)"
 ENDPOINT = {
     "project": PROJECT,
     "region": REGION,
@@ -99,7 +105,7 @@ def train(job_spec: dict[str, Any] = JOB_SPEC, model: str = "gs://bucket/model")
 def test_the_trainers_job_arrives_field_by_field(network: Network, service: VertexService) -> None:
     train()
     (request,) = network.requests("CreateCustomJob")
-    assert set(network.hosts) == {f"{HOST}:443"}
+    assert network.hosts == [f"{HOST}:443"]
     assert request.parent == PARENT
     job = json_format.MessageToDict(vertex.CustomJob.pb(request.custom_job))
     labels = job.pop("labels")
@@ -175,33 +181,151 @@ def test_a_task_that_is_started_anew_goes_on_with_its_job(network: Network, serv
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "said", "tries"),
     [
-        ("PERMISSION_DENIED", "starting training job digits-trainer: permission denied: no; grant roles/aiplatform"),
-        ("RESOURCE_EXHAUSTED", "starting training job digits-trainer: quota exceeded"),
+        ("PERMISSION_DENIED", f"permission denied: no actAs; grant roles/iam.serviceAccountUser on .* to {STEP}$", 1),
+        ("RESOURCE_EXHAUSTED", "quota exceeded, also after 4 tries: no", 4),
     ],
 )
 def test_a_job_that_may_not_be_started_is_told_in_one_line(
-    code: str, said: str, network: Network, service: VertexService
+    code: str, said: str, tries: int, network: Network, service: VertexService
 ) -> None:
-    network.fail("CreateCustomJob", code, "no", times=9)
-    with pytest.raises(UserError, match=said):
+    network.fail("CreateCustomJob", code, "no actAs", times=9)
+    with pytest.raises(UserError, match=f"^starting training job digits-trainer: {said}"):
         train()
     assert not service.custom_jobs
+    assert len(network.requests("CreateCustomJob")) == tries
 
 
-def test_a_task_that_is_ended_cancels_its_job(
-    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+def test_a_refusal_for_want_of_quota_passes(network: Network, service: VertexService) -> None:
+    network.fail("CreateCustomJob", "RESOURCE_EXHAUSTED", times=3)
+    train()
+    assert len(network.requests("CreateCustomJob")) == 4
+    network.fail("CreateCustomJob", "RESOURCE_EXHAUSTED", after=True)
+    train(model="gs://bucket/another/model")
+    assert len(service.custom_jobs) == 2
+
+
+@pytest.mark.parametrize(
+    "state", ["JOB_STATE_FAILED", "JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"]
+)
+def test_a_task_that_is_started_anew_passes_over_a_job_that_is_lost(
+    state: str, network: Network, service: VertexService
 ) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    service.job_states = ["JOB_STATE_RUNNING"]
-    monkeypatch.setattr(executor.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    train()
+    service.custom_jobs[f"{PARENT}/customJobs/1"].state = vertex.JobState[state]
+    train()
+    assert network.requests("GetCustomJob")[-1].name == f"{PARENT}/customJobs/2"
+
+
+def end_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def ended_outside() -> Iterator[None]:
+    """Has a signal that the node does not handle fail the test in place of ending all of them."""
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("the signal came when the node did not handle it")
+
+    before = signal.signal(signal.SIGTERM, fail)
+    yield
+    assert signal.getsignal(signal.SIGTERM) is fail
+    signal.signal(signal.SIGTERM, before)
+
+
+def train_until_ended() -> None:
     with pytest.raises(SystemExit) as ended:
         train()
     assert ended.value.code == 143
+
+
+@pytest.mark.usefixtures("ended_outside")
+def test_a_task_that_is_ended_cancels_its_job_and_the_next_one_starts_another(
+    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.job_states = ["JOB_STATE_RUNNING"]
+    monkeypatch.setattr(executor.time, "sleep", lambda _: end_this_process())
+    train_until_ended()
     (request,) = network.requests("CancelCustomJob")
     assert request.name == f"{PARENT}/customJobs/1"
-    assert signal.getsignal(signal.SIGTERM) is before
+    service.job_states = ["JOB_STATE_SUCCEEDED"]
+    train()
+    assert len(service.custom_jobs) == 2
+
+
+@pytest.mark.usefixtures("ended_outside")
+def test_a_task_that_is_ended_while_it_creates_its_job_cancels_it(
+    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = service.CreateCustomJob
+
+    def create_and_end(request: vertex.CreateCustomJobRequest) -> vertex.CustomJob:
+        end_this_process()
+        return create(request)
+
+    monkeypatch.setattr(service, "CreateCustomJob", create_and_end, raising=False)
+    train_until_ended()
+    (job,) = service.custom_jobs.values()
+    assert job.state.name == "JOB_STATE_CANCELLING"
+    assert "GetCustomJob" not in network.methods()
+
+
+@pytest.mark.usefixtures("ended_outside")
+def test_a_task_that_is_ended_after_an_answer_was_lost_cancels_its_job(
+    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.fail("CreateCustomJob", "UNAVAILABLE", after=True)
+    monkeypatch.setattr(executor.time, "sleep", lambda _: end_this_process())
+    train_until_ended()
+    (job,) = service.custom_jobs.values()
+    assert job.state.name == "JOB_STATE_CANCELLING"
+
+
+@pytest.mark.usefixtures("ended_outside")
+def test_a_task_that_is_ended_before_it_creates_its_job_creates_none(
+    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.fail("CreateCustomJob", "UNAVAILABLE")
+    monkeypatch.setattr(executor.time, "sleep", lambda _: end_this_process())
+    train_until_ended()
+    assert not service.custom_jobs
+    assert "CancelCustomJob" not in network.methods()
+
+
+@pytest.mark.usefixtures("ended_outside")
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "FAILED_PRECONDITION"])
+def test_a_task_that_is_ended_ends_whatever_the_cancellation_says(
+    code: str,
+    network: Network,
+    service: VertexService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service.job_states = ["JOB_STATE_RUNNING"]
+    network.fail("CancelCustomJob", code, "not now")
+    with monkeypatch.context() as patch:
+        patch.setattr(executor.time, "sleep", lambda _: end_this_process())
+        train_until_ended()
+    assert len(network.requests("CancelCustomJob")) == 1
+    (said,) = [record.getMessage() for record in caplog.records if "not now" in record.getMessage()]
+    assert said.startswith(f"a training job {PARENT}/customJobs/1 may go on and be paid for")
+
+
+def test_missing_credentials_are_told_in_one_line(
+    network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_none(*_: Any, **__: Any) -> None:
+        raise DefaultCredentialsError("none")
+
+    monkeypatch.setattr(google.auth, "default", find_none)
+    with pytest.raises(UserError, match=r"^no credentials for Google Cloud were found on this machine; run `gcloud"):
+        train()
+
+
+def test_every_label_of_our_own_is_refused_of_a_user() -> None:
+    assert {executor.RUN_LABEL, HASH_LABEL, PUSH_LABEL} == OWN_LABELS
 
 
 def push(folder: Path, blessed: int) -> Artifact:

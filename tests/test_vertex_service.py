@@ -120,7 +120,11 @@ def test_a_service_that_stays_away_leaves_a_way_to_look(
 @pytest.mark.parametrize(
     ("code", "message", "said"),
     [
-        ("PERMISSION_DENIED", "Permission 'aiplatform.pipelineJobs.create' denied", "grant roles/aiplatform.user"),
+        (
+            "PERMISSION_DENIED",
+            "Permission 'aiplatform.pipelineJobs.create' denied",
+            "grant roles/aiplatform.user to whoever runs",
+        ),
         (
             "PERMISSION_DENIED",
             "You do not have permission to act as service account: x (iam.serviceAccounts.actAs)",

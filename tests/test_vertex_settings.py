@@ -28,6 +28,10 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ({"labels": {"Team": "a"}}, "label key 'Team': use a lower-case letter"),
         ({"labels": {"team": "A B"}}, "label team is 'A B'; use up to 63 of"),
         ({"labels": {"tfx_version": "1"}}, "belongs to TFX or Google"),
+        *(
+            ({"labels": {key: "1"}}, f"label key '{key}' is set by the pipeline itself; choose another")
+            for key in ("trainer-run", "submission-hash", "push")
+        ),
         ({"labels": {f"l{i}": "" for i in range(33)}}, "there are 33 labels; at most 32 are allowed"),
         ({"retry": 1}, "unknown setting retry; did you mean retries?"),
         ({"resources": {"Trainer": {"cpus": 1}}}, "unknown setting resources.Trainer.cpus; did you mean"),

@@ -38,12 +38,15 @@ def test_other_sources_are_refused_before_anything_is_imported(capsys: pytest.Ca
     assert "than those that the pipeline was compiled from (000000000000); build and push the image again" in error
 
 
-@pytest.mark.parametrize(("job", "entry_point"), [(False, ENTRY_POINT), (True, JOB_ENTRY_POINT)])
+@pytest.mark.parametrize(
+    ("job", "entry_point", "setting"),
+    [(False, ENTRY_POINT, "task_timeout_hours"), (True, JOB_ENTRY_POINT, "trainer.timeout_hours")],
+)
 def test_tfx_gets_its_flags_as_if_it_had_been_called_itself(
-    job: bool, entry_point: str, monkeypatch: pytest.MonkeyPatch
+    job: bool, entry_point: str, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr("pipeline.vertex.task.start_clock", lambda seconds: seen.append(("clock", [str(seconds)])))
+    seen: list[tuple[str, list[int | str]]] = []
+    monkeypatch.setattr("pipeline.vertex.task.start_clock", lambda *given: seen.append(("clock", list(given))))
     monkeypatch.setattr(
         "pipeline.vertex.task.runpy.run_module", lambda name, run_name, alter_sys: seen.append((name, sys.argv[1:]))
     )
@@ -51,14 +54,16 @@ def test_tfx_gets_its_flags_as_if_it_had_been_called_itself(
     command = make_command(make_sources_hash(), 7, job=job)
     assert command[:3] == ("python", "-m", "pipeline.vertex.task")
     assert main([*command[3:], "--executor_class_path", "a.B", "--runner=DirectRunner"]) == 0
-    assert seen == [("clock", ["7"]), (entry_point, ["--executor_class_path", "a.B", "--runner=DirectRunner"])]
+    assert seen == [("clock", [7, setting]), (entry_point, ["--executor_class_path", "a.B", "--runner=DirectRunner"])]
 
 
 def test_the_clock_ends_a_process_that_is_stuck() -> None:
-    done = run_python("from pipeline.vertex.task import start_clock; import time; start_clock(1); time.sleep(500)")
+    done = run_python(
+        "from pipeline.vertex.task import start_clock; import time; start_clock(1, 'a.setting'); time.sleep(500)"
+    )
     assert done.returncode == EXIT_TIMEOUT
-    assert done.stderr == "error: the task took longer than 1 s (task_timeout_hours)\n"
+    assert done.stderr == "error: the process took longer than 1 s (a.setting)\n"
 
 
 def test_the_clock_keeps_no_process_alive() -> None:
-    assert run_python("from pipeline.vertex.task import start_clock; start_clock(600)").returncode == 0
+    assert run_python("from pipeline.vertex.task import start_clock; start_clock(600, 'a.setting')").returncode == 0

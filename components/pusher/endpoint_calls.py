@@ -5,11 +5,8 @@ from typing import Any
 from google.cloud import aiplatform_v1 as vertex
 
 from components import cloud_calls
-from components.cloud_calls import call, explain
+from components.cloud_calls import STEP_ROLE, call, explain
 from components.pusher.endpoint_target import EndpointTarget
-
-ROLE = "roles/aiplatform.user"
-"""What the account that the node runs as needs on the project."""
 
 
 def make_client(target: EndpointTarget, client_class: Any) -> Any:
@@ -25,7 +22,7 @@ def get_endpoint(target: EndpointTarget, name: str) -> vertex.Endpoint:
     """Returns an endpoint as it is now."""
     client = make_client(target, vertex.EndpointServiceClient)
     request = vertex.GetEndpointRequest(name=name)
-    return call(client.get_endpoint, request, doing=f"looking up endpoint {target.name}", role=ROLE)
+    return call(client.get_endpoint, request, doing=f"looking up endpoint {target.name}", role=STEP_ROLE)
 
 
 def finish(operation: Any, doing: str, seconds: float) -> Any:
@@ -37,4 +34,4 @@ def finish(operation: Any, doing: str, seconds: float) -> Any:
     try:
         return operation.result(timeout=seconds)
     except Exception as error:
-        raise explain(error, doing, ROLE) from error
+        raise explain(error, doing, STEP_ROLE) from error

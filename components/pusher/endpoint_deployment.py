@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import call, ensure
-from components.pusher.endpoint_calls import ROLE, finish, get_endpoint, make_client
+from components.cloud_calls import STEP_ROLE, call, ensure
+from components.pusher.endpoint_calls import finish, get_endpoint, make_client
 from components.pusher.endpoint_target import EndpointTarget
 from components.pusher.model_version import ensure_version, make_encryption
 from data.errors import UserError
@@ -102,7 +102,7 @@ def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
     def find() -> vertex.Endpoint | None:
         request = vertex.ListEndpointsRequest(parent=target.parent, filter=f'display_name="{target.name}"')
         doing = f"looking for endpoint {target.name}"
-        found = list(next(call(endpoints.list_endpoints, request, doing=doing, role=ROLE).pages).endpoints)
+        found = list(next(call(endpoints.list_endpoints, request, doing=doing, role=STEP_ROLE).pages).endpoints)
         if len(found) > 1:
             raise UserError(
                 f"{len(found)} endpoints of {target.parent} are called {target.name!r}; rename or delete all but one: "
@@ -119,14 +119,14 @@ def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
         request = vertex.CreateEndpointRequest(parent=target.parent, endpoint=endpoint, endpoint_id=endpoint_id)
         try:
             started = call(
-                endpoints.create_endpoint, request, doing=doing, role=ROLE, expected=(AlreadyExists,), again=False
+                endpoints.create_endpoint, request, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
             )
         except AlreadyExists:  # The first try's, or another pipeline's, is still under way.
             return
         finish(started, doing, CREATE_SECONDS)
 
     doing = f"creating endpoint {target.name}"
-    endpoint: vertex.Endpoint = ensure(find, create, doing, CREATE_SECONDS, ROLE)
+    endpoint: vertex.Endpoint = ensure(find, create, doing, CREATE_SECONDS, STEP_ROLE)
     return endpoint
 
 
@@ -162,13 +162,13 @@ def _ensure_deployed(
     def create() -> None:
         try:
             started = call(
-                endpoints.deploy_model, request, doing=doing, role=ROLE, expected=(AlreadyExists,), again=False
+                endpoints.deploy_model, request, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
             )
         except AlreadyExists:  # The first try's deployment is still under way.
             return
         finish(started, doing, target.deploy_seconds)
 
-    deployed_to: vertex.Endpoint = ensure(find, create, doing, target.deploy_seconds, ROLE)
+    deployed_to: vertex.Endpoint = ensure(find, create, doing, target.deploy_seconds, STEP_ROLE)
     return deployed_to
 
 
@@ -189,7 +189,7 @@ def _undeploy_unused(target: EndpointTarget, endpoint: vertex.Endpoint, deployed
         request = vertex.UndeployModelRequest(endpoint=endpoint.name, deployed_model_id=model.id)
         doing = f"undeploying {model.display_name or model.id} from endpoint {target.name}"
         try:
-            started = call(endpoints.undeploy_model, request, doing=doing, role=ROLE, expected=(NotFound,))
+            started = call(endpoints.undeploy_model, request, doing=doing, role=STEP_ROLE, expected=(NotFound,))
         except NotFound:  # A first try, whose answer was lost, went through.
             continue
         finish(started, doing, target.deploy_seconds)

@@ -3,8 +3,8 @@
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import call, ensure
-from components.pusher.endpoint_calls import ROLE, finish, make_client
+from components.cloud_calls import STEP_ROLE, call, ensure
+from components.pusher.endpoint_calls import finish, make_client
 from components.pusher.endpoint_target import EndpointTarget
 
 PUSH_LABEL = "push"
@@ -35,7 +35,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
     def find() -> vertex.Model | None:
         request = vertex.ListModelVersionsRequest(name=name, filter=f'labels.{PUSH_LABEL}="{push}"')
         try:
-            pages = call(models.list_model_versions, request, doing=doing, role=ROLE, expected=(NotFound,)).pages
+            pages = call(models.list_model_versions, request, doing=doing, role=STEP_ROLE, expected=(NotFound,)).pages
         except NotFound:  # It is the first version, and brings the model's id.
             upload.parent_model, upload.model_id = "", target.model_id
             return None
@@ -44,12 +44,14 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
 
     def create() -> None:
         try:
-            started = call(models.upload_model, upload, doing=doing, role=ROLE, expected=(AlreadyExists,), again=False)
+            started = call(
+                models.upload_model, upload, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
+            )
         except AlreadyExists:  # The first try's upload is still under way.
             return
         finish(started, doing, UPLOAD_SECONDS)
 
-    version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS, ROLE)
+    version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS, STEP_ROLE)
     return version
 
 

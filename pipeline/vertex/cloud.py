@@ -11,9 +11,6 @@ from google.cloud import aiplatform_v1 as vertex
 from components.cloud_calls import make_client
 from data.errors import UserError
 
-ROLE = "roles/aiplatform.user"
-"""What the person who submits needs on the project."""
-
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 """A run in one of these does nothing any more."""
 

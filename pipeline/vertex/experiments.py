@@ -9,9 +9,9 @@ import time
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import call
+from components.cloud_calls import ROLE, call
 from data.errors import UserError
-from pipeline.vertex.cloud import ROLE, Cloud
+from pipeline.vertex.cloud import Cloud
 
 SCHEMA = "system.Experiment"
 RUN_CONTEXT_SECONDS = 120.0

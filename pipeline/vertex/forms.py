@@ -10,6 +10,8 @@ LABEL_PATTERN = re.compile(r"[a-z0-9_-]{0,63}")
 LABEL_KEY_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 # The service attaches its own beside them, and allows 64 in all.
 MAX_LABELS = 32
+# Labels that our own code sets: of a submission, of the Trainer's job and of a pushed version.
+OWN_LABELS = frozenset({"submission-hash", "trainer-run", "push"})
 
 Hours = Annotated[float, Field(gt=0, le=168)]
 Count = Annotated[int, Field(ge=1, le=1000)]
@@ -72,6 +74,8 @@ def check_labels(labels: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"label {key} is {value!r}; use up to 63 of a-z, 0-9, _ and -")
         if key.startswith(("tfx_", "vertex-ai-", "goog")):
             raise ValueError(f"label key {key!r} belongs to TFX or Google; choose another")
+        if key in OWN_LABELS:
+            raise ValueError(f"label key {key!r} is set by the pipeline itself; choose another")
     return labels
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from components.cloud_calls import CloudFault, call
+from components.cloud_calls import ROLE, CloudFault, call
 from data.errors import UserError
-from pipeline.vertex.cloud import FINAL_STATES, ROLE, Cloud, Run, make_run, resource_name
+from pipeline.vertex.cloud import FINAL_STATES, Cloud, Run, make_run, resource_name
 
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 5.0, 60.0
 """A run is asked for this often: at first, and once nothing has changed for a while."""

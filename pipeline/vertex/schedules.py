@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import GIVE_UP_SECONDS, call, ensure
+from components.cloud_calls import GIVE_UP_SECONDS, ROLE, call, ensure
 from data.errors import UserError
-from pipeline.vertex.cloud import ROLE, Cloud, Schedule, Submission, make_schedule, resource_name
+from pipeline.vertex.cloud import Cloud, Schedule, Submission, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
 
 

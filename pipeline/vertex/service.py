@@ -10,9 +10,9 @@ import dataclasses
 from google.api_core.exceptions import AlreadyExists
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import CloudFault, call
+from components.cloud_calls import ROLE, CloudFault, call
 from data.errors import UserError
-from pipeline.vertex.cloud import FINAL_STATES, ROLE, Cloud, Run, Schedule, Submission, Task, make_run
+from pipeline.vertex.cloud import FINAL_STATES, Cloud, Run, Schedule, Submission, Task, make_run
 from pipeline.vertex.experiments import add_run_to_experiment, ensure_experiment
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
 from pipeline.vertex.runs import LeftRunning, cancel_run, follow_run, get_run, list_runs

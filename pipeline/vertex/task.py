@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_REFUSED
-    start_clock(own.timeout_seconds)
+    start_clock(own.timeout_seconds, "trainer.timeout_hours" if own.job else "task_timeout_hours")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     entry_point = JOB_ENTRY_POINT if own.job else ENTRY_POINT
     sys.argv = [entry_point, *words[cut + 1 :]]
@@ -56,11 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def start_clock(timeout_seconds: int) -> None:
-    """Ends the process when the time is up, whatever it is doing: Vertex AI itself gives a task seven days."""
+def start_clock(timeout_seconds: int, setting: str) -> None:
+    """Ends the process when the time is up, whatever it is doing: Vertex AI itself gives a task seven days.
+
+    Args:
+        timeout_seconds: from now.
+        setting: what a user raises for more time.
+    """
 
     def end() -> None:
-        print(f"error: the task took longer than {timeout_seconds} s (task_timeout_hours)", file=sys.stderr, flush=True)
+        print(f"error: the process took longer than {timeout_seconds} s ({setting})", file=sys.stderr, flush=True)
         os._exit(EXIT_TIMEOUT)
 
     # A thread, not a signal: Python handles no signal while TensorFlow's own code runs.
