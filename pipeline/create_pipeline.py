@@ -114,6 +114,8 @@ def create_pipeline(
         "image_size": config.transform.image_size,
         "weights_hash": weights.sha256,
     }
+    # The same in every run, unlike TFX's folders: a run that was killed is gone on with. Pipelines may share a root.
+    checkpoint_root = os.path.join(deployment.pipeline_root, ".resume", config.name)
     tuner = None
     if config.tuner.enabled:
         tuner = TrialTunerNode(
@@ -121,7 +123,7 @@ def create_pipeline(
             examples=transform.outputs["transformed_examples"],
             transform_graph=transform.outputs["transform_graph"],
             trainer_config=trainer_config,
-            checkpoint_dir=os.path.join(deployment.pipeline_root, "Tuner", ".resume"),
+            checkpoint_dir=os.path.join(checkpoint_root, "Tuner"),
         )
     trainer = Trainer(
         run_fn=RUN_FN,
@@ -135,8 +137,7 @@ def create_pipeline(
         custom_config={
             **trainer_config,
             "code_hash": make_code_hash("components.trainer.run_fn"),
-            # The same in every run, unlike TFX's folders: a run that was killed is gone on with.
-            "checkpoint_dir": os.path.join(deployment.pipeline_root, "Trainer", ".resume"),
+            "checkpoint_dir": os.path.join(checkpoint_root, "Trainer"),
             **(deployment.trainer_job or {}),
         },
     )

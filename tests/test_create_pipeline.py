@@ -1,6 +1,7 @@
 """The graph: its nodes, what each node's cache key holds, and import paths that TFX finds again."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -96,6 +97,18 @@ def test_a_setting_is_part_of_the_cache_key_of_the_nodes_that_it_touches(overrid
 
 def test_other_weights_retrain() -> None:
     assert changed_nodes(weights=ResolvedWeights("none", None, "0" * 64)) == {"Trainer"}
+
+
+@pytest.mark.parametrize("deployment", [DEPLOYMENT, SERVICE])
+def test_pipelines_of_one_root_have_each_its_own_checkpoints(deployment: Deployment) -> None:
+    found = []
+    for name in ("digits", "photos"):
+        graph = nodes(load_config("digits", overrides=[f"name={name}", "tuner.enabled=true"]), deployment=deployment)
+        for node in ("Trainer", "Tuner"):
+            custom_config = graph[node].parameters.parameters["custom_config"].field_value.string_value
+            found.append(json.loads(custom_config)["checkpoint_dir"])
+    roots = [f"{deployment.pipeline_root}/.resume/{name}" for name in ("digits", "photos")]
+    assert found == [f"{root}/{node}" for root in roots for node in ("Trainer", "Tuner")]
 
 
 def test_a_curated_schema_takes_the_place_of_the_inferred_one(tmp_path: Path) -> None:

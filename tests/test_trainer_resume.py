@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
+from tfx.extensions.google_cloud_ai_platform.constants import VERTEX_REGION_KEY
+from tfx.extensions.google_cloud_ai_platform.trainer.executor import TRAINING_ARGS_KEY
 
 from components.trainer.checkpoints import CheckpointDir, TrainingState, open_checkpoint_dir
 from components.trainer.phases import EpochResult
@@ -199,8 +202,44 @@ def test_another_training_does_not_go_on_with_it(tmp_path: Path) -> None:
     assert open_checkpoint_dir(str(tmp_path / "root"), config, patterns).folder != first.folder
 
 
+def test_a_training_elsewhere_that_may_be_going_on_keeps_its_checkpoints(tmp_path: Path) -> None:
+    """With a scheme, the path is one of a place that other machines write to."""
+    root = f"file://{tmp_path}/root"
+    first = open_checkpoint_dir(root, {"code_hash": "1"}, [])
+    first.save(TrainingState(total_steps=3, best_name="best-2"), [tf.Variable(1.0)])
+    first.write("best-2", [tf.Variable(2.0)])
+    second = open_checkpoint_dir(root, {"code_hash": "2"}, [])
+    second.save(TrainingState(total_steps=5), [tf.Variable(1.0)])
+    assert first.load() is not None
+    assert tf.io.gfile.exists(first.path("best-2.index"))
+
+    def age(days: float) -> None:
+        for path in Path(first.folder.removeprefix("file://")).iterdir():
+            os.utime(path, (time.time() - days * 86400,) * 2)
+
+    age(13)
+    open_checkpoint_dir(root, {"code_hash": "3"}, [], scratch=str(tmp_path / "scratch"))
+    open_checkpoint_dir(root, {"code_hash": "3"}, [])
+    assert first.load() is not None
+    age(15)
+    open_checkpoint_dir(root, {"code_hash": "3"}, [], scratch=str(tmp_path / "scratch"))
+    assert first.load() is not None  # that is for the chief to do
+    assert open_checkpoint_dir(root, {"code_hash": "1"}, []).load() is not None  # however old, it is one's own
+    open_checkpoint_dir(root, {"code_hash": "3"}, [])
+    assert first.load() is None
+    assert second.load() is not None
+
+
+def test_where_and_for_how_long_a_job_runs_does_not_tell_trainings_apart(tmp_path: Path) -> None:
+    config = {"code_hash": "1", "checkpoint_dir": "here", TRAINING_ARGS_KEY: {"timeout": "3600s"}}
+    changed = {**config, "checkpoint_dir": "there", TRAINING_ARGS_KEY: {"timeout": "7200s"}, VERTEX_REGION_KEY: "r"}
+    first, second = (open_checkpoint_dir(str(tmp_path), values, []).folder for values in (config, changed))
+    assert first == second
+    for other in ({"devices": "TPU x 4"}, {"precision": "bfloat16"}):
+        assert open_checkpoint_dir(str(tmp_path), {**config, **other}, []).folder != first
+
+
 if __name__ == "__main__":
-    import time
 
     def tell(state: TrainingState) -> None:
         print(f"step {state.total_steps}", flush=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -16,10 +17,11 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils, path_utils
 
-from components.trainer import training
+from components.trainer import checkpoints, run_fn, training
 from components.trainer.assembly import check_batch
 from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
+from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
 from data.image_hashes import (
@@ -240,6 +242,28 @@ def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
     for name, variable in expected.weights.items():
         np.testing.assert_array_equal(found.weights[name], variable)
     assert not list((tmp_path / "resume").iterdir())
+
+
+def test_devices_and_arithmetic_tell_trainings_apart(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's machine does not, so that what of it changes the result must."""
+
+    class FoundError(Exception):
+        pass
+
+    def open_checkpoint_dir(_: str, custom_config: dict[str, Any], *__: Any) -> None:
+        raise FoundError(custom_config)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "open_checkpoint_dir", open_checkpoint_dir)  # TFX reloads who imports it
+        with pytest.raises(FoundError) as found:
+            run_trainer(root, tmp_path, {**SETTINGS, "precision": "auto"}, checkpoint_dir=str(tmp_path / "resume"))
+    importlib.reload(run_fn)
+    (custom_config,) = found.value.args
+    strategy = make_strategy()
+    assert custom_config["devices"] == describe_strategy(strategy)
+    assert custom_config["precision"] == choose_precision("auto", strategy)
 
 
 def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,6 +15,13 @@ import tensorflow as tf
 from components.trainer.phases import EpochResult
 
 _STATE_FILE = "state.json"
+
+# Where a job runs and for how long, of which nothing is learnt: who raises a timeout goes on. The last two are TFX's
+# TRAINING_ARGS_KEY and VERTEX_REGION_KEY, not imported since the former's module loads Google's clients for seconds.
+_NOT_LEARNT_FROM = ("checkpoint_dir", "ai_platform_training_args", "ai_platform_vertex_region")
+
+# Vertex AI ends a job after 7 days at most: what was last written before twice that is nobody's any more.
+_KEPT_SECONDS = 14 * 24 * 3600
 
 
 @dataclass
@@ -127,20 +136,44 @@ def read_variables(variables: Iterable[tf.Variable], path: str) -> None:
 def open_checkpoint_dir(
     root: str, custom_config: Mapping[str, Any], file_patterns: Iterable[str], scratch: str | None = None
 ) -> CheckpointDir:
-    """Returns the folder of this very training, and removes those of others, which nobody will go on with.
+    """Returns the folder of this very training, and removes those of others that nobody will go on with.
 
     Args:
         root: of all trainings of one pipeline.
-        custom_config: the Trainer's: settings, and the hashes of code and weights.
+        custom_config: the Trainer's: settings, and the hashes of code and weights. Where and for how long its job runs
+            is left out; devices that change what is learnt are the caller's to add.
         file_patterns: globs of its examples; names and sizes stand for the content, as TFX never writes one twice.
         scratch: as in `CheckpointDir`.
     """
     files = sorted(tf.io.gfile.glob(list(file_patterns)))
     sizes = [(file, tf.io.gfile.stat(file).length) for file in files]
-    config = {key: value for key, value in custom_config.items() if key != "checkpoint_dir"}
+    config = {key: value for key, value in custom_config.items() if key not in _NOT_LEARNT_FROM}
     key = hashlib.sha256(json.dumps([config, sizes], sort_keys=True).encode()).hexdigest()[:16]
-    if scratch is None and tf.io.gfile.isdir(root):
-        for other in tf.io.gfile.listdir(root):
-            if other.rstrip("/") != key:
-                tf.io.gfile.rmtree(os.path.join(root, other))
+    if scratch is None:
+        _remove_others(root, key)
     return CheckpointDir(os.path.join(root, key), scratch)
+
+
+def _remove_others(root: str, key: str) -> None:
+    """Removes all folders but one: on a disk at once, elsewhere when they have not been written to for long."""
+    if not tf.io.gfile.isdir(root):
+        return
+    # A disk is soon full, and a run there holds the lock of its output folder: no other training is going on. A bucket
+    # has no lock, and another run of the pipeline, on other images, may be training right now.
+    shared = "://" in root
+    for name in tf.io.gfile.listdir(root):
+        folder = os.path.join(root, name.rstrip("/"))
+        if os.path.basename(folder) == key or (shared and time.time() - _written_at(folder) < _KEPT_SECONDS):
+            continue
+        with contextlib.suppress(tf.errors.NotFoundError):  # another run removes it, too
+            tf.io.gfile.rmtree(folder)
+
+
+def _written_at(folder: str) -> float:
+    """Returns when a file of a folder was last written, in seconds since 1970; infinity where nothing tells."""
+    times = []  # 0 is that of a file system without times
+    for place, _, files in tf.io.gfile.walk(folder):
+        for file in files:
+            with contextlib.suppress(tf.errors.NotFoundError):  # its training has just saved anew
+                times.append(tf.io.gfile.stat(os.path.join(place, file)).mtime_nsec / 1e9 or math.inf)
+    return max(times, default=math.inf)

@@ -73,8 +73,15 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         run_dir, export_dir, unkept = (os.path.join(scratch, name) for name in ("run", "model", "checkpoints"))
     if root := fn_args.custom_config.get("checkpoint_dir"):
         files = [*fn_args.train_files, *fn_args.eval_files]
-        # With what a Tuner chose.
-        config = {**fn_args.custom_config, "trainer": settings.model_dump(), "base": made.warm_start.base}
+        config = {
+            **fn_args.custom_config,
+            "trainer": settings.model_dump(),  # with what a Tuner chose
+            "base": made.warm_start.base,
+            # Not the machine, but what of it changes the result: replicas mix within their own part of the batch and
+            # drop a partial one.
+            "devices": describe_strategy(strategy),
+            "precision": made.precision,
+        }
         checkpoint_dir = open_checkpoint_dir(root, config, files, unkept)
     else:
         checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"), unkept)
