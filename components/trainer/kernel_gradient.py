@@ -1,6 +1,5 @@
 """The gradient of convolutions' kernels on a CPU in bfloat16, where their maps are small."""
 
-from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -22,7 +21,7 @@ def speed_up_kernel_gradients(model: tf_keras.Model) -> None:
     """
     for layer in model._flatten_layers(include_self=False, recursive=True):
         if type(layer) is tf_keras.layers.Conv2D and _gains(layer):
-            layer.convolution_op = partial(_convolve, layer)
+            layer.convolution_op = _convolve
 
 
 def _gains(layer: tf_keras.layers.Conv2D) -> bool:
@@ -39,24 +38,20 @@ def _gains(layer: tf_keras.layers.Conv2D) -> bool:
     )
 
 
-def _convolve(layer: tf_keras.layers.Conv2D, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
-    """Stands in for the layer's `convolution_op`."""
+def _convolve(inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
+    """Stands in for a layer's `convolution_op`; the kernel is a variable."""
+    return _convolve_by_taps(inputs, tf.convert_to_tensor(kernel))
 
-    @tf.custom_gradient
-    def convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
-        def differentiate(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            inputs_gradient = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(inputs),
-                filter=kernel,
-                out_backprop=upstream,
-                strides=[1, 1, 1, 1],
-                padding="SAME",
-            )
-            return inputs_gradient, differentiate_kernel(inputs, upstream, kernel.shape)
 
-        return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), differentiate
+@tf.custom_gradient
+def _convolve_by_taps(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
+    def differentiate(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs_gradient = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
+        )
+        return inputs_gradient, differentiate_kernel(inputs, upstream, kernel.shape)
 
-    return convolve(inputs, tf.convert_to_tensor(kernel))
+    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), differentiate
 
 
 def differentiate_kernel(inputs: tf.Tensor, upstream: tf.Tensor, kernel_shape: tf.TensorShape) -> tf.Tensor:
