@@ -16,7 +16,7 @@ from data.errors import UserError
 from pipeline.command_line import CommandLineParser
 from pipeline.output_dir import OutputDir
 from pipeline.rehearsal.artifact_store import ArtifactStore
-from pipeline.rehearsal.checks import check_tasks
+from pipeline.rehearsal.checks import check_images, check_tasks
 from pipeline.rehearsal.graph import Task, make_tasks
 from pipeline.rehearsal.processes import Processes
 from pipeline.rehearsal.report import Report
@@ -108,6 +108,7 @@ def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: ar
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a rehearsal as Ctrl-C does.
     started = time.monotonic()
     places = Places(output_dir)
+    check_images(spec.path, tasks, places)
     root = Path(places.local(spec.pipeline_root) if spec.pipeline_root else output_dir / "pipeline_root")
     local_tasks, substitutions = substitute(tasks, places, output_dir)
     job_id, log_dir = _make_log_dir(output_dir, spec.name)

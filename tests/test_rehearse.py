@@ -352,3 +352,27 @@ def test_an_interrupt_ends_the_containers(tmp_path: Path) -> None:
     assert "error: interrupted" in printed
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+
+
+def images_of(tmp_path: Path, settings: str) -> TinySpec:
+    spec = TinySpec()
+    spec.add("Images", container("pass"), parameters={"data_settings": ("STRING", settings)})
+    return spec
+
+
+def test_images_in_a_bucket_without_copies_are_named_before_any_task_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = images_of(tmp_path, json.dumps({"path": "gs://photos/all", "class_names": None}))
+    assert rehearse(spec, tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "task 'Images' reads data.path gs://photos/all" in line
+    assert f"{tmp_path}/out/gs/photos/all is not there" in line
+    assert not (tmp_path / "out" / "logs").exists()
+    (tmp_path / "out/gs/photos/all").mkdir(parents=True)
+    assert rehearse(spec, tmp_path) == 0
+
+
+@pytest.mark.parametrize("settings", ["not JSON", "[1]", '{"path": "/here"}', '{"path": null}'])
+def test_what_is_in_no_bucket_is_not_looked_for(settings: str, tmp_path: Path) -> None:
+    assert rehearse(images_of(tmp_path, settings), tmp_path) == 0

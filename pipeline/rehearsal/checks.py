@@ -1,5 +1,7 @@
 """What Vertex checks when a pipeline is submitted: every input is given, known, and of the declared type."""
 
+import glob
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,9 +10,12 @@ from pipeline.rehearsal.artifact_store import artifact_title, parse_query
 from pipeline.rehearsal.conditions import parse_condition
 from pipeline.rehearsal.graph import Constant, OutputOf, StatusOf, Task
 from pipeline.rehearsal.placeholders import check_placeholders
+from pipeline.rehearsal.substitutions import Places
 from pipeline.rehearsal.values import fits, kind_of
 
 ANY_ARTIFACT = "system.Artifact"
+DATA_SETTINGS = "data_settings"
+"""ImageExampleGen's parameter that says where its images are."""
 
 
 def check_tasks(path: Any, tasks: Mapping[str, Task]) -> None:
@@ -23,6 +28,34 @@ def check_tasks(path: Any, tasks: Mapping[str, Task]) -> None:
     if first:
         others = [text for text in more if text]
         raise UserError(f"{path}: {first}" + (f" ({len(others)} more: {'; '.join(others)})" if others else ""))
+
+
+def check_images(path: Any, tasks: Mapping[str, Task], places: Places) -> None:
+    """Checks that images which are in a bucket also are where a rehearsal reads them.
+
+    Raises:
+        UserError: there are none.
+    """
+    for task in tasks.values():
+        source = task.parameters.get(DATA_SETTINGS)
+        settings = _parse(source.value) if isinstance(source, Constant) else {}
+        for key in ("path", "class_names"):
+            found = str(settings.get(key) or "")
+            local = places.local(found)
+            if local != found and not glob.glob(local):
+                raise UserError(
+                    f"{path}: task '{task.name}' reads data.{key} {found}, of which a rehearsal needs some here: "
+                    f"{local} is not there; copy what a small run needs to it, e.g. 50 images of each class"
+                )
+
+
+def _parse(value: Any) -> dict[str, Any]:
+    """Returns the settings; none for what is no JSON object, of a pipeline that is not this one."""
+    try:
+        settings = json.loads(value)
+    except (TypeError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _findings(task: Task, tasks: Mapping[str, Task]) -> Iterator[str]:
