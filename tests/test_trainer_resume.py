@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from tensorflow.python.framework.config import disable_op_determinism
 from tfx.extensions.google_cloud_ai_platform.constants import VERTEX_REGION_KEY
 from tfx.extensions.google_cloud_ai_platform.trainer.executor import TRAINING_ARGS_KEY
 
+from components.trainer import checkpoints
 from components.trainer.checkpoints import CheckpointDir, TrainingState, open_checkpoint_dir
+from components.trainer.lease import Lease
 from components.trainer.phases import EpochResult
 from components.trainer.training import train
 from tests.tiny_training import make_model, make_points, make_settings
@@ -202,8 +205,11 @@ def test_another_training_does_not_go_on_with_it(tmp_path: Path) -> None:
     assert open_checkpoint_dir(str(tmp_path / "root"), config, patterns).folder != first.folder
 
 
-def test_a_training_elsewhere_that_may_be_going_on_keeps_its_checkpoints(tmp_path: Path) -> None:
+def test_a_training_elsewhere_that_may_be_going_on_keeps_its_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a scheme, the path is one of a place that other machines write to."""
+    monkeypatch.setattr(Lease, "take", lambda _: True)
     root = f"file://{tmp_path}/root"
     first = open_checkpoint_dir(root, {"code_hash": "1"}, [])
     first.save(TrainingState(total_steps=3, best_name="best-2"), [tf.Variable(1.0)])
@@ -228,6 +234,35 @@ def test_a_training_elsewhere_that_may_be_going_on_keeps_its_checkpoints(tmp_pat
     open_checkpoint_dir(root, {"code_hash": "3"}, [])
     assert first.load() is None
     assert second.load() is not None
+
+
+def test_the_same_training_twice_at_once_elsewhere_keeps_two_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "Lease", partial(Lease, seconds=0.05))
+    root = f"file://{tmp_path}/root"
+    first, second = (open_checkpoint_dir(root, {"code_hash": "1"}, []) for _ in range(2))
+    assert first.folder != second.folder
+    for run, steps in ((first, 3), (second, 5)):
+        run.save(TrainingState(total_steps=steps), [tf.Variable(1.0)])
+    second.remove()
+    assert not tf.io.gfile.exists(second.folder)
+    third = open_checkpoint_dir(root, {"code_hash": "1"}, [])
+    assert third.folder not in (first.folder, second.folder)  # a save leaves the sign of the first alone
+    assert third.load() is None
+    loaded = first.load()
+    assert loaded is not None
+    assert loaded[0].total_steps == 3
+    first.remove()
+    third.remove()
+    assert open_checkpoint_dir(root, {"code_hash": "1"}, []).folder == first.folder
+
+
+def test_several_workers_share_a_folder(tmp_path: Path) -> None:
+    root = f"file://{tmp_path}/root"
+    folders = [open_checkpoint_dir(root, {}, [], scratch, several=True).folder for scratch in (None, str(tmp_path))]
+    assert folders[0] == folders[1]
+    assert not tf.io.gfile.exists(folders[0])
 
 
 def test_where_and_for_how_long_a_job_runs_does_not_tell_trainings_apart(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import json
 import math
 import os
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
+from components.progress import report_progress
+from components.trainer.lease import LEASE_FILE, Lease
 from components.trainer.phases import EpochResult
 
 _STATE_FILE = "state.json"
@@ -72,14 +75,15 @@ class CheckpointDir:
     killed at any moment leaves either the state before or the one after.
     """
 
-    def __init__(self, folder: str, scratch: str | None = None) -> None:
+    def __init__(self, folder: str, scratch: str | None = None, lease: Lease | None = None) -> None:
         """Uses a local or `gs://` folder, which need not exist.
 
         Args:
             folder: of all workers, where there are several.
             scratch: where a worker writes that is not the chief: all write together, and the chief's is what counts.
+            lease: what keeps other trainings out of the folder, until it is removed.
         """
-        self.folder, self._scratch = folder, scratch
+        self.folder, self._scratch, self._lease = folder, scratch, lease
 
     def save(self, state: TrainingState, variables: Iterable[tf.Variable]) -> None:
         """Writes the state and the variables (model, then optimizer), and removes what it no longer needs."""
@@ -92,7 +96,7 @@ class CheckpointDir:
             file.write(json.dumps({"state": asdict(state), "variables": name}))
         tf.io.gfile.rename(temporary, self.path(_STATE_FILE), overwrite=True)
         for found in tf.io.gfile.listdir(self.folder):
-            if found != _STATE_FILE and not found.startswith((f"{name}.", f"{state.best_name}.")):
+            if found not in (_STATE_FILE, LEASE_FILE) and not found.startswith((f"{name}.", f"{state.best_name}.")):
                 tf.io.gfile.remove(self.path(found))
 
     def load(self) -> tuple[TrainingState, str] | None:
@@ -117,6 +121,8 @@ class CheckpointDir:
         """Removes the folder, if that is for this worker to do."""
         if self._scratch is not None:
             return
+        if self._lease is not None:
+            self._lease.release()
         with contextlib.suppress(tf.errors.NotFoundError):
             tf.io.gfile.rmtree(self.folder)
 
@@ -134,9 +140,16 @@ def read_variables(variables: Iterable[tf.Variable], path: str) -> None:
 
 
 def open_checkpoint_dir(
-    root: str, custom_config: Mapping[str, Any], file_patterns: Iterable[str], scratch: str | None = None
+    root: str,
+    custom_config: Mapping[str, Any],
+    file_patterns: Iterable[str],
+    scratch: str | None = None,
+    several: bool = False,
 ) -> CheckpointDir:
     """Returns the folder of this very training, and removes those of others that nobody will go on with.
+
+    In a bucket, where the same training may be going on in another run of the pipeline, the second has a folder of its
+    own.
 
     Args:
         root: of all trainings of one pipeline.
@@ -144,6 +157,7 @@ def open_checkpoint_dir(
             is left out; devices that change what is learnt are the caller's to add.
         file_patterns: globs of its examples; names and sizes stand for the content, as TFX never writes one twice.
         scratch: as in `CheckpointDir`.
+        several: whether other workers of this training use the same folder; then another run is not looked for.
     """
     files = sorted(tf.io.gfile.glob(list(file_patterns)))
     sizes = [(file, tf.io.gfile.stat(file).length) for file in files]
@@ -151,16 +165,29 @@ def open_checkpoint_dir(
     key = hashlib.sha256(json.dumps([config, sizes], sort_keys=True).encode()).hexdigest()[:16]
     if scratch is None:
         _remove_others(root, key)
-    return CheckpointDir(os.path.join(root, key), scratch)
+    folder = os.path.join(root, key)
+    if not _is_shared(root) or several:
+        return CheckpointDir(folder, scratch)
+    lease = Lease(folder)
+    if not lease.take():
+        report_progress("another run is at this very training: this one keeps checkpoints of its own", lasting=True)
+        folder = f"{folder}-{uuid.uuid4().hex[:8]}"
+        lease = Lease(folder)
+        lease.take()
+    return CheckpointDir(folder, lease=lease)
+
+
+def _is_shared(root: str) -> bool:
+    """Tells whether other runs may be training: on a disk the lock of the output folder keeps them out."""
+    return "://" in root
 
 
 def _remove_others(root: str, key: str) -> None:
     """Removes all folders but one: on a disk at once, elsewhere when they have not been written to for long."""
     if not tf.io.gfile.isdir(root):
         return
-    # A disk is soon full, and a run there holds the lock of its output folder: no other training is going on. A bucket
-    # has no lock, and another run of the pipeline, on other images, may be training right now.
-    shared = "://" in root
+    # A disk is soon full. In a bucket another run of the pipeline, on other images, may be training right now.
+    shared = _is_shared(root)
     for name in tf.io.gfile.listdir(root):
         folder = os.path.join(root, name.rstrip("/"))
         if os.path.basename(folder) == key or (shared and time.time() - _written_at(folder) < _KEPT_SECONDS):

@@ -82,7 +82,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             "devices": describe_strategy(strategy),
             "precision": made.precision,
         }
-        checkpoint_dir = open_checkpoint_dir(root, config, files, unkept)
+        checkpoint_dir = open_checkpoint_dir(root, config, files, unkept, workers.several)
     else:
         checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"), unkept)
     history, best = train(made.model, made.train_split, made.eval_split, settings, run_dir, checkpoint_dir)

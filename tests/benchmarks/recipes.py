@@ -31,7 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def measure(data: dict[str, Any], changes: dict[str, Any]) -> float:
-    """Trains with changes of the preset's settings, as the Trainer does, and returns the accuracy on the judging images."""
+    """Trains with changes of the preset's settings, as the Trainer does; returns the accuracy on the judging images."""
     from components.trainer.assembly import seeded
     from components.trainer.augmentation import make_augment
     from components.trainer.checkpoints import CheckpointDir
