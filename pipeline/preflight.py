@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {fault}", file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
+        print("error: interrupted; a search can start from a batch that was seen to fit: --batch", file=sys.stderr)
         return EXIT_INTERRUPTED
     if arguments.json:
         print(json.dumps(to_json(report), indent=2))
