@@ -45,11 +45,22 @@ def test_a_released_folder_is_had_at_once(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_lets_it_go(tmp_path: Path) -> None:
-    for ending in ("pass", "raise SystemExit(3)"):
-        code = HOLD.replace("time.sleep(60)", f"time.sleep(0.35); {ending}")
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
-        assert done.returncode == (3 if "3" in ending else 0), done.stderr
-        assert not (tmp_path / LEASE_FILE).exists()
+    code = HOLD.replace("time.sleep(60)", "time.sleep(0.35); raise SystemExit(3)")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert not (tmp_path / LEASE_FILE).exists()
+
+
+def test_a_folder_that_was_taken_from_a_process_stays_with_the_other(tmp_path: Path) -> None:
+    stood_still, other = lease(tmp_path), lease(tmp_path)
+    assert stood_still.take()
+    (tmp_path / LEASE_FILE).write_text("other 7")
+    time.sleep(0.3)
+    assert (tmp_path / LEASE_FILE).read_text() == "other 7"
+    stood_still.release()
+    assert (tmp_path / LEASE_FILE).exists()
+    assert other.take()  # nobody gives signs
+    other.release()
 
 
 def test_who_leaves_while_it_is_watched_is_not_waited_for(tmp_path: Path) -> None:

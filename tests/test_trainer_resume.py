@@ -183,6 +183,26 @@ def test_a_process_that_is_killed_leaves_a_run_to_go_on_with(undisturbed: Any, t
     assert seen[0] > 14
 
 
+@pytest.mark.parametrize("killed", ["step-3-0-0-0", "step-2-0-0-0"])
+def test_what_a_kill_within_a_write_leaves_is_cleared_away(killed: str, tmp_path: Path) -> None:
+    """TensorFlow writes into such a folder first."""
+    (tmp_path / f"{killed}_temp").mkdir()
+    (tmp_path / f"{killed}_temp" / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
+    directory = CheckpointDir(str(tmp_path))
+    for steps in (3, 4):
+        directory.save(TrainingState(total_steps=steps), [tf.Variable(float(steps))])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "state.json",
+        "step-4-0-0-0.data-00000-of-00001",
+        "step-4-0-0-0.index",
+    ]
+    read = tf.Variable(0.0)
+    loaded = directory.load()
+    assert loaded is not None
+    checkpoints.read_variables([read], loaded[1])
+    assert float(read) == 4.0
+
+
 def test_another_training_does_not_go_on_with_it(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"1")
     patterns = [str(tmp_path / "data*")]

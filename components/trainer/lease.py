@@ -65,17 +65,21 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            with contextlib.suppress(tf.errors.NotFoundError):
+            if self._is_ours():
                 tf.io.gfile.remove(self._path)
 
     def _give_signs(self) -> None:
         number = 0
         while not self._ended.wait(self._seconds):
             with contextlib.suppress(tf.errors.OpError):  # a bucket that cannot be reached for a moment
-                if self._read() is None:
+                if not self._is_ours():
                     return
                 number += 1
                 self._write(number)
+
+    def _is_ours(self) -> bool:
+        """Whether nobody has removed the file, or taken the folder from a process that stood still for long."""
+        return (self._read() or "").startswith(self._holder)
 
     def _read(self) -> str | None:
         try:
