@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.model import ImageClassifier, backbone_blocks
 from components.trainer.phases import Phase
 from components.trainer.settings import TrainerSettings
 
@@ -83,7 +84,7 @@ class _Sgd(_RateByVariable, tf_keras.optimizers.SGD):
     pass
 
 
-def make_optimizer(model: tf_keras.Model, phase: Phase, settings: TrainerSettings) -> tf_keras.optimizers.Optimizer:
+def make_optimizer(model: ImageClassifier, phase: Phase, settings: TrainerSettings) -> tf_keras.optimizers.Optimizer:
     """Builds a phase's optimizer for the variables of a model that learn now; call it in the strategy's scope.
 
     Biases and the parameters of norms do not decay (He et al. 2018, "Bag of tricks", section 3.1).
@@ -120,22 +121,17 @@ def make_optimizer(model: tf_keras.Model, phase: Phase, settings: TrainerSetting
     return optimizer
 
 
-def layer_depths(model: tf_keras.Model) -> dict[Any, int]:
-    """Returns how many learning blocks lie between each learning variable and the logits, by `variable.ref()`.
+def layer_depths(model: ImageClassifier) -> dict[Any, int]:
+    """Returns how many blocks of the backbone lie between each of its learning variables and the head.
 
-    The head is 0, the last block 1, and so on: a block is what layers share before the first `_` of their name.
+    By `variable.ref()`: 1 in the last block, 2 in the one before; the head's are not in it.
     """
-    blocks: list[str] = []
-    depths: dict[Any, int] = {}
-    for layer in reversed(list(model._flatten_layers(include_self=False, recursive=True))):
-        own = [variable for variable in layer.trainable_variables if variable.ref() not in depths]
-        if not own or getattr(layer, "layers", None):
-            continue
-        block = layer.name.partition("_")[0]
-        if block not in blocks:
-            blocks.append(block)
-        depths.update({variable.ref(): blocks.index(block) for variable in own})
-    return depths
+    return {
+        variable.ref(): depth
+        for depth, layers in enumerate(reversed(backbone_blocks(model)), start=1)
+        for layer in layers
+        for variable in layer.trainable_variables
+    }
 
 
 def average_variables(
