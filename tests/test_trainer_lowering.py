@@ -101,3 +101,13 @@ def test_a_routine_of_the_cpu_is_refused(steps: PhaseSteps, monkeypatch: pytest.
     monkeypatch.setattr(lowering, "_CUSTOM_CALL", Foreign)
     with pytest.raises(UserError, match=r"test_step calls lapack_sgeqrf, routines of the CPU"):
         lower_step(steps, "test_step", BATCH)
+
+
+@pytest.mark.parametrize(("weights", "learns"), [("none", True), ("imagenet", False)])
+def test_norms_learn_where_the_trainers_do(weights: str, learns: bool) -> None:
+    settings = TrainerSettings(backbone="mobilenetv3-small", weights=weights, fine_tune_blocks=4, dropout=0.0)
+    model = make_phase_steps(settings, choose_phase(settings), 32, CLASSES).model
+    before = [variable.numpy() for variable in model.non_trainable_variables]
+    model(tf.random.uniform([4, 32, 32, 3], maxval=255), training=True)
+    after = model.non_trainable_variables
+    assert any((old != new.numpy()).any() for old, new in zip(before, after, strict=True)) == learns

@@ -81,7 +81,14 @@ class PhaseSteps:
 def make_phase_steps(settings: TrainerSettings, phase: Phase, image_size: int, class_count: int) -> PhaseSteps:
     """Builds model and steps as the Trainer does for a phase on a TPU: `auto` precision is bfloat16 there."""
     precision = "bfloat16" if settings.precision == "auto" else settings.precision
-    model = make_model(class_count, image_size, settings.dropout, precision, settings.backbone)
+    model = make_model(
+        class_count,
+        image_size,
+        settings.dropout,
+        precision,
+        settings.backbone,
+        learn_statistics=settings.weights == "none",
+    )
     set_trainable_blocks(model, phase.blocks)
     learner = Learner(model, phase, settings, StepNoise(model, settings.seed))
     return PhaseSteps(model, learner.train_step, Judge(model).test_step)
