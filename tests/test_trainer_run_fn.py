@@ -18,9 +18,10 @@ from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils, path_utils
 
 from components.trainer import checkpoints, run_fn, training
-from components.trainer.assembly import check_batch
+from components.trainer.assembly import check_averages, check_batch
 from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
+from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
@@ -321,6 +322,15 @@ def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
         check_batch(100, replicas=8)
     with pytest.raises(UserError, match=r"use 8$"):
         check_batch(3, replicas=8)
+
+
+def test_averaged_weights_with_learned_statistics_are_refused() -> None:
+    settings = TrainerSettings(backbone="mobilenetv3-small", ema_momentum=0.99, fine_tune_blocks=4)
+    model = make_model(3, 32, 0.2, "float32", "mobilenetv3-small", learn_statistics=True)
+    with pytest.raises(UserError, match=r"^trainer\.ema_momentum is 0\.99, but mobilenetv3-small .* to null"):
+        check_averages(settings, model)
+    check_averages(settings, make_model(3, 32, 0.2, "float32", "convnext-tiny", learn_statistics=True))
+    check_averages(settings.model_copy(update={"ema_momentum": None}), model)
 
 
 def test_tfx_reloads_the_module() -> None:

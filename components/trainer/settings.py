@@ -84,7 +84,8 @@ class TrainerSettings(Settings):
 
     ema_momentum: float | None = Field(default=None, gt=0.0, lt=1.0)
     """Share of its past that a moving average of the weights keeps at each step; the averages are then what is
-    evaluated, chosen and exported. Null keeps none."""
+    evaluated, chosen and exported. Null keeps none. Not for backbones with batch norms that start from random
+    weights."""
 
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs an example of train by how rare its class is there, so that all classes weigh the same."""
