@@ -138,6 +138,11 @@ class TrainerSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the initial weights, the order of the images, dropout and augmentation."""
 
+    @property
+    def augments(self) -> bool:
+        """Whether anything changes single images of train."""
+        return self.random_flip or self.random_crop_area < 1.0 or self.trivial_augment > 0.0
+
     @model_validator(mode="after")
     def _check_phases(self) -> "TrainerSettings":
         if self.head_epochs + self.fine_tune_epochs == 0:
@@ -161,9 +166,7 @@ class TrainerSettings(Settings):
             return self
         mistakes = {
             "feature_cache is off": self.feature_cache == "off",
-            "nothing augments the images (random_flip, random_crop_area, trivial_augment)": not (
-                self.random_flip or self.random_crop_area < 1.0 or self.trivial_augment
-            ),
+            "nothing augments the images (random_flip, random_crop_area, trivial_augment)": not self.augments,
             "mixup_alpha and cutmix_alpha mix images anew in each step": bool(self.mixup_alpha or self.cutmix_alpha),
         }
         for reason, found in mistakes.items():
