@@ -112,7 +112,7 @@ class TrainerSettings(Settings):
 
     feature_cache_views: int = Field(default=0, ge=0)
     """Where the images are augmented: keeps the features of so many augmented versions of each image, and the epochs
-    of the first phase take turns; 0 augments anew in each epoch, at the full price."""
+    of the first phase, two or more, take turns; 0 augments anew in each epoch, at the full price."""
 
     steps_per_execution: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = "auto"
     """Training steps in one call of the device, after which losses are read, progress is shown and checkpoints are
@@ -168,6 +168,7 @@ class TrainerSettings(Settings):
             "feature_cache is off": self.feature_cache == "off",
             "nothing augments the images (random_flip, random_crop_area, trivial_augment)": not self.augments,
             "mixup_alpha and cutmix_alpha mix images anew in each step": bool(self.mixup_alpha or self.cutmix_alpha),
+            f"head_epochs is {self.head_epochs}, and the cache serves two or more": self.head_epochs < 2,
         }
         for reason, found in mistakes.items():
             if found:
