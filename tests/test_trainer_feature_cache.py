@@ -1,7 +1,7 @@
 """Training the head on stored features is training it on images."""
 
 import contextlib
-import errno
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from components.trainer.model import ImageClassifier
 from components.trainer.phases import EpochResult, make_phases
 from components.trainer.training import train
 from data.errors import UserError
+from tests.full_disk import full_disk
 from tests.tiny_training import make_model, make_points, make_settings
 
 
@@ -67,18 +68,19 @@ def test_the_backbone_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sum(images) == 4 * (64 + 32)
 
 
-def test_features_too_large_for_memory_go_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_too_large_for_memory_go_to_a_file_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", 20 * 8 * 4)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     model, points = make_model(), make_points(count=50, seed=2)
     cache = FeatureCache(model)
     stored = cache.compute(points, "train")
     assert isinstance(stored._inputs, np.memmap)
+    assert not list(tmp_path.iterdir())
     for (features, labels, _), (inputs, expected, _) in zip(stored.epoch(1), points.epoch(1), strict=True):
         np.testing.assert_array_equal(labels, expected)
         np.testing.assert_allclose(features, feature_model(model)(inputs), rtol=1e-5, atol=1e-6)
-    folder = Path(stored._inputs.filename).parent
-    cache.close()
-    assert not folder.exists()
 
 
 def test_bfloat16_features_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,23 +89,13 @@ def test_bfloat16_features_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch)
         inputs = tf_keras.Input([4])
         features = tf_keras.layers.Dense(8, dtype="mixed_bfloat16", name="block5_dense")(inputs)
         model = ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head", dtype="float32")(features))
-        cache = FeatureCache(model)
-        ((features, _, _),) = cache.compute(make_points(count=8), "train").epoch(0)
+        ((features, _, _),) = FeatureCache(model).compute(make_points(count=8), "train").epoch(0)
         assert features.dtype == tf.bfloat16
-        cache.close()
 
 
 def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", 0)
-
-    class Full:
-        name = "/somewhere/train"
-
-        def write(self, _: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(FeatureCache, "_open_file", lambda *_: Full())
-    with pytest.raises(UserError, match=r"^trainer\.feature_cache: /somewhere has no space .*TMPDIR.* to off$"):
+    with full_disk(0), pytest.raises(UserError, match=r"^trainer\.feature_cache: /.* has no space .*TMPDIR.* to off$"):
         FeatureCache(make_model()).compute(make_points(), "train")
 
 

@@ -67,11 +67,7 @@ def train(
         UserError: train has fewer images than a batch.
     """
     with Preemption() as preemption:
-        training = _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step)
-        try:
-            return training.run()
-        finally:
-            training.close()
+        return _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step).run()
 
 
 class _Training:
@@ -142,9 +138,6 @@ class _Training:
         assert self.state.best is not None
         write_variables(self._model.weights, os.path.join(self._run_dir, "checkpoints", "best"))
         return self.state.history, self.state.best
-
-    def close(self) -> None:
-        self._cache.close()
 
     def _run_phase(self, phase: Phase, learner: Learner, judge: Judge, train_split: Split, eval_split: Split) -> None:
         state = self.state
