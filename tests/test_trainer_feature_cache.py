@@ -93,10 +93,12 @@ def test_bfloat16_features_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch)
         assert features.dtype == tf.bfloat16
 
 
-def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing_bytes", [1, 64 * 8 * 4])
+def test_a_full_disk_is_explained(missing_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", 0)
-    with full_disk(0), pytest.raises(UserError, match=r"^trainer\.feature_cache: /.* has no space .*TMPDIR.* to off$"):
-        FeatureCache(make_model()).compute(make_points(), "train")
+    message = r"^trainer\.feature_cache: /.* has no space .*\(File too large\).*TMPDIR.* to off$"
+    with full_disk(64 * 8 * 4 - missing_bytes), pytest.raises(UserError, match=message):
+        FeatureCache(make_model()).compute(make_points(count=64), "train")
 
 
 def test_only_what_stays_the_same_is_cached() -> None:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.progress import report_progress
+from components.trainer.image_cache import write_array
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.learner import feature_model
 from components.trainer.phases import Phase
@@ -105,14 +107,14 @@ class FeatureCache:
                 yield view, features[weights > 0], labels[weights > 0]
 
 
-def _append(file: Any, features: np.ndarray) -> None:
+def _append(file: FileIO, features: np.ndarray) -> None:
     """Writes an array's bytes.
 
     Raises:
         UserError: there is no space.
     """
     try:
-        file.write(np.ascontiguousarray(features).tobytes())
+        write_array(file, features)
     except OSError as error:
         raise UserError(
             f"trainer.feature_cache: {tempfile.gettempdir()} has no space for the features of the frozen backbone "
