@@ -1,7 +1,7 @@
 """The outputs of a frozen backbone, computed once: the head then trains on them at a small share of the price."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from io import FileIO
 from typing import Any
@@ -46,13 +46,16 @@ class FeatureCache:
         self._strategy = model.distribute_strategy
         self._features = feature_model(model)
 
-    def compute(self, split: Split, name: str, views: int = 0) -> ArraySplit:
+    def compute(
+        self, split: Split, name: str, views: int = 0, until: Callable[[], bool] = lambda: False
+    ) -> ArraySplit | None:
         """Returns a split whose inputs are the features of another one, in the same order.
 
         Args:
             split: of images.
             name: of the split, shown while it is computed.
             views: of so many augmented versions of each image, for the epochs in turns; 0 is of the images themselves.
+            until: is asked after each batch; if it says True, the result is None.
 
         Raises:
             UserError: they fit neither into the memory set aside for them nor on the disk.
@@ -72,6 +75,8 @@ class FeatureCache:
                     for chunk in chunks:
                         _append(file, chunk)
                     chunks = []
+                if until():
+                    return None
             stored: np.ndarray
             if size > _MEMORY_BYTES:
                 stored = np.memmap(file, features.dtype, "r", shape=(done, *features.shape[1:]))
