@@ -28,17 +28,27 @@ def test_flip_mirrors_about_half(images: tf.Tensor) -> None:
     assert 20 <= mirrored.sum() <= 44
 
 
-def test_crops_are_parts_of_the_allowed_size(images: tf.Tensor) -> None:
-    # A ramp tells where a crop comes from: its slope is the crop's share of the side.
-    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (64, 64, 3))
-    crops = random_crop(tf.constant(np.stack([ramp, ramp.transpose(1, 0, 2)] * 100)), SEED, 0.5).numpy().astype(float)
-    heights = (crops[::2, -1, 0, 0] - crops[::2, 0, 0, 0]) / (63 * 4)
-    assert crops.min() >= 0
-    assert heights.min() >= np.sqrt(0.5 * 3 / 4) - 0.02
+@pytest.mark.parametrize("min_area", [0.95, 0.5, 0.08])
+def test_crops_are_parts_of_the_allowed_size(min_area: float) -> None:
+    # Ramps tell where a crop comes from: their slopes are the crop's shares of both sides.
+    ramp = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None] * 4, (64, 64))
+    ramps = np.stack([ramp, ramp.T, np.full_like(ramp, 255)], axis=-1)
+    crops = random_crop(tf.constant(np.stack([ramps] * 1000)), SEED, min_area).numpy().astype(float)
+    assert crops[..., 2].min() == 255  # nothing from outside of the image
+    heights = (crops[:, -1, 0, 0] - crops[:, 0, 0, 0]) / (63 * 4)
+    widths = (crops[:, 0, -1, 1] - crops[:, 0, 0, 1]) / (63 * 4)
+    # Pixels are rounded, so that a side is known to 1/252.
+    assert np.all(heights * widths >= min_area - (heights + widths) / 252)
+    assert np.all(widths - heights * 4 / 3 <= 3 / 252)
+    assert np.all(heights - widths * 4 / 3 <= 3 / 252)
     assert heights.max() <= 1.0
-    assert heights.std() > 0.05
-    # The largest rectangle of a ratio: a crop of the whole area is the image itself, but for the cut-off ratio.
-    assert random_crop(images, SEED, 1.0).shape == images.shape
+    assert widths.max() <= 1.0
+    assert (heights * widths).std() > 0.25 * (1.0 - min_area)
+    assert 0.4 < np.mean(heights < widths) < 0.6
+
+
+def test_a_crop_of_the_whole_area_is_the_image(images: tf.Tensor) -> None:
+    np.testing.assert_array_equal(random_crop(images, SEED, 1.0), images)
 
 
 def test_trivial_augment_changes_most_images_and_stays_in_range(images: tf.Tensor) -> None:

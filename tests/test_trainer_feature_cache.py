@@ -1,7 +1,10 @@
 """Training the head on stored features is training it on images."""
 
 import contextlib
-import errno
+import os
+import signal
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from components.trainer.model import ImageClassifier
 from components.trainer.phases import EpochResult, make_phases
 from components.trainer.training import train
 from data.errors import UserError
+from tests.full_disk import full_disk
 from tests.tiny_training import make_model, make_points, make_settings
 
 
@@ -29,6 +33,12 @@ def run(
 ) -> list[EpochResult]:
     settings = make_settings(**{"fine_tune_epochs": 0, "head_epochs": 4, **values})
     return train(model, split, eval_split, settings, str(folder), CheckpointDir(str(folder / "resume")))[0]
+
+
+def compute(cache: FeatureCache, split: ArraySplit, views: int = 0) -> ArraySplit:
+    computed = cache.compute(split, "train", views)
+    assert computed is not None
+    return computed
 
 
 @pytest.mark.parametrize("ema_momentum", [None, 0.9])
@@ -46,20 +56,25 @@ def test_the_cache_changes_nothing(tmp_path: Path, ema_momentum: float | None) -
     assert [e.loss for e in histories[0]] == pytest.approx([e.loss for e in histories[1]], rel=1e-5)
 
 
-def test_the_backbone_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images: list[int] = []
+def make_counting_model(on_images: Callable[[int], None]) -> ImageClassifier:
+    """A model whose backbone tells of how many images it sees."""
 
     class Counting(tf_keras.layers.Layer):
         def call(self, inputs: tf.Tensor) -> tf.Tensor:
             return tf.ensure_shape(tf.numpy_function(self.count, [inputs], tf.float32), inputs.shape)
 
         def count(self, inputs: np.ndarray) -> np.ndarray:
-            images.append(len(inputs))
+            on_images(len(inputs))
             return inputs
 
     inputs = tf_keras.Input([4])
     features = Counting(name="block5_count")(inputs)
-    model = ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head")(features))
+    return ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head")(features))
+
+
+def test_the_backbone_runs_once(tmp_path: Path) -> None:
+    images: list[int] = []
+    model = make_counting_model(images.append)
     run(tmp_path / "cached", model, make_points(), make_points(count=32))
     assert sum(images) == 64 + 32
     images.clear()
@@ -67,18 +82,43 @@ def test_the_backbone_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sum(images) == 4 * (64 + 32)
 
 
-def test_features_too_large_for_memory_go_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seen", [16, 64 + 16])
+def test_sigterm_ends_a_run_at_the_next_batch_of_features(tmp_path: Path, seen: int) -> None:
+    images: list[int] = []
+
+    class EndedError(Exception):
+        pass
+
+    def end(*_: object) -> None:
+        raise EndedError
+
+    def notify(count: int) -> None:
+        images.append(count)
+        if sum(images) == seen:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(EndedError):
+            run(tmp_path, make_counting_model(notify), make_points(), make_points(count=32))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert sum(images) == seen
+
+
+def test_features_too_large_for_memory_go_to_a_file_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", 20 * 8 * 4)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     model, points = make_model(), make_points(count=50, seed=2)
     cache = FeatureCache(model)
-    stored = cache.compute(points, "train")
+    stored = compute(cache, points)
     assert isinstance(stored._inputs, np.memmap)
+    assert not list(tmp_path.iterdir())
     for (features, labels, _), (inputs, expected, _) in zip(stored.epoch(1), points.epoch(1), strict=True):
         np.testing.assert_array_equal(labels, expected)
         np.testing.assert_allclose(features, feature_model(model)(inputs), rtol=1e-5, atol=1e-6)
-    folder = Path(stored._inputs.filename).parent
-    cache.close()
-    assert not folder.exists()
 
 
 def test_bfloat16_features_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,24 +127,16 @@ def test_bfloat16_features_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch)
         inputs = tf_keras.Input([4])
         features = tf_keras.layers.Dense(8, dtype="mixed_bfloat16", name="block5_dense")(inputs)
         model = ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head", dtype="float32")(features))
-        cache = FeatureCache(model)
-        ((features, _, _),) = cache.compute(make_points(count=8), "train").epoch(0)
+        ((features, _, _),) = compute(FeatureCache(model), make_points(count=8)).epoch(0)
         assert features.dtype == tf.bfloat16
-        cache.close()
 
 
-def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing_bytes", [1, 64 * 8 * 4])
+def test_a_full_disk_is_explained(missing_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "_MEMORY_BYTES", 0)
-
-    class Full:
-        name = "/somewhere/train"
-
-        def write(self, _: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(FeatureCache, "_open_file", lambda *_: Full())
-    with pytest.raises(UserError, match=r"^trainer\.feature_cache: /somewhere has no space .*TMPDIR.* to off$"):
-        FeatureCache(make_model()).compute(make_points(), "train")
+    message = r"^trainer\.feature_cache: /.* has no space .*\(File too large\).*TMPDIR.* to off$"
+    with full_disk(64 * 8 * 4 - missing_bytes), pytest.raises(UserError, match=message):
+        compute(FeatureCache(make_model()), make_points(count=64))
 
 
 def test_only_what_stays_the_same_is_cached() -> None:
@@ -127,7 +159,7 @@ def shift(points: tf.Tensor, seed: tf.Tensor, share: Share) -> tf.Tensor:
 
 def test_views_differ_and_epochs_take_turns() -> None:
     points = make_points(count=40, seed=2, augment=shift)
-    stored = FeatureCache(make_model()).compute(points, "train", views=3)
+    stored = compute(FeatureCache(make_model()), points, views=3)
     assert stored._inputs.shape == (3 * 40, 8)
 
     def read(epoch: int) -> np.ndarray:
@@ -141,7 +173,7 @@ def test_views_differ_and_epochs_take_turns() -> None:
     views = [read(epoch) for epoch in range(4)]
     assert all(np.abs(views[a] - views[b]).max(1).min() > 1e-4 for a, b in ((0, 1), (0, 2), (1, 2)))
     np.testing.assert_array_equal(views[3], views[0])
-    again = FeatureCache(make_model()).compute(points, "train", views=3)
+    again = compute(FeatureCache(make_model()), points, views=3)
     np.testing.assert_array_equal(again._inputs, stored._inputs)
     # View 1 is the features of the images as augmented for it, without what fills up the last batch.
     images = np.concatenate([batch[0] for batch in points.in_order(view=1)])[:40]

@@ -1,6 +1,5 @@
 """Images unpacked on the local disk."""
 
-import errno
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.trainer import image_cache
 from components.trainer.image_cache import can_unpack, unpack
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, pack_image
 from data.errors import UserError
+from tests.full_disk import full_disk
 
 SIZE, COUNT = 16, 300
 IMAGES = np.random.default_rng(0).integers(0, 256, [COUNT, SIZE, SIZE, 3], np.uint8)
@@ -68,16 +67,8 @@ def test_a_folder_in_memory_is_no_disk(
     assert can_unpack(files, SIZE, no_mounts)
 
 
-def test_a_full_disk_is_the_users_to_mend(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    class FullDisk:
-        def __enter__(self) -> "FullDisk":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def write(self, _: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(image_cache.tempfile, "TemporaryFile", lambda **_: FullDisk())
-    with pytest.raises(UserError, match=r"no space to unpack the images of train .*set trainer\.image_cache to off"):
+@pytest.mark.parametrize("missing_bytes", [1, IMAGES.nbytes])
+def test_a_full_disk_is_the_users_to_mend(files: list[str], missing_bytes: int) -> None:
+    message = r"no space to unpack the images of train .*set trainer\.image_cache to off"
+    with full_disk(IMAGES.nbytes - missing_bytes), pytest.raises(UserError, match=message):
         unpack(files, SIZE, "train")

@@ -35,6 +35,7 @@ def test_settings_survive_json() -> None:
         ({"feature_cache_views": 2}, "feature_cache_views is 2, but nothing augments the images .*; set .* to 0"),
         ({"feature_cache_views": 2, "random_flip": True, "feature_cache": "off"}, "but feature_cache is off"),
         ({"feature_cache_views": 2, "random_flip": True, "mixup_alpha": 0.2}, "mix images anew in each step"),
+        ({"feature_cache_views": 2, "random_flip": True}, "but head_epochs is 1, and the cache serves two or more"),
         ({"learning_rate": 0.1}, "Extra inputs are not permitted"),
     ],
 )

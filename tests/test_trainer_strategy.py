@@ -1,7 +1,9 @@
 """What devices and precision are chosen; the hardware's files are written by the tests."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -88,12 +90,35 @@ def test_gpus_that_are_not_there_are_an_error() -> None:
         make_strategy("mirrored")
 
 
-@pytest.mark.parametrize("config", [None, "{}", "not JSON"])
-def test_workers_without_addresses_are_an_error(monkeypatch: pytest.MonkeyPatch, config: str | None) -> None:
+WORKERS: dict[str, Any] = {"cluster": {"chief": ["h:1"], "worker": ["h:2", "h:3"]}}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "TF_CONFIG names no workers; start every worker with TF_CONFIG"),
+        ({}, "TF_CONFIG names no workers"),
+        ("not JSON", 'TF_CONFIG is "not JSON", not of the form {"cluster": {"worker": ['),
+        (["h:1"], 'TF_CONFIG is ["h:1"], not of the form'),
+        ({"cluster": ["h:1"]}, 'TF_CONFIG is {"cluster": ["h:1"]}, not of the form'),
+        ({"cluster": {"worker": "h:1"}}, 'TF_CONFIG is {"cluster": {"worker": "h:1"}}, not of the form'),
+        ({"cluster": {"worker": [1]}}, 'TF_CONFIG is {"cluster": {"worker": [1]}}, not of the form'),
+        ({"cluster": {"worker": ["h:1"], "chief": ["h:2", "h:3"]}}, "TF_CONFIG names 2 chiefs; name one or none"),
+        (WORKERS, "the task in TF_CONFIG is null; its type and index may be chief 0..0 or worker 0..1"),
+        ({**WORKERS, "task": ["worker", 0]}, 'the task in TF_CONFIG is ["worker", 0]; its'),
+        ({**WORKERS, "task": {"type": "worker"}}, 'the task in TF_CONFIG is {"type": "worker"}; its'),
+        ({**WORKERS, "task": {"type": "worker", "index": 2}}, "chief 0..0 or worker 0..1"),
+        ({**WORKERS, "task": {"type": "worker", "index": -1}}, "chief 0..0 or worker 0..1"),
+        ({**WORKERS, "task": {"type": "worker", "index": "1"}}, "chief 0..0 or worker 0..1"),
+        ({**WORKERS, "task": {"type": "ps", "index": 0}}, "chief 0..0 or worker 0..1"),
+        ({**WORKERS, "task": {"type": ["worker"], "index": 0}}, "chief 0..0 or worker 0..1"),
+    ],
+)
+def test_a_wrong_tf_config_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch, config: Any, message: str) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if config is not None:
-        monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(UserError, match="TF_CONFIG names no workers"):
+        monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
+    with pytest.raises(UserError, match=rf"^trainer\.strategy is multi_worker, but .*{re.escape(message)}.*$"):
         make_strategy("multi_worker")
 
 

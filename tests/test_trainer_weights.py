@@ -228,6 +228,12 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         resolve_weights(str(tmp_path))
 
 
+@pytest.mark.parametrize(("path", "reason"), [("file:///tmp", "directory"), ("nowhere://b/w.h5", "'nowhere' not impl")])
+def test_a_place_that_tensorflow_cannot_read_is_refused(path: str, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"^trainer\.weights is {path}, which cannot be read .*{reason}.*; set .*$"):
+        resolve_weights(path)
+
+
 def test_layers_are_left_to_who_loads_them(tmp_path: Path) -> None:
     tf_keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25).save_weights(tmp_path / "mobile.h5")
     assert resolve_weights(str(tmp_path / "mobile.h5"), check_layers=False).path == str(tmp_path / "mobile.h5")

@@ -98,6 +98,12 @@ def test_values_take_the_place_of_settings_in_three_digits() -> None:
     assert apply_hyperparameters(after, {"augmentation_strength": 0.0}).random_crop_area == 1.0
 
 
+@pytest.mark.parametrize(("flip", "strength", "views"), [(False, 0.0, 0), (False, 0.25, 4), (True, 0.0, 4)])
+def test_views_are_kept_only_of_what_is_augmented(flip: bool, strength: float, views: int) -> None:
+    before = TrainerSettings(head_epochs=3, random_flip=flip, trivial_augment=0.5, feature_cache_views=4)
+    assert apply_hyperparameters(before, {"augmentation_strength": strength}).feature_cache_views == views
+
+
 @pytest.mark.parametrize("values", [{"fine_tune_blocks": 9}, {"dropout": 1.5}, {"learning_rates": 0.1}])
 def test_values_are_checked_like_settings(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -49,7 +49,7 @@ def random_crop(images: tf.Tensor, seed: tf.Tensor, min_area: float, share: Shar
         images: uint8 [n, height, width, 3].
         seed: int32 [2].
         share: of the batch that the images are.
-        min_area: smallest share of the area; sides are in a ratio of 3/4 to 4/3.
+        min_area: smallest share of the area; sides are in a ratio of 3/4 to 4/3, as far as both fit.
 
     Returns:
         uint8 of the same shape.
@@ -59,7 +59,8 @@ def random_crop(images: tf.Tensor, seed: tf.Tensor, min_area: float, share: Shar
     count = tf.shape(images)[0]
     area, ratio, top, left = tf.unstack(share.draw([4, count], seed))
     area = min_area + area * (1.0 - min_area)
-    ratio = tf.exp((2.0 * ratio - 1.0) * math.log(4 / 3))
+    # Of a large area few ratios fit into the image: to cut off a side would leave less. `minimum` only undoes rounding.
+    ratio = tf.exp((2.0 * ratio - 1.0) * tf.minimum(-tf.math.log(area), math.log(4 / 3)))
     height, width = tf.minimum(tf.sqrt(area / ratio), 1.0), tf.minimum(tf.sqrt(area * ratio), 1.0)
     top, left = top * (1.0 - height), left * (1.0 - width)
     boxes = tf.stack([top, left, top + height, left + width], axis=1)

@@ -1,9 +1,9 @@
 """The outputs of a frozen backbone, computed once: the head then trains on them at a small share of the price."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.progress import report_progress
+from components.trainer.image_cache import write_array
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.learner import feature_model
 from components.trainer.phases import Phase
@@ -38,56 +39,50 @@ def can_cache_features(phase: Phase, settings: TrainerSettings, split: Split, mo
 
 
 class FeatureCache:
-    """Features of splits, in memory as far as they fit, else in a temporary file that ends with this object."""
+    """Features of splits, in memory as far as they fit, else in a file without a name, which ends with the array."""
 
     def __init__(self, model: tf_keras.Model) -> None:
         """Computes with a model's present weights, in its precision and on its devices."""
         self._strategy = model.distribute_strategy
         self._features = feature_model(model)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def close(self) -> None:
-        """Removes the files."""
-        if self._folder is not None:
-            self._folder.cleanup()
-
-    def compute(self, split: Split, name: str, views: int = 0) -> ArraySplit:
+    def compute(
+        self, split: Split, name: str, views: int = 0, until: Callable[[], bool] = lambda: False
+    ) -> ArraySplit | None:
         """Returns a split whose inputs are the features of another one, in the same order.
 
         Args:
             split: of images.
             name: of the split, shown while it is computed.
             views: of so many augmented versions of each image, for the epochs in turns; 0 is of the images themselves.
+            until: is asked after each batch; if it says True, the result is None.
 
         Raises:
             UserError: they fit neither into the memory set aside for them nor on the disk.
         """
         chunks: list[np.ndarray] = []
         labels: list[np.ndarray] = []
-        file = None
         size = done = 0
-        for view, features, batch_labels in self._batches(split, views):
-            if not view:
-                labels.append(batch_labels)
-            done += len(batch_labels)
-            report_progress(f"computing features of {name}", completed=done)
-            size += features.nbytes
-            if file is None and size > _MEMORY_BYTES:
-                file = self._open_file(name)
-                for chunk in chunks:
-                    _append(file, chunk)
-                chunks = []
-            if file is None:
+        with tempfile.TemporaryFile(prefix="features-", buffering=0) as file:
+            for view, features, batch_labels in self._batches(split, views):
+                if not view:
+                    labels.append(batch_labels)
+                done += len(batch_labels)
+                report_progress(f"computing features of {name}", completed=done)
                 chunks.append(features)
+                size += features.nbytes
+                if size > _MEMORY_BYTES:
+                    for chunk in chunks:
+                        _append(file, chunk)
+                    chunks = []
+                if until():
+                    return None
+            stored: np.ndarray
+            if size > _MEMORY_BYTES:
+                stored = np.memmap(file, features.dtype, "r", shape=(done, *features.shape[1:]))
             else:
-                _append(file, features)
+                stored = np.concatenate(chunks or [np.zeros([0, *self._features.output_shape[1:]], np.float32)])
         all_labels = np.concatenate(labels) if labels else np.zeros(0, np.int64)
-        stored: np.ndarray
-        if file is None:
-            stored = np.concatenate(chunks) if chunks else np.zeros([0, *self._features.output_shape[1:]], np.float32)
-        else:
-            file.close()
-            stored = np.memmap(file.name, features.dtype, "r", shape=(done, *features.shape[1:]))
         return ArraySplit(
             stored,
             all_labels,
@@ -116,21 +111,17 @@ class FeatureCache:
                 features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
                 yield view, features[weights > 0], labels[weights > 0]
 
-    def _open_file(self, name: str) -> Any:
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="features-")
-        return (Path(self._folder.name) / name).open("wb", buffering=0)
 
-
-def _append(file: Any, features: np.ndarray) -> None:
+def _append(file: FileIO, features: np.ndarray) -> None:
     """Writes an array's bytes.
 
     Raises:
         UserError: there is no space.
     """
     try:
-        file.write(np.ascontiguousarray(features).tobytes())
+        write_array(file, features)
     except OSError as error:
         raise UserError(
-            f"trainer.feature_cache: {Path(file.name).parent} has no space for the features of the frozen backbone "
+            f"trainer.feature_cache: {tempfile.gettempdir()} has no space for the features of the frozen backbone "
             f"({error.strerror}); free some, point TMPDIR to another disk, or set trainer.feature_cache to off"
         ) from error

@@ -16,7 +16,8 @@ def apply_hyperparameters(settings: TrainerSettings, values: Mapping[str, Any]) 
 
     Args:
         settings: whose other fields stay.
-        values: names of settings, or `AUGMENTATION_STRENGTH`, and their values; they are rounded.
+        values: names of settings, or `AUGMENTATION_STRENGTH`, and their values; they are rounded. Where a strength of
+            0 leaves nothing that augments, no views are kept either.
 
     Raises:
         pydantic.ValidationError: a name is unknown, or a value not allowed.
@@ -25,6 +26,8 @@ def apply_hyperparameters(settings: TrainerSettings, values: Mapping[str, Any]) 
     if AUGMENTATION_STRENGTH in chosen:
         strength = chosen.pop(AUGMENTATION_STRENGTH)
         chosen |= {"trivial_augment": strength, "random_crop_area": 1.0 - _LARGEST_CUT * strength}
+        if not settings.model_copy(update=chosen).augments:
+            chosen["feature_cache_views"] = 0
     return TrainerSettings.model_validate({**settings.model_dump(), **chosen})
 
 

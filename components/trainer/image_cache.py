@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -66,21 +67,36 @@ def unpack(files: Sequence[str], image_size: int, name: str) -> tuple[np.ndarray
     """
     labels: list[np.ndarray] = []
     done = 0
-    with tempfile.TemporaryFile(prefix="images-") as file:
+    with tempfile.TemporaryFile(prefix="images-", buffering=0) as file:
         for images, batch_labels in _parse(read_records(files), image_size):
             labels.append(batch_labels)
             done += len(batch_labels)
             try:
-                file.write(images.tobytes())
+                write_array(file, images)
             except OSError as error:
                 raise UserError(
                     f"{tempfile.gettempdir()}: no space to unpack the images of {name} ({error.strerror} after "
                     f"{done:,}); free some, point TMPDIR at a larger disk, or set trainer.image_cache to off"
                 ) from error
             report_progress(f"unpacking images of {name}", completed=done)
-        file.flush()
         shape = (done, image_size, image_size, CHANNELS)
         return np.memmap(file, np.uint8, "r", shape=shape), np.concatenate(labels)
+
+
+def write_array(file: FileIO, array: np.ndarray) -> None:
+    """Writes an array's bytes.
+
+    Args:
+        file: unbuffered: where there is no space, a buffer would fail once more when the file is closed.
+        array: of any type.
+
+    Raises:
+        OSError: there is no space.
+    """
+    # A write that finds some space, but too little, takes a part and raises nothing.
+    rest = memoryview(array.tobytes())
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _parse(records: tf.data.Dataset, image_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 
 class Preemption:
@@ -28,8 +29,8 @@ class Preemption:
         if self.noticed:
             signal.raise_signal(signal.SIGTERM)
 
-    def leave(self) -> None:
-        """Ends the process as SIGTERM would have done; returns only if somebody before us handles the signal.
+    def leave(self) -> NoReturn:
+        """Ends the process as SIGTERM would have done, unless somebody before us handles the signal.
 
         Raises:
             SystemExit: with status 143, in that case.

@@ -113,7 +113,7 @@ class TrainerSettings(Settings):
 
     feature_cache_views: int = Field(default=0, ge=0)
     """Where the images are augmented: keeps the features of so many augmented versions of each image, and the epochs
-    of the first phase take turns; 0 augments anew in each epoch, at the full price."""
+    of the first phase, two or more, take turns; 0 augments anew in each epoch, at the full price."""
 
     steps_per_execution: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = "auto"
     """Training steps in one call of the device, after which losses are read, progress is shown and checkpoints are
@@ -139,6 +139,11 @@ class TrainerSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the initial weights, the order of the images, dropout and augmentation."""
 
+    @property
+    def augments(self) -> bool:
+        """Whether anything changes single images of train."""
+        return self.random_flip or self.random_crop_area < 1.0 or self.trivial_augment > 0.0
+
     @model_validator(mode="after")
     def _check_phases(self) -> "TrainerSettings":
         if self.head_epochs + self.fine_tune_epochs == 0:
@@ -162,10 +167,9 @@ class TrainerSettings(Settings):
             return self
         mistakes = {
             "feature_cache is off": self.feature_cache == "off",
-            "nothing augments the images (random_flip, random_crop_area, trivial_augment)": not (
-                self.random_flip or self.random_crop_area < 1.0 or self.trivial_augment
-            ),
+            "nothing augments the images (random_flip, random_crop_area, trivial_augment)": not self.augments,
             "mixup_alpha and cutmix_alpha mix images anew in each step": bool(self.mixup_alpha or self.cutmix_alpha),
+            f"head_epochs is {self.head_epochs}, and the cache serves two or more": self.head_epochs < 2,
         }
         for reason, found in mistakes.items():
             if found:

@@ -20,6 +20,8 @@ StrategyName = Literal["auto", "tpu", "mirrored", "multi_worker", "one_device"]
 _GOOGLE_PCI_VENDOR = "0x1ae0"
 _TPU_PCI_DEVICES = {"0x0027", "0x005e", "0x0062", "0x0063", "0x006f"}
 
+_TF_CONFIG_FORM = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
+
 
 def has_tpu(pci_root: Path = Path("/sys/bus/pci/devices")) -> bool:
     """Tells whether TPU chips are on this machine's PCI bus: no driver is loaded, no network is asked."""
@@ -79,21 +81,9 @@ def _make_mirrored_strategy(_: str) -> tf.distribute.Strategy:
 
 
 def _make_multi_worker_strategy(_: str) -> tf.distribute.Strategy:
-    try:
-        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
-    except json.JSONDecodeError:
-        cluster = {}
-    if not cluster.get("worker"):
-        raise UserError(
-            "trainer.strategy is multi_worker, but TF_CONFIG names no workers; "
-            "start every worker with TF_CONFIG, or set trainer.strategy to auto"
-        )
-    others = sorted(set(cluster) - {"chief", "worker"})
-    if others:
-        raise UserError(
-            f"trainer.strategy is multi_worker, but TF_CONFIG has tasks of the kind {', '.join(others)}; name "
-            "chief and worker alone: all of them train and evaluate"
-        )
+    mistake = _find_mistake(os.environ.get("TF_CONFIG", "{}"))
+    if mistake:
+        raise UserError(f"trainer.strategy is multi_worker, but {mistake}")
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
@@ -103,6 +93,42 @@ def _make_multi_worker_strategy(_: str) -> tf.distribute.Strategy:
             "trainer.strategy is multi_worker, but TensorFlow was used in this process before the Trainer, which is "
             "too late to connect workers; run the Trainer in a process of its own, or set trainer.strategy to auto"
         ) from error
+
+
+def _find_mistake(tf_config: str) -> str | None:
+    """Tells what of TF_CONFIG cannot be trained with, and what can; None where all is well."""
+    try:
+        config = json.loads(tf_config)
+    except json.JSONDecodeError:
+        config = tf_config
+    cluster = config.get("cluster", {}) if isinstance(config, dict) else None
+    if not isinstance(cluster, dict) or not all(map(_are_addresses, cluster.values())):
+        return f"TF_CONFIG is {_show(config)}, not of the form {_TF_CONFIG_FORM}"
+    if not cluster.get("worker"):
+        return "TF_CONFIG names no workers; start every worker with TF_CONFIG, or set trainer.strategy to auto"
+    others = sorted(set(cluster) - {"chief", "worker"})
+    if others:
+        return (
+            f"TF_CONFIG has tasks of the kind {', '.join(others)}; name chief and worker alone: all of them train and "
+            "evaluate"
+        )
+    if len(cluster.get("chief", ())) > 1:
+        return f"TF_CONFIG names {len(cluster['chief'])} chiefs; name one or none"
+    task = config.get("task")
+    found = (task.get("type"), task.get("index")) if isinstance(task, dict) else None
+    if found not in [(kind, index) for kind, hosts in cluster.items() for index in range(len(hosts))]:
+        allowed = [f"{kind} 0..{len(hosts) - 1}" for kind, hosts in cluster.items() if hosts]
+        return f"the task in TF_CONFIG is {_show(task)}; its type and index may be {' or '.join(allowed)}"
+    return None
+
+
+def _show(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
+def _are_addresses(hosts: object) -> bool:
+    return isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
 
 
 def _make_default_strategy(_: str) -> tf.distribute.Strategy:

@@ -67,11 +67,7 @@ def train(
         UserError: train has fewer images than a batch.
     """
     with Preemption() as preemption:
-        training = _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step)
-        try:
-            return training.run()
-        finally:
-            training.close()
+        return _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step).run()
 
 
 class _Training:
@@ -134,8 +130,7 @@ class _Training:
                 self._tensorboard.write_images(phases[number], mix(images, tf.one_hot(labels, 1), mixing)[0])
             splits, judge = (self._train_split, self._eval_split), self._judge
             if cached:
-                views = min(self._settings.feature_cache_views, phases[number].epochs)
-                splits = self._cache.compute(splits[0], "train", views), self._cache.compute(splits[1], "eval")
+                splits = self._compute_features(phases[number])
                 judge = Judge(self._model, reads_features=True)
             self._run_phase(phases[number], learner, judge, *splits)
             self._restore_best()
@@ -143,8 +138,17 @@ class _Training:
         write_variables(self._model.weights, os.path.join(self._run_dir, "checkpoints", "best"))
         return self.state.history, self.state.best
 
-    def close(self) -> None:
-        self._cache.close()
+    def _compute_features(self, phase: Phase) -> tuple[Split, Split]:
+        """Returns train and eval of features, or leaves: nothing was learnt since the last save."""
+        views = min(self._settings.feature_cache_views, phase.epochs)
+        computed: list[Split] = []
+        for split, name, count in (self._train_split, "train", views), (self._eval_split, "eval", 0):
+            # No other worker is left waiting: where there are several, none computes features.
+            features = self._cache.compute(split, name, count, until=lambda: self._preemption.noticed)
+            if features is None:
+                self._preemption.leave()
+            computed.append(features)
+        return computed[0], computed[1]
 
     def _run_phase(self, phase: Phase, learner: Learner, judge: Judge, train_split: Split, eval_split: Split) -> None:
         state = self.state

@@ -42,7 +42,7 @@ def read_layers(path: str, title: str) -> dict[str, list[np.ndarray]]:
         The weights, float32, of the layers that have some, in the file's order; none where it is not Keras 2's.
 
     Raises:
-        UserError: no such file, or not HDF5.
+        UserError: no such file, one that cannot be read, or not HDF5.
     """
     layers: dict[str, list[np.ndarray]] = {}
     try:
@@ -123,7 +123,11 @@ def _show(shapes: Sequence[Shape]) -> str:
 
 
 def open_weights(path: str) -> IO[bytes]:
-    """Opens a local or remote file for random access."""
+    """Opens a local or remote file for random access.
+
+    Raises:
+        OSError: it cannot be read, for whatever reason; FileNotFoundError where it is not there.
+    """
     if "://" not in path:
         return open(path, "rb")
     import tensorflow as tf
@@ -133,6 +137,8 @@ def open_weights(path: str) -> IO[bytes]:
             return io.BytesIO(file.read())
     except tf.errors.NotFoundError as error:
         raise FileNotFoundError(path) from error
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
 
 
 def shorten(error: BaseException) -> str:
