@@ -130,7 +130,7 @@ def load_config(
     for override in overrides:
         key = override.partition("=")[0].strip()
         if key.startswith("tuner.") and key != "tuner.enabled" and not config.tuner.enabled:
-            raise UserError(f"--set {override}: nothing is tuned without --tune; add it")
+            raise UserError(f"--set {override}: nothing is tuned without tuner.enabled=true (run_local: --tune); add it")
     return config
 
 

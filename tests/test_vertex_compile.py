@@ -144,6 +144,16 @@ def test_a_component_that_is_none_gets_no_resources() -> None:
         compiled(resources={"Trainr": {"cpu": 1}})
 
 
+@pytest.mark.parametrize("trainer", [{"tpu": "v5e-4"}, {"gpu": "NVIDIA_L4:1"}, {"machine_type": "n1-highmem-16"}])
+def test_a_search_that_would_not_have_the_trainer_s_machine_is_refused(trainer: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="tuner.enabled is true, .* tune with python -m pipeline.run_local --tune, then"):
+        compiled("tuner.enabled=true", trainer=trainer)
+
+
+def test_without_a_job_the_search_runs_beside_the_trainer() -> None:
+    assert "Tuner" in tasks(compiled("tuner.enabled=true"))
+
+
 def normalised(job: dict[str, Any]) -> dict[str, Any]:
     """Returns a spec without what changes with a version or with an edit: hashes and versions."""
     text = json.dumps(job, indent=1, sort_keys=True)
