@@ -94,7 +94,7 @@ def test_what_tfx_leaves_out_is_in_the_spec() -> None:
         assert container["command"][:3] == ["python", "-m", "pipeline.vertex.task"]
         assert container["args"][:2] == ["--executor_class_path", container["args"][1]]
     assert containers(job)["ImageExampleGen"]["resources"] == {"cpuLimit": 8.0, "memoryLimit": 52.0}
-    assert containers(job)["Pusher"]["resources"] == {"cpuLimit": 2.0}
+    assert containers(job)["Pusher"]["resources"] == {"cpuLimit": 2.0, "memoryLimit": 16.0}
     assert "retryPolicy" not in tasks(job)[RESOLVERS[0]]
 
 

@@ -111,9 +111,7 @@ def load_settings(arguments: argparse.Namespace) -> VertexSettings:
     """
     tree = load_tree(arguments)
     _require(tree, ("project", "region", "pipeline_root", "image"))
-    settings = parse_settings(VertexSettings, tree)
-    resources = {**VertexSettings.model_fields["resources"].default, **settings.resources}
-    return settings.model_copy(update={"resources": resources})
+    return parse_settings(VertexSettings, tree)
 
 
 def load_project(arguments: argparse.Namespace) -> ProjectSettings:

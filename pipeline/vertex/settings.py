@@ -34,6 +34,9 @@ class Resources(Settings):
     """Gigabytes of memory; null leaves it to Vertex AI."""
 
 
+DEFAULT_RESOURCES = Resources(cpu=4, memory_gb=16)
+
+
 class RetrySettings(Settings):
     """How often Vertex AI starts a failed task anew, in addition to the first time."""
 
@@ -90,8 +93,10 @@ class TrainerPlacement(Settings):
             find_gpu(self.gpu, self.machine_type)
         elif self.machine_type:
             check_machine_type(self.machine_type)
-        if self.spot and not self.is_job:
-            raise ValueError("spot needs a machine of the Trainer's own; give tpu, gpu or machine_type")
+        if not self.is_job:
+            for name in ("image", "region", "timeout_hours", "restart_on_worker_restart", "spot", "disk_gb"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} needs a machine of the Trainer's own; give tpu, gpu or machine_type")
         if self.spot and self.tpu and not self.tpu.startswith("v5e"):
             raise ValueError(
                 f"spot is set, but Vertex AI has no spot machines with {self.tpu}; use v5e, or leave it out"
@@ -235,6 +240,13 @@ class ScheduleSettings(Settings):
             raise ValueError(f"time_zone is {name!r}, which is none; use a name such as Europe/Berlin or Etc/UTC")
         return name
 
+    @model_validator(mode="after")
+    def _only_with_cron(self) -> "ScheduleSettings":
+        idle = [name for name in ("time_zone", "max_concurrent_runs") if name in self.model_fields_set]
+        if idle and self.cron is None:
+            raise ValueError(f"schedule.{idle[0]} is given, but no schedule.cron (--schedule); give both or neither")
+        return self
+
 
 class ProjectSettings(Settings):
     """Which project and region."""
@@ -271,8 +283,8 @@ class VertexSettings(ProjectSettings):
     changed. Without one, images in a bucket are read anew in each run."""
     task_timeout_hours: Hours = 24.0
     """A task is stopped after so many hours."""
-    resources: dict[str, Resources] = {"default": Resources(cpu=4, memory_gb=16)}
-    """CPU and memory by component; `default` is for those that are not named."""
+    resources: dict[str, Resources] = {"default": DEFAULT_RESOURCES}
+    """CPU and memory by component; `default` is for those that are not named, and for what they leave out."""
     retries: RetrySettings = RetrySettings()
     trainer: TrainerPlacement = TrainerPlacement()
     beam: BeamSettings = BeamSettings()
@@ -280,6 +292,12 @@ class VertexSettings(ProjectSettings):
     schedule: ScheduleSettings = ScheduleSettings()
 
     _labels = field_validator("labels")(check_labels)
+
+    @field_validator("resources")
+    @classmethod
+    def _with_defaults(cls, resources: dict[str, Resources]) -> dict[str, Resources]:
+        changes = resources["default"].model_dump(exclude_unset=True) if "default" in resources else {}
+        return {**resources, "default": DEFAULT_RESOURCES.model_copy(update=changes)}
 
     @field_validator("pipeline_root")
     @classmethod
