@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.local_runner import NodeResult
 
 FORMATS = ("json", "csv", "md")
+_OTHER_OUTPUT = "choose another with --output"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,7 +147,7 @@ def _write_page(run: ReportRun, arguments: argparse.Namespace) -> None:
         path = run.output.report_path if run.latest else run.output.root / f"report-{run.number or 'evaluation'}.html"
     else:
         path = Path("report.html").resolve()
-    with _writing(path, "choose another with --output"):
+    with _writing(path, _OTHER_OUTPUT):
         _write_files(facts, path)
     _open(path, arguments)
 
@@ -208,7 +209,8 @@ def _compare(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
         table.add_row(escape(row["name"]), *(escape(value) for value in row["shown"]))
     print_table(table)
     path = Path(arguments.output or "comparison.html").resolve()
-    write_whole(path, render_comparison(rows, titles))
+    with _writing(path, _OTHER_OUTPUT):
+        write_whole(path, render_comparison(rows, titles))
     _open(path, arguments)
 
 
