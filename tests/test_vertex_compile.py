@@ -124,6 +124,19 @@ def test_the_endpoint_is_the_pusher_s() -> None:
     assert (target["project"], target["region"], target["labels"]) == ("my-project", "us-central1", {"team": "vision"})
 
 
+def test_a_server_of_ones_own_reaches_the_pusher_with_port_routes_and_arguments() -> None:
+    server = {
+        "serving_image": "us-docker.pkg.dev/my-project/images/server:1",
+        "serving_args": ["--rest_api_port=8501"],
+        "serving_port": 8501,
+        "predict_route": "/v1/models/digits:predict",
+        "health_route": "/v1/models/digits",
+    }
+    gpu = {"machine_type": "n1-standard-8", "accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 1}
+    target = custom_config(compiled(endpoint={"name": "shop", **server, **gpu}), "Pusher")["endpoint"]
+    assert {key: target[key] for key in {**server, **gpu}} == {**server, **gpu}
+
+
 def cached(job: dict[str, Any]) -> set[str]:
     return {node for node, task in tasks(job).items() if task.get("cachingOptions", {}).get("enableCache")}
 

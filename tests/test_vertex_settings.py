@@ -67,6 +67,17 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ({"beam": {"subnetwork": "mine"}}, "use regions/REGION/subnetworks/NAME"),
         ({"endpoint": {"min_replicas": 2}}, "endpoint.min_replicas is 2, more than max_replicas, 1"),
         ({"endpoint": {"accelerator_type": "NVIDIA_L4"}}, "set both or neither"),
+        (
+            {
+                "endpoint": {
+                    "machine_type": "n1-standard-8",
+                    "accelerator_type": "NVIDIA_TESLA_T4",
+                    "accelerator_count": 1,
+                }
+            },
+            "endpoint.accelerator_type is NVIDIA_TESLA_T4, but endpoint.serving_image is us-docker.pkg.dev/vertex-ai/",
+        ),
+        ({"endpoint": {"predict_route": "v1"}}, "endpoint.predict_route is 'v1'; string should match pattern '^/'"),
         ({"schedule": {"cron": "61 * * * *"}}, "cron is '61 * * * *', which is no schedule"),
         ({"schedule": {"cron": "0 3 * * * *"}}, "use five fields"),
         ({"schedule": {"time_zone": "Berlin"}}, "time_zone is 'Berlin', which is none"),
