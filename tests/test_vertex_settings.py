@@ -109,6 +109,14 @@ def test_flags_win_over_the_file_and_labels_add_up(tmp_path: Path) -> None:
     assert (settings.cache, settings.retries.count) == (False, 3)
 
 
+def test_a_section_with_comments_only_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "vertex.yaml"
+    file.write_text("beam:\n  # runner: dataflow\nlabels:\nresources:\n")
+    settings = load_settings(make_parser().parse_args([*ARGUMENTS, f"--vertex-config={file}"]))
+    assert (settings.beam.runner, settings.labels) == ("direct", {})
+    assert settings.resources_of("Pusher").memory_gb == 16
+
+
 def test_resources_of_one_component_leave_the_default_of_the_others() -> None:
     settings = load_settings(make_parser().parse_args([*ARGUMENTS, "--vertex-set", "resources.Transform.cpu=8"]))
     assert settings.resources_of("Transform").model_dump() == {"cpu": 8, "memory_gb": 16}

@@ -123,7 +123,7 @@ def load_prices(path: str, region: str) -> PriceFile:
     Raises:
         UserError: it cannot be read, lacks its date or source, or is another region's.
     """
-    tree = read_yaml(Path(path))
+    tree = read_yaml(Path(path), PriceFile)
     for key in ("date", "region", "source"):
         if key not in tree:
             raise UserError(f"{path}: has no {key}; a price file says when, where and from what source its prices are")

@@ -88,7 +88,8 @@ def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or a flag is not of its form.
     """
-    tree: dict[str, Any] = read_yaml(Path(arguments.vertex_config)) if arguments.vertex_config else {}
+    file = arguments.vertex_config
+    tree: dict[str, Any] = read_yaml(Path(file), VertexSettings) if file else {}
     given = vars(arguments)
     for flag in FLAGS:
         if given[flag.key] is not None:
