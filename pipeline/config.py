@@ -130,7 +130,9 @@ def load_config(
     for override in overrides:
         key = override.partition("=")[0].strip()
         if key.startswith("tuner.") and key != "tuner.enabled" and not config.tuner.enabled:
-            raise UserError(f"--set {override}: nothing is tuned without tuner.enabled=true (run_local: --tune); add it")
+            raise UserError(
+                f"--set {override}: nothing is tuned without tuner.enabled=true (run_local: --tune); add it"
+            )
     return config
 
 
@@ -222,9 +224,7 @@ def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 def _is_section(key: str, model: type[Settings] = PipelineConfig) -> bool:
     field = model.model_fields.get(key)
-    return field is not None and (
-        _section(field.annotation) is not None or typing.get_origin(field.annotation) is dict
-    )
+    return field is not None and (_section(field.annotation) is not None or typing.get_origin(field.annotation) is dict)
 
 
 def parse_override(override: str, flag: str = "--set") -> dict[str, Any]:

@@ -21,7 +21,6 @@ from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-
 from pipeline.report_lineage import check_database
 
 PUSHED_DESTINATION = "pushed_destination"

@@ -98,7 +98,9 @@ def test_a_report_that_cannot_be_written_hides_no_push(
     assert run_local.main(["--output-dir", str(tmp_path)]) == 2
     captured = capfd.readouterr()
     assert "pushed   /served/1\n" in captured.out
-    assert captured.err.startswith(f"error: {tmp_path}/report.html: cannot be written: Is a directory; make it writable")
+    assert captured.err.startswith(
+        f"error: {tmp_path}/report.html: cannot be written: Is a directory; make it writable"
+    )
     assert captured.err.count("\n") == 1
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert (summary["status"], summary["pushed_model"]) == ("failed", "/served/1")
