@@ -74,7 +74,7 @@ IMAGE ?= image-classification-pipeline:local
 STAGES ?= pipeline
 
 image: ## Build the images for Vertex AI (IMAGE=NAME:TAG STAGES="pipeline tpu gpu")
-	@PYTHON=$(PYTHON) pipeline/image/build.sh $(IMAGE) $(STAGES)
+	@PYTHON="$(PYTHON)" pipeline/image/build.sh $(IMAGE) $(STAGES)
 
 benchmark: $(INSTALLED) ## Measure against plain Keras (about 6 minutes)
 	@$(BIN)/python -m tests.benchmarks.default_run $(ARGS)

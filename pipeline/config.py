@@ -130,7 +130,9 @@ def load_config(
     for override in overrides:
         key = override.partition("=")[0].strip()
         if key.startswith("tuner.") and key != "tuner.enabled" and not config.tuner.enabled:
-            raise UserError(f"--set {override}: nothing is tuned without --tune; add it")
+            raise UserError(
+                f"--set {override}: nothing is tuned without tuner.enabled=true (run_local: --tune); add it"
+            )
     return config
 
 
@@ -189,8 +191,8 @@ def _type_name(annotation: Any) -> str:
     return str(getattr(annotation, "__name__", annotation))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a file of settings.
+def read_yaml(path: Path, model: type[Settings] = PipelineConfig) -> dict[str, Any]:
+    """Reads a file of the settings of `model`.
 
     Raises:
         UserError: it cannot be read, or holds no sections.
@@ -209,7 +211,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: holds a {type(tree).__name__}, not sections with settings, like 'trainer: {{seed: 1}}'"
         )
     # `trainer:` with nothing below it, or comments only, says nothing.
-    return {key: value for key, value in tree.items() if value is not None or not _is_section(key)}
+    return {key: value for key, value in tree.items() if value is not None or not _is_section(key, model)}
 
 
 def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
@@ -220,9 +222,9 @@ def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
             tree[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _is_section(key: str) -> bool:
-    field = PipelineConfig.model_fields.get(key)
-    return field is not None and _section(field.annotation) is not None
+def _is_section(key: str, model: type[Settings] = PipelineConfig) -> bool:
+    field = model.model_fields.get(key)
+    return field is not None and (_section(field.annotation) is not None or typing.get_origin(field.annotation) is dict)
 
 
 def parse_override(override: str, flag: str = "--set") -> dict[str, Any]:

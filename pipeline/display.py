@@ -54,6 +54,8 @@ class Display(logging.Handler):
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
+                redirect_stdout=False,  # The log has them, by `output_to_log`.
+                redirect_stderr=False,
             )
         try:
             with self._live or contextlib.nullcontext():

@@ -1,12 +1,10 @@
 """Runs a pipeline in this process, node by node, and tells a listener what happens."""
 
-import contextlib
 import datetime
 import json
 import logging
 import os
 import shutil
-import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from data.errors import UserError
+from pipeline.report_lineage import check_database
 
 PUSHED_DESTINATION = "pushed_destination"
 _Execution = metadata_store_pb2.Execution
@@ -203,7 +201,7 @@ def clear_abandoned_executions(metadata_path: str, pipeline_root: str) -> int:
     if not os.path.exists(metadata_path) or not os.path.getsize(metadata_path):
         shutil.rmtree(root, ignore_errors=True)
         return 0
-    _check_database(metadata_path)
+    check_database(metadata_path)
     for leftover in root.glob("*/.system/stateful_working_dir"):
         shutil.rmtree(leftover, ignore_errors=True)
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(metadata_path)) as handle:
@@ -219,20 +217,3 @@ def clear_abandoned_executions(metadata_path: str, pipeline_root: str) -> int:
         if abandoned:
             handle.store.put_executions(abandoned)
     return len(abandoned)
-
-
-def _check_database(path: str) -> None:
-    """Looks whether SQLite can read the file; ML Metadata itself retries for seconds and gives no advice.
-
-    Raises:
-        UserError: it cannot.
-    """
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            ((found,),) = database.execute("PRAGMA quick_check(1)")
-    except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
-        raise UserError(
-            f"{path}: is damaged ({found}); remove it to run everything anew, or choose another --output-dir"
-        )

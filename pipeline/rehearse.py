@@ -73,6 +73,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-cache", action="store_true", help="run every task anew")
     parser.add_argument("--no-retries", action="store_true", help="end at a task's first failure, whatever its policy")
     parser.add_argument(
+        "--fail-fast", action="store_true", help="begin nothing after a failure, as run_vertex --fail-fast has it"
+    )
+    parser.add_argument(
         "--parallel",
         metavar="N",
         type=_positive,
@@ -126,6 +129,7 @@ def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: ar
             processes=Processes(),
             use_cache=not arguments.no_cache,
             use_retries=not arguments.no_retries,
+            fail_fast=arguments.fail_fast,
             retrying=report.retrying,
         )
         outcomes = run_tasks(local_tasks, job, report, arguments.parallel)

@@ -1,13 +1,14 @@
 """Opens, rebuilds, compares and slices reports: `python -m pipeline.report [RUN...]`."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import sys
 import warnings
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.local_runner import NodeResult
 
 FORMATS = ("json", "csv", "md")
+_OTHER_OUTPUT = "choose another with --output"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,6 +110,9 @@ def publish_report(output: OutputDir, results: "Sequence[NodeResult]") -> Path |
 
     Returns:
         The page's path, or None if the run came to no report.
+
+    Raises:
+        UserError: it cannot be written, or what it is made from cannot be read.
     """
     if not any(result.node_id == "ReportGen" and result.outputs for result in results):
         return None
@@ -115,7 +120,19 @@ def publish_report(output: OutputDir, results: "Sequence[NodeResult]") -> Path |
     facts = run.load_facts()
     nodes = [{"id": one.node_id, "state": one.state, "seconds": round(one.seconds, 3)} for one in results]
     facts["run"] = {**(facts["run"] or {"title": "", "lineage": []}), "nodes": nodes}
-    return _write_files(facts, output.report_path)
+    with _writing(output.report_path, f"make it writable, then run python -m pipeline.report {output.root}"):
+        _write_files(facts, output.report_path)
+    return output.report_path
+
+
+def withdraw_report(output: OutputDir) -> None:
+    """Removes the last run's report, which is not to be taken for that of the run that begins.
+
+    Raises:
+        UserError: it cannot be removed.
+    """
+    with _writing(output.report_path, "move it away"):
+        output.report_path.unlink(missing_ok=True)
 
 
 def _write_page(run: ReportRun, arguments: argparse.Namespace) -> None:
@@ -130,22 +147,28 @@ def _write_page(run: ReportRun, arguments: argparse.Namespace) -> None:
         path = run.output.report_path if run.latest else run.output.root / f"report-{run.number or 'evaluation'}.html"
     else:
         path = Path("report.html").resolve()
-    _write_files(facts, path)
+    with _writing(path, _OTHER_OUTPUT):
+        _write_files(facts, path)
     _open(path, arguments)
 
 
-def _write_files(facts: dict[str, Any], path: Path) -> Path:
+@contextlib.contextmanager
+def _writing(path: Path, advice: str) -> Iterator[None]:
+    """Tells in one line that a page cannot be written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; {advice}") from None
+
+
+def _write_files(facts: dict[str, Any], path: Path) -> None:
     """Writes the page, and beside it the model card; both whole or not at all."""
     from components.report_gen.model_card import render_card
     from components.report_gen.page import render_page
 
-    try:
-        write_whole(path, render_page(facts))
-        suffix = path.stem.removeprefix("report")
-        write_whole(path.with_name(f"model_card{suffix}.md"), render_card(facts))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}; choose another with --output") from None
-    return path
+    write_whole(path, render_page(facts))
+    suffix = path.stem.removeprefix("report")
+    write_whole(path.with_name(f"model_card{suffix}.md"), render_card(facts))
 
 
 def _open(path: Path, arguments: argparse.Namespace) -> None:
@@ -186,7 +209,8 @@ def _compare(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
         table.add_row(escape(row["name"]), *(escape(value) for value in row["shown"]))
     print_table(table)
     path = Path(arguments.output or "comparison.html").resolve()
-    write_whole(path, render_comparison(rows, titles))
+    with _writing(path, _OTHER_OUTPUT):
+        write_whole(path, render_comparison(rows, titles))
     _open(path, arguments)
 
 

@@ -1,9 +1,13 @@
 """What only ML Metadata knows of a run: how long each node took, and which artifact was made from which."""
 
+import contextlib
 import datetime
+import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from data.errors import UserError
 
 _RUN_CONTEXT, _NODE_CONTEXT = "pipeline_run", "node"
 _OUTPUT_KINDS = ("OUTPUT", "INTERNAL_OUTPUT")
@@ -39,14 +43,35 @@ class RunRecord:
         return {"title": title, "nodes": self.nodes, "lineage": lineage}
 
 
+def check_database(path: str) -> None:
+    """Looks whether SQLite can read the file; ML Metadata itself retries for seconds and gives no advice.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            ((found,),) = database.execute("PRAGMA quick_check(1)")
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise UserError(
+            f"{path}: is damaged ({found}); remove it to run everything anew, or choose another output folder"
+        )
+
+
 def read_runs(metadata_path: Path) -> list[RunRecord]:
     """Reads all runs of an output folder, the latest first.
 
     Args:
         metadata_path: the SQLite file of ML Metadata; without it there are none.
+
+    Raises:
+        UserError: it is damaged.
     """
     if not metadata_path.is_file():
         return []
+    check_database(str(metadata_path))
     from ml_metadata.metadata_store import metadata_store
     from ml_metadata.proto import metadata_store_pb2
 

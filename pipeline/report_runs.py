@@ -48,7 +48,7 @@ class ReportRun:
         if self.facts_path is None:
             facts = _facts_of_evaluation(str(self.evaluation_uri), self.title)
         else:
-            facts = json.loads(_read_text(self.facts_path))
+            facts = _read_facts(self.facts_path)
             if facts.get("version") != FACTS_VERSION:
                 raise UserError(
                     f"{self.facts_path}: was written by another version of ReportGen; open the report.html beside it,"
@@ -161,6 +161,17 @@ def _read_text(path: str) -> str:
 
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read().decode("utf-8")
+
+
+def _read_facts(path: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(_read_text(path))
+        if isinstance(facts, dict):
+            return facts
+        reason = "holds no facts"
+    except ValueError as error:
+        reason = str(error)
+    raise UserError(f"{path}: is damaged ({reason}); run the pipeline again")
 
 
 def _facts_of_evaluation(uri: str, name: str) -> dict[str, Any]:

@@ -134,19 +134,21 @@ def _run_and_summarise(
     config: PipelineConfig, output_dir: OutputDir, log_path: Path, display: "Display", enable_cache: bool
 ) -> int:
     from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_executions
-    from pipeline.report import publish_report
+    from pipeline.report import publish_report, withdraw_report
     from pipeline.summary import PUSHED, make_summary, render_summary
 
     output_dir.summary_path.unlink(missing_ok=True)  # If this run is killed, nobody takes the last one's for its own.
     write_whole(output_dir.config_path, dump_config(config))
     runner = ObservedLocalRunner(display)
-    weights, status, error, mistake = config.trainer.weights, EXIT_FAULT, None, None
+    weights, status, error, mistake, report_path = config.trainer.weights, EXIT_FAULT, None, None, None
     try:
+        withdraw_report(output_dir)
         closed = clear_abandoned_executions(str(output_dir.metadata_path), str(output_dir.pipeline_root))
         if closed:
             display.message(f"     closed {closed} execution(s) that a killed run had left open")
         pipeline, weights = _make_pipeline(config, output_dir, enable_cache, display)
         runner.run(pipeline)
+        report_path = publish_report(output_dir, runner.results)
     except UserError as caught:
         mistake, error = caught, str(caught)
     except KeyboardInterrupt:
@@ -162,8 +164,6 @@ def _run_and_summarise(
     if error is None:
         status = EXIT_PUSHED if summary["status"] == PUSHED else EXIT_NOT_BLESSED
     write_whole(output_dir.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    output_dir.report_path.unlink(missing_ok=True)
-    report_path = publish_report(output_dir, runner.results)
     display.console.print(
         render_summary(summary, log_path, _next_commands(summary, output_dir, report_path)), soft_wrap=True
     )
@@ -198,7 +198,7 @@ def _make_pipeline(
 
 def _next_commands(summary: dict[str, Any], output_dir: OutputDir, report_path: Path | None) -> list[str]:
     look = [f"open {shlex.quote(str(report_path))} in a browser"] if report_path else []
-    if summary["status"] != "pushed":
+    if not summary["pushed_model"]:
         return look
     return [
         *look,

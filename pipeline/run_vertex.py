@@ -107,6 +107,8 @@ def _submit(arguments: argparse.Namespace) -> int:
         raise UserError("--compile-only writes the spec and stops; leave out --check, --wait and --max-cost")
     if settings.schedule.cron and arguments.wait:
         raise UserError("--wait follows one run, but --schedule starts many; leave one out")
+    if settings.schedule.cron and settings.experiment:
+        raise UserError("--experiment lists runs that are submitted here, not those of a --schedule; leave one out")
     job, notes = compile_quietly(config, settings, offline=offline)
     for note in notes:
         print(f"note: {note}")

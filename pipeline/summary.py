@@ -84,8 +84,9 @@ def make_summary(
         summary["serving"] = read_findings(infra_blessing.uri)
     if pushed := outputs.get(("Pusher", "pushed_model")):
         destination = pushed.custom_properties[PUSHED_DESTINATION].string_value
-        summary["status"] = PUSHED if destination else NOT_BLESSED
         summary["pushed_model"] = destination or None
+        if error is None:
+            summary["status"] = PUSHED if destination else NOT_BLESSED
     return summary
 
 
@@ -137,7 +138,7 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         changed = " ".join(f"trainer.{name}={value}" for name, value in tuning["best"]["settings"].items())
         keep = [("keep", f"--set {changed}")] if changed else []
         lines = [("trials", tuning["trials_file"]), *keep, *lines]
-    if summary["status"] == PUSHED:
+    if summary["pushed_model"]:
         lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:
         grid.add_row("[yellow]refused[/]", "the model is not blessed, so nothing was pushed")

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -75,6 +76,43 @@ def test_only_the_console_reaches_the_screen(tmp_path: Path, mode: str) -> None:
     assert lines[-2:] == ["seen", "after"]
     assert ("logged" in finished.stdout) == (mode == "verbose")
     assert not finished.stderr
+
+
+LIVE = """
+import sys, time
+from pathlib import Path
+from pipeline.display import Display, output_to_log
+with output_to_log(Path(sys.argv[1]), verbose=False) as console:
+    display = Display(console)
+    with display.listening():
+        display.node_started("Trainer")
+        time.sleep(0.3)
+        print("printed")
+        print("a traceback", file=sys.stderr)
+        display.node_ended("Trainer", "complete", 1.0)
+"""
+
+
+def test_what_a_node_prints_stays_out_of_a_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-c", LIVE, str(log)]
+    process = subprocess.Popen(
+        command, stdout=follower, stderr=follower, cwd=Path(__file__).parent.parent, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(follower)
+    screen = b""
+    while True:
+        try:
+            screen += os.read(leader, 4096)
+        except OSError:  # Linux's end of a terminal that nobody holds open
+            break
+    os.close(leader)
+    assert process.wait(timeout=60) == 0
+    assert screen.count(b"Trainer") >= 2  # the live line, then the result
+    assert b"printed" not in screen
+    assert b"a traceback" not in screen
+    assert log.read_text(encoding="utf-8").splitlines() == ["printed", "a traceback"]
 
 
 def test_the_screen_comes_back_after_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

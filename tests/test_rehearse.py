@@ -54,17 +54,23 @@ def test_artifacts_and_parameters_reach_the_next_container(tmp_path: Path, capsy
     assert "all tasks ended well" in printed
 
 
-def test_a_failing_container_ends_the_rehearsal_with_its_last_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_a_failing_container_shows_its_last_lines_and_stops_what_needs_it(
+    tmp_path: Path, fail_fast: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = TinySpec()
     spec.add("Trainer", container("print('out of memory'); sys.exit(7)"), outputs={"model": MODEL})
     spec.add("Pusher", container(""), inputs={"model": ("Trainer", "model", MODEL)})
-    assert rehearse(spec, tmp_path) == 1
+    spec.add("Reporter", container(""), dependentTasks=["Pusher"])
+    spec.add("Zebra", container(""))  # begins when the Trainer has failed, since only one runs at a time
+    assert rehearse(spec, tmp_path, "--parallel=1", *["--fail-fast"] * fail_fast) == 1
     printed = capsys.readouterr().out
     assert "failed: its container ended with exit status 7" in printed
     assert "| out of memory" in printed
-    assert "not run: another task failed" in printed
+    notes = {line.split()[1]: line.partition(" s  ")[2] for line in printed.splitlines() if line[:3] in (" ✓ ", " · ")}
+    zebra = "not run: another task failed" if fail_fast else ""
+    assert notes == {"Pusher": "not run: Trainer failed", "Reporter": "not run: Pusher was not run", "Zebra": zebra}
+    assert bool(read(tmp_path, "Zebra.log")) != fail_fast
     (log,) = read(tmp_path, "Trainer.log")
     assert "out of memory" in log.read_text()
     assert not read(tmp_path, "Pusher.log")

@@ -174,4 +174,4 @@ def test_a_broken_spec_is_reported(
     assert message in (done.stderr if status == 2 else done.stdout)
     if status == 1:
         assert "✗ ImageExampleGen" in done.stdout
-        assert "StatisticsGen 0.0 s not run: another task failed" in " ".join(done.stdout.split())
+        assert "StatisticsGen 0.0 s not run: ImageExampleGen failed" in " ".join(done.stdout.split())

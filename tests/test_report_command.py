@@ -101,6 +101,25 @@ def test_facts_of_another_version_are_refused(
     assert "was written by another version of ReportGen" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_damaged_facts_are_told_in_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "facts.json").write_bytes(text.encode("latin-1"))
+    assert report.main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/facts.json: is damaged (")
+    assert error.endswith("; run the pipeline again\n")
+    assert error.count("\n") == 1
+
+
+def test_damaged_metadata_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pipeline_root").mkdir()
+    (tmp_path / "metadata.sqlite").write_bytes(b"not a database" * 100)
+    assert report.main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/metadata.sqlite: is damaged (file is not a database); remove it")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -111,6 +130,7 @@ def test_facts_of_another_version_are_refused(
         (["--format", "xml"], "argument --format: invalid choice: 'xml'"),
         (["{good}", "--threshold", "much"], "argument --threshold: invalid float value: 'much'; see --help"),
         (["{good}", "--top-k", "0"], "--top-k 0: must be at least 1"),
+        (["{good}", "{good}", "--output", "/proc/a/b.html"], "/proc/a/b.html: cannot be written: No such file"),
         (["{good}", "--output", "{empty}"], "is a folder; name a file in it"),
     ],
 )

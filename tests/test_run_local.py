@@ -6,10 +6,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from ml_metadata.proto import metadata_store_pb2
 
-from pipeline import run_local
+from pipeline import local_runner, report, run_local
 from pipeline.config import describe_settings
 
 
@@ -76,3 +79,30 @@ def test_a_run_that_is_terminated_says_so_and_leaves_no_older_summary(tmp_path: 
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert (summary["status"], summary["pushed_model"]) == ("failed", None)
     assert summary["error"].startswith("interrupted")
+
+
+def test_a_report_that_cannot_be_written_hides_no_push(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(runner: local_runner.ObservedLocalRunner, pipeline: Any) -> None:
+        pushed, page = metadata_store_pb2.Artifact(), metadata_store_pb2.Artifact()
+        pushed.custom_properties[local_runner.PUSHED_DESTINATION].string_value = "/served/1"
+        runner.results.append(local_runner.NodeResult("Pusher", "complete", 1.0, {"pushed_model": [pushed]}))
+        runner.results.append(local_runner.NodeResult("ReportGen", "complete", 1.0, {"report": [page]}))
+        (tmp_path / "report.html").mkdir()
+
+    monkeypatch.setattr(local_runner.ObservedLocalRunner, "run", run)
+    monkeypatch.setattr(run_local, "_make_pipeline", lambda *_: (None, "none"))
+    monkeypatch.setattr(report, "find_run", lambda _: SimpleNamespace(load_facts=lambda: {"run": None}))
+    monkeypatch.setattr("components.report_gen.page.render_page", lambda facts: "page")
+    assert run_local.main(["--output-dir", str(tmp_path)]) == 2
+    captured = capfd.readouterr()
+    assert "pushed   /served/1\n" in captured.out
+    assert captured.err.startswith(
+        f"error: {tmp_path}/report.html: cannot be written: Is a directory; make it writable"
+    )
+    assert captured.err.count("\n") == 1
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["status"], summary["pushed_model"]) == ("failed", "/served/1")
+    assert run_local.main(["--output-dir", str(tmp_path)]) == 2  # before anything is run
+    assert "report.html: cannot be written: Is a directory; move it away" in capfd.readouterr().err

@@ -9,7 +9,7 @@ from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 
 from pipeline.config import load_config
-from pipeline.local_runner import NodeResult
+from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 from pipeline.summary import make_summary, render_summary
 
 
@@ -38,6 +38,16 @@ def test_a_run_without_results_has_failed() -> None:
     summary = make_summary(load_config("digits"), "none", [], "no images")
     assert (summary["status"], summary["error"], summary["pushed_model"]) == ("failed", "no images", None)
     assert "/logs/run.log" in render()
+
+
+@pytest.mark.parametrize(("error", "status"), [(None, "pushed"), ("ReportGen: no space", "failed")])
+def test_a_run_that_fails_after_the_push_has_failed_and_names_the_pushed_model(error: str | None, status: str) -> None:
+    artifact = metadata_store_pb2.Artifact()
+    artifact.custom_properties[PUSHED_DESTINATION].string_value = "/served/1"
+    results = [NodeResult("Pusher", "complete", 1.0, {"pushed_model": [artifact]})]
+    summary = make_summary(load_config("digits"), "none", results, error)
+    assert (summary["status"], summary["pushed_model"]) == (status, "/served/1")
+    assert "pushed   /served/1" in render(**summary)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,10 @@ def test_mistakes_of_a_tuned_run_are_one_line(overrides: list[str], message: str
 
 
 def test_a_setting_that_would_do_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^--set tuner\.max_trials=3: nothing is tuned without --tune; add it$"):
+    with pytest.raises(
+        UserError,
+        match=r"^--set tuner\.max_trials=3: nothing is tuned without tuner\.enabled=true \(run_local: --tune\)",
+    ):
         load_config("digits", overrides=["tuner.max_trials=3"])
     assert not load_config("digits", overrides=["tuner.enabled=false"]).tuner.enabled
 

@@ -89,6 +89,15 @@ def test_the_bucket(answers: dict[str, Any], expected: list[str]) -> None:
     assert shown(check_bucket(make_settings(), StandIn(answers))) == expected
 
 
+@pytest.mark.parametrize(
+    ("region", "location", "warned"),
+    [("europe-west4", "EU", False), ("europe-west4", "US", True), ("asia-east1", "ASIA", False)],
+)
+def test_a_multi_region_holds_its_regions(region: str, location: str, warned: bool) -> None:
+    found = shown(check_bucket(make_settings(region=region), StandIn({BUCKET: {"location": location}})))
+    assert any(line.startswith("warning  bucket: gs://my-bucket is in") for line in found) == warned
+
+
 def test_the_apis_are_those_that_the_run_needs() -> None:
     settings = make_settings(
         beam={"runner": "dataflow"}, encryption_key="projects/p/locations/l/keyRings/r/cryptoKeys/k"

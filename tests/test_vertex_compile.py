@@ -94,7 +94,7 @@ def test_what_tfx_leaves_out_is_in_the_spec() -> None:
         assert container["command"][:3] == ["python", "-m", "pipeline.vertex.task"]
         assert container["args"][:2] == ["--executor_class_path", container["args"][1]]
     assert containers(job)["ImageExampleGen"]["resources"] == {"cpuLimit": 8.0, "memoryLimit": 52.0}
-    assert containers(job)["Pusher"]["resources"] == {"cpuLimit": 2.0}
+    assert containers(job)["Pusher"]["resources"] == {"cpuLimit": 2.0, "memoryLimit": 16.0}
     assert "retryPolicy" not in tasks(job)[RESOLVERS[0]]
 
 
@@ -124,6 +124,19 @@ def test_the_endpoint_is_the_pusher_s() -> None:
     assert (target["project"], target["region"], target["labels"]) == ("my-project", "us-central1", {"team": "vision"})
 
 
+def test_a_server_of_ones_own_reaches_the_pusher_with_port_routes_and_arguments() -> None:
+    server = {
+        "serving_image": "us-docker.pkg.dev/my-project/images/server:1",
+        "serving_args": ["--rest_api_port=8501"],
+        "serving_port": 8501,
+        "predict_route": "/v1/models/digits:predict",
+        "health_route": "/v1/models/digits",
+    }
+    gpu = {"machine_type": "n1-standard-8", "accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 1}
+    target = custom_config(compiled(endpoint={"name": "shop", **server, **gpu}), "Pusher")["endpoint"]
+    assert {key: target[key] for key in {**server, **gpu}} == {**server, **gpu}
+
+
 def cached(job: dict[str, Any]) -> set[str]:
     return {node for node, task in tasks(job).items() if task.get("cachingOptions", {}).get("enableCache")}
 
@@ -142,6 +155,16 @@ def test_a_component_that_is_none_gets_no_resources() -> None:
         UserError, match=re.escape("resources names Trainr, which is no component; there are DriftValidator, Evaluator")
     ):
         compiled(resources={"Trainr": {"cpu": 1}})
+
+
+@pytest.mark.parametrize("trainer", [{"tpu": "v5e-4"}, {"gpu": "NVIDIA_L4:1"}, {"machine_type": "n1-highmem-16"}])
+def test_a_search_that_would_not_have_the_trainer_s_machine_is_refused(trainer: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"tuner\.enabled is true, .* tune with python -m pipeline\.run_local --tune"):
+        compiled("tuner.enabled=true", trainer=trainer)
+
+
+def test_without_a_job_the_search_runs_beside_the_trainer() -> None:
+    assert "Tuner" in tasks(compiled("tuner.enabled=true"))
 
 
 def normalised(job: dict[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def test_the_total_is_that_of_the_run_alone(tmp_path: Path) -> None:
         UserError, match=re.escape("--max-cost 5.8: the run may cost up to 5.83 USD; lower the timeouts")
     ):
         sheet.check_limit(5.8)
+    with pytest.raises(UserError, match="--max-cost nan: the run may cost up to"):
+        sheet.check_limit(float("nan"))
 
 
 def test_what_has_no_price_is_named_and_refused_under_a_limit(tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ def test_a_service_that_stays_away_does_not_look_like_a_failed_run(
         follow_run(CLOUD, RUN_NAME, lambda task, state: None)
 
 
+def test_expired_credentials_do_not_look_like_a_failed_run(network: Network, service: VertexService) -> None:
+    submit_run(CLOUD, SUBMISSION)
+    network.fail("GetPipelineJob", "UNAUTHENTICATED", "token expired")
+    with pytest.raises(
+        CloudFault, match=r"no valid credentials .*; run digits-1 goes on in the cloud, `status digits-1`"
+    ):
+        follow_run(CLOUD, RUN_NAME, lambda task, state: None)
+
+
 def test_an_interrupted_follower_leaves_the_run_alone(network: Network, service: VertexService) -> None:
     submit_run(CLOUD, SUBMISSION)
     service.scripts["digits-1"] = [("RUNNING", {"Trainer": "RUNNING"})]

@@ -58,6 +58,23 @@ def test_a_flapping_connection_ends_in_one_schedule(after: bool, network: Networ
     assert [schedule.cron for schedule in list_schedules(CLOUD)] == ["TZ=UTC 0 4 * * 1"]
 
 
+def test_a_deletion_whose_answer_is_lost_is_done(network: Network, service: VertexService) -> None:
+    create_schedule(CLOUD, SUBMISSION, "0 3 * * 1", "UTC", 1)
+    network.fail("DeleteSchedule", "UNAVAILABLE", after=True)
+    delete_schedule(CLOUD, "1")
+    assert not service.schedules
+    assert len(network.requests("DeleteSchedule")) == 2
+    with pytest.raises(UserError, match=r"deleting schedule .*/schedules/1: not found: .* check the project"):
+        delete_schedule(CLOUD, "1")
+
+
+def test_a_deletion_is_waited_for(network: Network, service: VertexService) -> None:
+    create_schedule(CLOUD, SUBMISSION, "0 3 * * 1", "UTC", 1)
+    service.slow_deletions = True
+    delete_schedule(CLOUD, "1")
+    assert not service.schedules
+
+
 @pytest.mark.parametrize(
     ("cron", "zone", "runs", "said"),
     [

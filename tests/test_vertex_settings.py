@@ -47,6 +47,16 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ),
         ({"trainer": {"machine_type": "big"}}, "machine_type is 'big', which is no machine"),
         ({"trainer": {"spot": True}}, "spot needs a machine of the Trainer's own"),
+        *(
+            ({"trainer": {name: value}}, f"trainer: {name} needs a machine of the Trainer's own; give tpu, gpu or")
+            for name, value in (
+                ("image", IMAGE),
+                ("region", "us-central1"),
+                ("timeout_hours", 3),
+                ("restart_on_worker_restart", False),
+                ("disk_gb", 200),
+            )
+        ),
         ({"trainer": {"tpu": "v3-8", "spot": True}}, "Vertex AI has no spot machines with v3-8"),
         ({"trainer": {"max_wait_hours": 1}}, "max_wait_hours is for spot machines"),
         (
@@ -57,9 +67,22 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ({"beam": {"subnetwork": "mine"}}, "use regions/REGION/subnetworks/NAME"),
         ({"endpoint": {"min_replicas": 2}}, "endpoint.min_replicas is 2, more than max_replicas, 1"),
         ({"endpoint": {"accelerator_type": "NVIDIA_L4"}}, "set both or neither"),
+        (
+            {
+                "endpoint": {
+                    "machine_type": "n1-standard-8",
+                    "accelerator_type": "NVIDIA_TESLA_T4",
+                    "accelerator_count": 1,
+                }
+            },
+            "endpoint.accelerator_type is NVIDIA_TESLA_T4, but endpoint.serving_image is us-docker.pkg.dev/vertex-ai/",
+        ),
+        ({"endpoint": {"predict_route": "v1"}}, "endpoint.predict_route is 'v1'; string should match pattern '^/'"),
         ({"schedule": {"cron": "61 * * * *"}}, "cron is '61 * * * *', which is no schedule"),
         ({"schedule": {"cron": "0 3 * * * *"}}, "use five fields"),
         ({"schedule": {"time_zone": "Berlin"}}, "time_zone is 'Berlin', which is none"),
+        ({"schedule": {"time_zone": "Etc/UTC"}}, "schedule.time_zone is given, but no schedule.cron (--schedule)"),
+        ({"schedule": {"max_concurrent_runs": 2}}, "schedule.max_concurrent_runs is given, but no schedule.cron"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(changes: dict[str, Any], message: str) -> None:
@@ -86,10 +109,25 @@ def test_flags_win_over_the_file_and_labels_add_up(tmp_path: Path) -> None:
     assert (settings.cache, settings.retries.count) == (False, 3)
 
 
+def test_a_section_with_comments_only_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "vertex.yaml"
+    file.write_text("beam:\n  # runner: dataflow\nlabels:\nresources:\n")
+    settings = load_settings(make_parser().parse_args([*ARGUMENTS, f"--vertex-config={file}"]))
+    assert (settings.beam.runner, settings.labels) == ("direct", {})
+    assert settings.resources_of("Pusher").memory_gb == 16
+
+
 def test_resources_of_one_component_leave_the_default_of_the_others() -> None:
     settings = load_settings(make_parser().parse_args([*ARGUMENTS, "--vertex-set", "resources.Transform.cpu=8"]))
     assert settings.resources_of("Transform").model_dump() == {"cpu": 8, "memory_gb": 16}
     assert settings.resources_of("Pusher").model_dump() == {"cpu": 4, "memory_gb": 16}
+
+
+@pytest.mark.parametrize(("setting", "memory_gb"), [("cpu=8", 16), ("memory_gb=null", None)])
+def test_one_value_of_the_default_resources_leaves_the_other(setting: str, memory_gb: int | None) -> None:
+    settings = load_settings(make_parser().parse_args([*ARGUMENTS, "--vertex-set", f"resources.default.{setting}"]))
+    assert settings.resources_of("Pusher").memory_gb == memory_gb
+    assert settings.resources_of("Pusher").cpu == (8 if setting == "cpu=8" else 4)
 
 
 def test_what_is_missing_is_named_with_its_flags() -> None:

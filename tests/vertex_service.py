@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
-from google.protobuf import empty_pb2
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, empty_pb2
 
 from tests.vertex_stand_in import ServiceError
 
@@ -20,6 +21,7 @@ class VertexService:
     Attributes:
         scripts: lives of runs by id.
         job_states: of each custom job, at one look after the other.
+        slow_deletions: whether a schedule is gone only when its deletion is looked at.
     """
 
     jobs: dict[str, vertex.PipelineJob] = field(default_factory=dict)
@@ -29,6 +31,7 @@ class VertexService:
     children: dict[str, list[str]] = field(default_factory=dict)
     custom_jobs: dict[str, vertex.CustomJob] = field(default_factory=dict)
     job_states: list[str] = field(default_factory=lambda: ["JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"])
+    slow_deletions: bool = False
 
     def CreatePipelineJob(self, request: vertex.CreatePipelineJobRequest) -> vertex.PipelineJob:
         name = f"{request.parent}/pipelineJobs/{request.pipeline_job_id}"
@@ -135,12 +138,21 @@ class VertexService:
         job.state = self.job_states.pop(0) if len(self.job_states) > 1 else self.job_states[0]
         return job
 
-    def DeleteSchedule(self, request: vertex.DeleteScheduleRequest) -> Any:
-        from google.longrunning import operations_pb2
+    def GetSchedule(self, request: vertex.GetScheduleRequest) -> vertex.Schedule:
+        return _found(self.schedules, request.name)
 
+    def DeleteSchedule(self, request: vertex.DeleteScheduleRequest) -> operations_pb2.Operation:
         _found(self.schedules, request.name)
-        del self.schedules[request.name]
-        return operations_pb2.Operation(name=f"{request.name}/operations/1", done=True)
+        name = f"{request.name}/operations/1"
+        if self.slow_deletions:
+            return operations_pb2.Operation(name=name)
+        return self.GetOperation(operations_pb2.GetOperationRequest(name=name))
+
+    def GetOperation(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:
+        del self.schedules[request.name.partition("/operations")[0]]
+        response = any_pb2.Any()
+        response.Pack(empty_pb2.Empty())
+        return operations_pb2.Operation(name=request.name, done=True, response=response)
 
 
 def _found(things: dict[str, Any], name: str) -> Any:

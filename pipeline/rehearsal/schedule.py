@@ -1,4 +1,4 @@
-"""Runs the tasks in their order, some at the same time, until one fails; exit handlers run even then."""
+"""Runs the tasks in their order, some at the same time; not those that need one that failed, but exit handlers."""
 
 import concurrent.futures
 import json
@@ -43,7 +43,8 @@ def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel:
         parallel: at most so many tasks at the same time.
 
     Returns:
-        Every task's outcome. After the first failure only tasks that wait for all to end, however, are begun.
+        Every task's outcome. What is downstream of a failure is not begun, with `job.fail_fast` nothing is any more;
+        tasks that wait for others to end, however, are.
 
     Raises:
         KeyboardInterrupt: as it came; all processes have been ended.
@@ -55,7 +56,7 @@ def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel:
         try:
             while pending or running:
                 for task in _ready(pending, outcomes):
-                    reason = _why_not(task, outcomes)
+                    reason = _why_not(task, outcomes, job.fail_fast)
                     if reason is not None:
                         del pending[task.name]
                         outcomes[task.name] = Outcome(reason, 0.0)
@@ -82,16 +83,17 @@ def _ready(pending: Mapping[str, Task], outcomes: Mapping[str, Outcome]) -> list
     return [task for task in pending.values() if all(name in outcomes for name in task.upstream)]
 
 
-def _why_not(task: Task, outcomes: Mapping[str, Outcome]) -> TaskResult | None:
+def _why_not(task: Task, outcomes: Mapping[str, Outcome], fail_fast: bool) -> TaskResult | None:
     """Returns the result of a task that is not to run, or None."""
     if task.runs_after_failures:
         return None
-    if any(outcome.result.state == FAILED for outcome in outcomes.values()):
-        return TaskResult(NOT_RUN, reason="another task failed")
     states = {name: outcomes[name].result.state for name in task.upstream}
-    for name, state in states.items():
-        if state in (SKIPPED, NOT_RUN):
-            return TaskResult(state, reason=f"{name} was {state}")
+    for blocked, reason in ((FAILED, "failed"), (NOT_RUN, "was not run"), (SKIPPED, "was skipped")):
+        for name, state in states.items():
+            if state == blocked:
+                return TaskResult(SKIPPED if state == SKIPPED else NOT_RUN, reason=f"{name} {reason}")
+    if fail_fast and any(outcome.result.state == FAILED for outcome in outcomes.values()):
+        return TaskResult(NOT_RUN, reason="another task failed")
     return None
 
 

@@ -53,6 +53,7 @@ class Job:
         processes: those that run.
         use_cache: whether tasks may be served from cache.
         use_retries: whether the tasks' retry policies count.
+        fail_fast: whether nothing is begun after a task has failed.
         retrying: is told a task's name and why it is tried again.
     """
 
@@ -65,6 +66,7 @@ class Job:
     processes: Processes
     use_cache: bool
     use_retries: bool
+    fail_fast: bool
     retrying: Callable[[str, str], None]
 
 

@@ -57,6 +57,7 @@ def check_cloud(settings: VertexSettings, session: Session | None) -> Iterator[F
 def check_bucket(settings: VertexSettings, session: Session) -> Iterator[Finding]:
     """Asks for the bucket's place and for what the user may do in it."""
     bucket = settings.pipeline_root.removeprefix("gs://").partition("/")[0]
+    multi_region = settings.region.partition("-")[0].replace("europe", "eu")
     answer = session.get(f"{STORAGE}/b/{bucket}", timeout=TIMEOUT_SECONDS)
     if answer.status_code == 404:
         yield Finding(
@@ -67,7 +68,7 @@ def check_bucket(settings: VertexSettings, session: Session) -> Iterator[Finding
         return
     if answer.status_code != 200:
         yield Finding("warning", "bucket", f"gs://{bucket} cannot be looked at: {_reason(answer)}")
-    elif (place := answer.json().get("location", "").lower()) not in (settings.region, settings.region.split("-")[0]):
+    elif (place := answer.json().get("location", "").lower()) not in (settings.region, multi_region):
         yield Finding(
             "warning", "bucket", f"gs://{bucket} is in {place}, not in {settings.region}: traffic costs money"
         )

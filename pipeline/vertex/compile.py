@@ -20,8 +20,13 @@ def make_deployment(config: PipelineConfig, settings: VertexSettings) -> Deploym
     """Returns where the nodes run.
 
     Raises:
-        UserError: the Trainer or a Beam step does not fit its machine.
+        UserError: the Trainer or a Beam step does not fit its machine, or the Tuner would not have the Trainer's.
     """
+    if config.tuner.enabled and settings.trainer.is_job:
+        raise UserError(
+            "tuner.enabled is true, but the search would run in the task's CPUs, not on the machine of the Trainer's "
+            "job; tune with python -m pipeline.run_local --tune, then give the --set that it prints"
+        )
     return Deployment(
         pipeline_root=settings.pipeline_root,
         serving_model_dir=config.serving_model_dir or f"{settings.pipeline_root}/serving_model",

@@ -123,7 +123,7 @@ def load_prices(path: str, region: str) -> PriceFile:
     Raises:
         UserError: it cannot be read, lacks its date or source, or is another region's.
     """
-    tree = read_yaml(Path(path))
+    tree = read_yaml(Path(path), PriceFile)
     for key in ("date", "region", "source"):
         if key not in tree:
             raise UserError(f"{path}: has no {key}; a price file says when, where and from what source its prices are")
@@ -174,7 +174,7 @@ class CostSheet:
             raise UserError("--max-cost needs prices, and none are shipped; give --prices FILE with your own")
         if self.unpriced:
             raise UserError(f"--max-cost: the price file has no {', '.join(self.unpriced)}; add what an hour costs")
-        if self.total > max_cost:
+        if not self.total <= max_cost:  # so put, NaN refuses
             raise UserError(
                 f"--max-cost {max_cost:g}: the run may cost up to {self.total:.2f} {self.prices.currency}; lower the "
                 "timeouts (task_timeout_hours, trainer.timeout_hours, beam.timeout_hours), retries or machines, or "

@@ -88,7 +88,8 @@ def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or a flag is not of its form.
     """
-    tree: dict[str, Any] = read_yaml(Path(arguments.vertex_config)) if arguments.vertex_config else {}
+    file = arguments.vertex_config
+    tree: dict[str, Any] = read_yaml(Path(file), VertexSettings) if file else {}
     given = vars(arguments)
     for flag in FLAGS:
         if given[flag.key] is not None:
@@ -111,9 +112,7 @@ def load_settings(arguments: argparse.Namespace) -> VertexSettings:
     """
     tree = load_tree(arguments)
     _require(tree, ("project", "region", "pipeline_root", "image"))
-    settings = parse_settings(VertexSettings, tree)
-    resources = {**VertexSettings.model_fields["resources"].default, **settings.resources}
-    return settings.model_copy(update={"resources": resources})
+    return parse_settings(VertexSettings, tree)
 
 
 def load_project(arguments: argparse.Namespace) -> ProjectSettings:

@@ -85,7 +85,7 @@ def follow_run(cloud: Cloud, run_name: str, report: Callable[[str, str], None]) 
 
     Raises:
         LeftRunning: Ctrl-C.
-        CloudFault: the connection stayed away too long; the run goes on.
+        CloudFault: the connection stayed away too long, or the credentials have expired; the run goes on.
     """
     run_id = run_name.rpartition("/")[2]
     seen: dict[str, str] = {}
@@ -103,7 +103,7 @@ def follow_run(cloud: Cloud, run_name: str, report: Callable[[str, str], None]) 
                 return run.state
             pause = FIRST_POLL_SECONDS if changed else min(pause * 1.5, LONGEST_POLL_SECONDS)
             time.sleep(pause)
-    except CloudFault as fault:
+    except (CloudFault, UserError) as fault:
         raise CloudFault(f"{fault}; run {run_id} goes on in the cloud, `status {run_id}` tells how") from fault
     except KeyboardInterrupt:
         raise LeftRunning(

@@ -3,9 +3,10 @@
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
+from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import GIVE_UP_SECONDS, ROLE, call, ensure
+from components.cloud_calls import GIVE_UP_SECONDS, ROLE, call, ensure, explain
 from data.errors import UserError
 from pipeline.vertex.cloud import Cloud, Schedule, Submission, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
@@ -53,10 +54,25 @@ def list_schedules(cloud: Cloud) -> list[Schedule]:
 
 
 def delete_schedule(cloud: Cloud, name: str) -> None:
-    """Ends a schedule; runs that it has started go on."""
+    """Ends a schedule, and returns once it has ended; runs that it has started go on.
+
+    Raises:
+        UserError: there is none, or it may not be ended.
+        CloudFault: the service could not be reached, or did not end it in time.
+    """
     full_name = resource_name(cloud, "schedules", name)
     doing = f"deleting schedule {full_name}"
-    call(_client(cloud).delete_schedule, vertex.DeleteScheduleRequest(name=full_name), doing=doing, role=ROLE)
+    # So that only a name that is none is not found here.
+    call(_client(cloud).get_schedule, vertex.GetScheduleRequest(name=full_name), doing=doing, role=ROLE)
+    request = vertex.DeleteScheduleRequest(name=full_name)
+    try:
+        deletion = call(_client(cloud).delete_schedule, request, doing=doing, role=ROLE, expected=(NotFound,))
+    except NotFound:  # A first try, whose answer was lost, went through.
+        return
+    try:
+        deletion.result(timeout=GIVE_UP_SECONDS)
+    except Exception as error:
+        raise explain(error, doing, ROLE) from error
 
 
 def _make_schedule_message(

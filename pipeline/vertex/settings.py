@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data.settings import Settings
 from pipeline.tpu_types import find_tpu_type
+from pipeline.vertex.endpoint_settings import EndpointSettings
 from pipeline.vertex.forms import (
     BucketPath,
     Count,
@@ -32,6 +33,9 @@ class Resources(Settings):
     """Cores; null leaves it to Vertex AI."""
     memory_gb: float | None = Field(default=None, gt=0, le=624)
     """Gigabytes of memory; null leaves it to Vertex AI."""
+
+
+DEFAULT_RESOURCES = Resources(cpu=4, memory_gb=16)
 
 
 class RetrySettings(Settings):
@@ -90,8 +94,10 @@ class TrainerPlacement(Settings):
             find_gpu(self.gpu, self.machine_type)
         elif self.machine_type:
             check_machine_type(self.machine_type)
-        if self.spot and not self.is_job:
-            raise ValueError("spot needs a machine of the Trainer's own; give tpu, gpu or machine_type")
+        if not self.is_job:
+            for name in ("image", "region", "timeout_hours", "restart_on_worker_restart", "spot", "disk_gb"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} needs a machine of the Trainer's own; give tpu, gpu or machine_type")
         if self.spot and self.tpu and not self.tpu.startswith("v5e"):
             raise ValueError(
                 f"spot is set, but Vertex AI has no spot machines with {self.tpu}; use v5e, or leave it out"
@@ -161,54 +167,6 @@ class BeamSettings(BeamPlacement):
     _labels = field_validator("labels")(check_labels)
 
 
-class EndpointSettings(Settings):
-    """The Vertex endpoint that a blessed model is deployed to; made if there is none of this name."""
-
-    name: str | None = Field(default=None, min_length=1, max_length=128)
-    """Display name of the endpoint; null pushes to a folder of the bucket instead."""
-    machine_type: str = "n1-standard-4"
-    """Of the replicas."""
-    accelerator_type: str | None = None
-    """GPU of each replica, e.g. `NVIDIA_TESLA_T4`."""
-    accelerator_count: int = Field(default=0, ge=0, le=8)
-    """How many of them each replica has."""
-    min_replicas: int = Field(default=1, ge=1, le=1000)
-    """Replicas at least."""
-    max_replicas: int = Field(default=1, ge=1, le=1000)
-    """Replicas at most."""
-    traffic_percent: int = Field(default=100, ge=1, le=100)
-    """The new model's share of the requests (a canary); the model that had the most keeps the rest. The first model
-    gets all."""
-    serving_image: str = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
-    """The model server, one of Vertex AI's prebuilt ones (TensorFlow 2.15 is the latest of them) or your own."""
-    service_account: ServiceAccount | None = None
-    """Of the replicas; null is Vertex AI's."""
-
-    @field_validator("machine_type")
-    @classmethod
-    def _known_machine(cls, machine_type: str) -> str:
-        return check_machine_type(machine_type)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "EndpointSettings":
-        if self.traffic_percent < 100 and self.name is None:
-            raise ValueError(
-                f"endpoint.traffic_percent is {self.traffic_percent}, but there is no endpoint; give endpoint.name"
-            )
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(
-                f"endpoint.min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}; lower it"
-            )
-        if (self.accelerator_type is None) != (self.accelerator_count == 0):
-            raise ValueError(
-                f"endpoint.accelerator_type is {self.accelerator_type} and accelerator_count {self.accelerator_count}; "
-                "set both or neither"
-            )
-        if self.accelerator_type:
-            find_gpu(f"{self.accelerator_type}:{self.accelerator_count}", self.machine_type)
-        return self
-
-
 class ScheduleSettings(Settings):
     """When the pipeline runs by itself."""
 
@@ -234,6 +192,13 @@ class ScheduleSettings(Settings):
         if name not in zoneinfo.available_timezones():
             raise ValueError(f"time_zone is {name!r}, which is none; use a name such as Europe/Berlin or Etc/UTC")
         return name
+
+    @model_validator(mode="after")
+    def _only_with_cron(self) -> "ScheduleSettings":
+        idle = [name for name in ("time_zone", "max_concurrent_runs") if name in self.model_fields_set]
+        if idle and self.cron is None:
+            raise ValueError(f"schedule.{idle[0]} is given, but no schedule.cron (--schedule); give both or neither")
+        return self
 
 
 class ProjectSettings(Settings):
@@ -271,8 +236,8 @@ class VertexSettings(ProjectSettings):
     changed. Without one, images in a bucket are read anew in each run."""
     task_timeout_hours: Hours = 24.0
     """A task is stopped after so many hours."""
-    resources: dict[str, Resources] = {"default": Resources(cpu=4, memory_gb=16)}
-    """CPU and memory by component; `default` is for those that are not named."""
+    resources: dict[str, Resources] = {"default": DEFAULT_RESOURCES}
+    """CPU and memory by component; `default` is for those that are not named, and for what they leave out."""
     retries: RetrySettings = RetrySettings()
     trainer: TrainerPlacement = TrainerPlacement()
     beam: BeamSettings = BeamSettings()
@@ -280,6 +245,12 @@ class VertexSettings(ProjectSettings):
     schedule: ScheduleSettings = ScheduleSettings()
 
     _labels = field_validator("labels")(check_labels)
+
+    @field_validator("resources")
+    @classmethod
+    def _with_defaults(cls, resources: dict[str, Resources]) -> dict[str, Resources]:
+        changes = resources["default"].model_dump(exclude_unset=True) if "default" in resources else {}
+        return {**resources, "default": DEFAULT_RESOURCES.model_copy(update=changes)}
 
     @field_validator("pipeline_root")
     @classmethod
