@@ -19,7 +19,7 @@ class SplitFolders(Settings):
 
     train: tuple[str, ...] = ("train",)
     """Folders that hold the images to train on."""
-    eval: tuple[str, ...] = ("val", "eval", "validation")
+    eval: tuple[str, ...] = ("val", "valid", "validation", "eval", "dev")
     """Folders whose images choose epochs and stop early; without any, `eval` is cut from train."""
     test: tuple[str, ...] = ("test",)
     """Folders whose images only gate the push; without any, `test` is cut from train."""
