@@ -2,7 +2,6 @@
 
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -162,13 +161,12 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def read_lines(path: str) -> Iterator[str]:
-    """Yields the lines of a UTF-8 text file, without their ends and the empty ones among them.
+def read_lines(path: str) -> list[str]:
+    """Returns the lines of a UTF-8 text file, up to the last that is not blank, without white space at their ends.
 
     Raises:
         OSError, tf.errors.OpError: it cannot be read.
         UnicodeDecodeError: it is not UTF-8.
     """
-    for line in read_bytes(path).decode("utf-8-sig").splitlines():
-        if line.strip():
-            yield line.strip()
+    # Not splitlines: it also parts lines at characters that only look like an end, such as U+2028.
+    return [line.strip() for line in read_bytes(path).decode("utf-8-sig").rstrip().split("\n")]

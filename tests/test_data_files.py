@@ -41,8 +41,8 @@ def test_what_cannot_be_listed_is_the_users_to_mend(root):
 
 def test_reads(root):
     assert read_bytes(str(root / "4.png")) == b"4.png"
-    (root / "lines.txt").write_text("\ufeffone \n\n two\n", encoding="utf-8")
-    assert list(read_lines(str(root / "lines.txt"))) == ["one", "two"]
+    (root / "lines.txt").write_text("\ufeffone \n\n two\u2028too\n \n\n", encoding="utf-8")
+    assert read_lines(str(root / "lines.txt")) == ["one", "", "two\u2028too"]
     assert stat_file(str(root / "4.png")).size == 5
     with pytest.raises(UserError, match="which is a folder"):
         stat_file(str(root / "a"))
