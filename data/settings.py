@@ -24,6 +24,10 @@ class SplitFolders(Settings):
     test: tuple[str, ...] = ("test",)
     """Folders whose images only gate the push; without any, `test` is cut from train."""
 
+    def meanings(self) -> dict[str, str]:
+        """Returns name, in lower case, -> `train`, `eval` or `test`."""
+        return {name.casefold(): split for split, names in self for name in names}
+
     @model_validator(mode="after")
     def _each_name_means_one_split(self) -> "SplitFolders":
         names = [name.casefold() for name in (*self.train, *self.eval, *self.test)]

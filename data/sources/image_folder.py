@@ -165,7 +165,7 @@ def _declared_splits(root: str, tree: Tree, split_folders: SplitFolders) -> dict
     Raises:
         UserError: beside `train` lies a folder that is no split, or splits under other names would become classes.
     """
-    splits = {name.casefold(): split for split in ("train", "eval", "test") for name in getattr(split_folders, split)}
+    splits = split_folders.meanings()
     top_folders = [folder for folder in tree.folders if "/" not in folder]
     with_images = {
         _top(f.path) for f in tree.files if f.path.count("/") == 1 and f.path.lower().endswith(IMAGE_SUFFIXES)
@@ -177,7 +177,7 @@ def _declared_splits(root: str, tree: Tree, split_folders: SplitFolders) -> dict
         _refuse_unnamed_splits(root, tree, split_folders)
         return None
     declared = {}
-    usual = {name for field in SplitFolders.model_fields for name in getattr(SplitFolders(), field)}
+    usual = SplitFolders().meanings()
     for folder in top_folders:
         if folder.casefold() in splits:
             declared[folder] = splits[folder.casefold()]
