@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from apache_beam.testing.util import assert_that
 
+from data.detect import settings_for_path
 from data.errors import UserError
 from data.settings import DataSettings
 from data.sources import make_source
@@ -105,6 +106,15 @@ def test_names_declare_splits(tmp_path, path, split):
     assert [file.split for file in source_of(tmp_path).list_files()] == [split]
     assert [file.split for file in source_of(tmp_path / path).list_files()] == [split]
     assert [file.split for file in source_of(str(tmp_path / path)[:-1] + "?").list_files()] == [split]
+
+
+def test_names_may_look_like_patterns(tmp_path):
+    path = tmp_path / "run[1]" / "a[2].tfrecord"
+    write(path, [example(image=PNG, label=b"cat")])
+    assert settings_for_path(str(path.parent))["source"] == "tfrecords"
+    for place in (path.parent, path):
+        assert [file.path for file in source_of(place).list_files()] == [str(path)]
+    read_all(path.parent, lambda read: check_labels(read, ["cat"]))
 
 
 def test_a_file_of_no_split_beside_declared_ones_is_refused(tmp_path):

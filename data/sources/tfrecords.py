@@ -90,7 +90,7 @@ class TFRecordSource:
         return f"{self._path.rstrip('/')}/{path}" if self._is_folder() else path
 
     def _is_folder(self) -> bool:
-        return not has_glob(self._path) and tf.io.gfile.isdir(self._path)
+        return tf.io.gfile.isdir(self._path)
 
     def _entries(self) -> list[FileEntry]:
         """Returns the files: those of a folder relative to it, others as they are.
@@ -100,7 +100,7 @@ class TFRecordSource:
         """
         if self._is_folder():
             entries = [file for file in list_tree(self._path).files if is_tfrecord_name(file.path)]
-        elif has_glob(self._path):
+        elif has_glob(self._path) and not tf.io.gfile.exists(self._path):  # `run[1].tfrecord` is a name, too.
             entries = [stat_file(path) for path in sorted(tf.io.gfile.glob(self._path)) if not tf.io.gfile.isdir(path)]
         else:
             entries = [stat_file(self._path)]
