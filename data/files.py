@@ -79,7 +79,7 @@ def _list_local(root: str) -> tuple[list[FileEntry], list[str]]:
                 if _is_hidden(entry.name):
                     continue
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir():
+                if _is_folder(entry):
                     if not _is_utf8(path):
                         raise UserError(f"data.path holds the folder {_printable(path)}, not in UTF-8; rename it")
                     folders.append(path)
@@ -87,6 +87,13 @@ def _list_local(root: str) -> tuple[list[FileEntry], list[str]]:
                 else:
                     files.append(_entry(entry, path))
     return files, folders
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself, or one through a closed folder: as broken as one to nowhere.
+        return False
 
 
 def _entry(entry: os.DirEntry, path: str) -> FileEntry:

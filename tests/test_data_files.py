@@ -25,6 +25,11 @@ def test_lists_files_and_folders_sorted(root):
         assert (file.size, file.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
+def test_a_link_to_itself_is_a_file_that_cannot_be_opened(root):
+    os.symlink("self", root / "a" / "self")
+    assert [file.path for file in list_tree(str(root)).files if file.size < 0] == ["a/self"]
+
+
 def test_a_bucket_is_listed_alike(root):
     """By Beam's file systems, of which the one for this machine stands in for that of a bucket."""
     here, there = _list_local(str(root)), _list_remote(str(root) + "/")
