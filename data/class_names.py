@@ -21,6 +21,8 @@ def read_folder_names(path: str) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for number, line in enumerate(_read(path), start=1):
+        if not line:
+            continue
         parts = re.split(r"\s+", line, maxsplit=1)
         if len(parts) != 2 or parts[0] in names:
             found = "has no class name" if len(parts) != 2 else f"names the folder {parts[0]} again"
@@ -37,9 +39,14 @@ def read_label_names(path: str) -> list[str]:
     """Reads one class name a line, the first for label 0.
 
     Raises:
-        UserError: the file cannot be read, or a name occurs twice.
+        UserError: the file cannot be read, a line is blank (its label would have no name), or a name occurs twice.
     """
     names = _read(path)
+    if "" in names:
+        raise UserError(
+            f"data.class_names: line {names.index('') + 1} of {path} is blank; each line names a class, the first that"
+            " of label 0, so fill it in or remove it"
+        )
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise UserError(f"data.class_names: {path} holds {repeated[0]!r} twice; each line names another class")
@@ -48,11 +55,11 @@ def read_label_names(path: str) -> list[str]:
 
 def _read(path: str) -> list[str]:
     try:
-        lines = list(read_lines(path))
+        lines = read_lines(path)
     except (OSError, tf.errors.OpError, UnicodeDecodeError) as error:
         raise UserError(
             f"data.class_names is {path}, which cannot be read; give a UTF-8 text file ({type(error).__name__})"
         ) from error
-    if not lines:
+    if not any(lines):
         raise UserError(f"data.class_names is {path}, which is empty; give one line a class")
     return lines

@@ -7,7 +7,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes one image file, in a graph or eagerly.
 
     Args:
-        encoded: string scalar, a JPEG, PNG, GIF (its first frame) or BMP.
+        encoded: string scalar, a JPEG, PNG, GIF (its first frame, though all are unpacked) or BMP.
 
     Returns:
         uint8 [height, width, 3], RGB. EXIF orientation is ignored and alpha is dropped: `data.image_check` stores

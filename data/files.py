@@ -2,7 +2,6 @@
 
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -80,7 +79,7 @@ def _list_local(root: str) -> tuple[list[FileEntry], list[str]]:
                 if _is_hidden(entry.name):
                     continue
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir():
+                if _is_folder(entry):
                     if not _is_utf8(path):
                         raise UserError(f"data.path holds the folder {_printable(path)}, not in UTF-8; rename it")
                     folders.append(path)
@@ -88,6 +87,13 @@ def _list_local(root: str) -> tuple[list[FileEntry], list[str]]:
                 else:
                     files.append(_entry(entry, path))
     return files, folders
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself, or one through a closed folder: as broken as one to nowhere.
+        return False
 
 
 def _entry(entry: os.DirEntry, path: str) -> FileEntry:
@@ -162,13 +168,12 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def read_lines(path: str) -> Iterator[str]:
-    """Yields the lines of a UTF-8 text file, without their ends and the empty ones among them.
+def read_lines(path: str) -> list[str]:
+    """Returns the lines of a UTF-8 text file, up to the last that is not blank, without white space at their ends.
 
     Raises:
         OSError, tf.errors.OpError: it cannot be read.
         UnicodeDecodeError: it is not UTF-8.
     """
-    for line in read_bytes(path).decode("utf-8-sig").splitlines():
-        if line.strip():
-            yield line.strip()
+    # Not splitlines: it also parts lines at characters that only look like an end, such as U+2028.
+    return [line.strip() for line in read_bytes(path).decode("utf-8-sig").rstrip().split("\n")]

@@ -19,10 +19,14 @@ class SplitFolders(Settings):
 
     train: tuple[str, ...] = ("train",)
     """Folders that hold the images to train on."""
-    eval: tuple[str, ...] = ("val", "eval", "validation")
+    eval: tuple[str, ...] = ("val", "valid", "validation", "eval", "dev")
     """Folders whose images choose epochs and stop early; without any, `eval` is cut from train."""
     test: tuple[str, ...] = ("test",)
     """Folders whose images only gate the push; without any, `test` is cut from train."""
+
+    def meanings(self) -> dict[str, str]:
+        """Returns name, in lower case, -> `train`, `eval` or `test`."""
+        return {name.casefold(): split for split, names in self for name in names}
 
     @model_validator(mode="after")
     def _each_name_means_one_split(self) -> "SplitFolders":

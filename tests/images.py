@@ -193,6 +193,14 @@ def make_animated_gif() -> bytes:
     return buffer.getvalue()
 
 
+def make_animated_png() -> bytes:
+    """A PNG of two frames, the first of which is `picture()`."""
+    first, second = (Image.fromarray(picture(seed=seed)) for seed in (7, 8))
+    buffer = io.BytesIO()
+    first.save(buffer, "PNG", save_all=True, append_images=[second], duration=100)
+    return buffer.getvalue()
+
+
 def make_bmp() -> bytes:
     """A BMP of 24 bits a pixel."""
     return encode(picture(), "BMP")
@@ -235,6 +243,7 @@ ODD_IMAGES: dict[str, Callable[[], bytes]] = {
     "rgb16.png": make_rgb16_png,
     "plain.gif": make_gif,
     "animated.gif": make_animated_gif,
+    "animated.png": make_animated_png,
     "plain.bmp": make_bmp,
     "bilevel.bmp": make_bilevel_bmp,
     "plain.webp": make_webp,

@@ -27,7 +27,7 @@ def test_imagenets_list(write):
 
 
 def test_label_names(write):
-    assert read_label_names(write("cat\ndog \nwild boar\n")) == ["cat", "dog", "wild boar"]
+    assert read_label_names(write("cat\r\ndog \nwild boar\n\n \n")) == ["cat", "dog", "wild boar"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,11 @@ def test_label_names(write):
     [
         (read_folder_names, "a cat\nb", "line 2 of .* has no class name"),
         (read_folder_names, "a cat\na dog", "line 2 of .* names the folder a again"),
+        (read_folder_names, "a cat\n\nb", "line 3 of .* has no class name"),
         (read_folder_names, "\n", "which is empty"),
+        (read_label_names, "\n\n", "which is empty"),
+        (read_label_names, "cat\n\ndog\n", "line 2 of .* is blank"),
+        (read_label_names, "\ncat\n", "line 1 of .* is blank"),
         (read_label_names, "cat\ncat", "holds 'cat' twice"),
     ],
 )

@@ -25,6 +25,11 @@ def test_lists_files_and_folders_sorted(root):
         assert (file.size, file.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
+def test_a_link_to_itself_is_a_file_that_cannot_be_opened(root):
+    os.symlink("self", root / "a" / "self")
+    assert [file.path for file in list_tree(str(root)).files if file.size < 0] == ["a/self"]
+
+
 def test_a_bucket_is_listed_alike(root):
     """By Beam's file systems, of which the one for this machine stands in for that of a bucket."""
     here, there = _list_local(str(root)), _list_remote(str(root) + "/")
@@ -41,8 +46,8 @@ def test_what_cannot_be_listed_is_the_users_to_mend(root):
 
 def test_reads(root):
     assert read_bytes(str(root / "4.png")) == b"4.png"
-    (root / "lines.txt").write_text("\ufeffone \n\n two\n", encoding="utf-8")
-    assert list(read_lines(str(root / "lines.txt"))) == ["one", "two"]
+    (root / "lines.txt").write_text("\ufeffone \n\n two\u2028too\n \n\n", encoding="utf-8")
+    assert read_lines(str(root / "lines.txt")) == ["one", "", "two\u2028too"]
     assert stat_file(str(root / "4.png")).size == 5
     with pytest.raises(UserError, match="which is a folder"):
         stat_file(str(root / "a"))

@@ -44,12 +44,14 @@ def test_class_folders(tmp_path):
 
 
 def test_declared_splits_in_any_case(tmp_path):
-    for split in ("Train", "VAL", "validation", "test"):
+    for split in ("Train", "VAL", "valid", "validation", "dev", "test"):
         put(tmp_path / split / "cat" / "1.png")
     assert listed(tmp_path) == {
         "Train/cat/1.png": ("cat", "train"),
         "VAL/cat/1.png": ("cat", "eval"),
+        "valid/cat/1.png": ("cat", "eval"),
         "validation/cat/1.png": ("cat", "eval"),
+        "dev/cat/1.png": ("cat", "eval"),
         "test/cat/1.png": ("cat", "test"),
     }
 
@@ -73,6 +75,25 @@ def test_train_can_be_a_class(tmp_path):
         put(tmp_path / name / "1.png")
     put(tmp_path / "train" / "more" / "2.png")
     assert set(listed(tmp_path).values()) == {("train", None), ("car", None), ("plane", None)}
+
+
+def test_a_stray_image_in_train_makes_no_classes_of_the_splits(tmp_path):
+    for split in ("train", "val"):
+        put(tmp_path / split / "cat" / "1.png")
+    put(tmp_path / "train" / "preview.png")
+    listed_images = {i.path: (i.label, i.split, i.problem) for i in source_of(tmp_path).list_images()}
+    assert listed_images == {
+        "train/cat/1.png": ("cat", "train", None),
+        "val/cat/1.png": ("cat", "eval", None),
+        "train/preview.png": ("", "train", "lies outside of the class folders"),
+    }
+
+
+def test_classes_can_hold_the_same_folders(tmp_path):
+    for name in ("cat", "dog", "Test"):
+        put(tmp_path / name / "2023" / "1.png")
+        put(tmp_path / name / "2024" / "1.png")
+    assert set(listed(tmp_path).values()) == {("cat", None), ("dog", None), ("Test", None)}
 
 
 def test_names_of_two_machines_are_one_class(tmp_path):
@@ -185,6 +206,13 @@ class TestFingerprint:
         (["cat/1.png", "dog/notes.txt"], "dog holds no image"),
         (["train/cat/1.png", "test/cat/1.png", "test/dog/"], "test/dog holds no image"),
         (["train/cat/1.png", "val/1.png"], "val holds no class folder"),
+        (
+            ["Training/a/1.png", "Training/b/1.png", "Testing/a/1.png", "Testing/b/1.png"],
+            "Testing and Training in ROOT look like splits, since both hold 'a' and 'b'; name each in"
+            " data.split_folders, the one to train on as train"
+            " (known: train: train; eval: val, valid, validation, eval, dev; test: test), or rename them",
+        ),
+        (["valid/a/1.png", "valid/b/1.png", "test/a/1.png", "test/b/1.png"], "test and valid in ROOT look like splits"),
         (["train/cat/1.png", "vall/cat/1.png"], "vall lies beside a folder of train images and names no split"),
     ],
 )
@@ -198,7 +226,7 @@ def test_other_layouts_are_refused(tmp_path, files, message):
     if files == []:
         root.mkdir()
     for method in ("fingerprint", "prepare"):
-        with pytest.raises(UserError, match=re.escape(message)):
+        with pytest.raises(UserError, match=re.escape(message.replace("ROOT", str(root)))):
             getattr(source_of(root), method)()
 
 

@@ -1,10 +1,13 @@
 """TFRecords: files, splits by name, features by name, labels as names or numbers, and what is wrong with a record."""
 
+import re
+
 import apache_beam as beam
 import pytest
 import tensorflow as tf
 from apache_beam.testing.util import assert_that
 
+from data.detect import settings_for_path
 from data.errors import UserError
 from data.settings import DataSettings
 from data.sources import make_source
@@ -91,6 +94,8 @@ def check_labels(read, labels):
         ("Split-eval/data_tfrecord-00000-of-00001.gz", "eval"),
         ("train-00000-of-01024", "train"),
         ("validation-00000-of-00128", "eval"),
+        ("ds-valid.tfrecord", "eval"),
+        ("ds-dev.tfrecord", "eval"),
         ("cifar10-test.tfrecord-00000-of-00001", "test"),
         ("data.tfrecords", None),
         ("contest-00000-of-00001", None),
@@ -101,6 +106,32 @@ def test_names_declare_splits(tmp_path, path, split):
     assert [file.split for file in source_of(tmp_path).list_files()] == [split]
     assert [file.split for file in source_of(tmp_path / path).list_files()] == [split]
     assert [file.split for file in source_of(str(tmp_path / path)[:-1] + "?").list_files()] == [split]
+
+
+def test_names_may_look_like_patterns(tmp_path):
+    path = tmp_path / "run[1]" / "a[2].tfrecord"
+    write(path, [example(image=PNG, label=b"cat")])
+    assert settings_for_path(str(path.parent))["source"] == "tfrecords"
+    for place in (path.parent, path):
+        assert [file.path for file in source_of(place).list_files()] == [str(path)]
+    read_all(path.parent, lambda read: check_labels(read, ["cat"]))
+
+
+def test_a_file_of_no_split_beside_declared_ones_is_refused(tmp_path):
+    for name in ("ds-train.tfrecord", "ds-Holdout.tfrecord"):
+        write(tmp_path / name, [])
+    message = re.escape(
+        f"data.path: {tmp_path}/ds-Holdout.tfrecord lies beside files of declared splits and names none; remove it, or"
+        " name a word of its name, or its folder, in data.split_folders (known: train, val, "
+    )
+    for path in (tmp_path, tmp_path / "*.tfrecord"):
+        with pytest.raises(UserError, match=message):
+            source_of(path).prepare()
+    named = source_of(tmp_path, split_folders={"test": ["holdout"]})
+    assert {file.name: file.split for file in named.list_files()} == {
+        "ds-train.tfrecord": "train",
+        "ds-Holdout.tfrecord": "test",
+    }
 
 
 def test_bad_records_say_why(tmp_path):

@@ -26,7 +26,7 @@ from data.image_statistics import read_image_statistics
 from data.originals import read_originals
 from data.settings import DataSettings
 from data.sources import make_source
-from data.splits import check_selection
+from data.splits import ImageRecord, check_selection
 from tests import images
 
 
@@ -39,7 +39,7 @@ def run(tmp_path):
         component = ImageExampleGen(data_settings, make_source(data_settings).fingerprint(), code_hash="code")
         artifact = standard_artifacts.Examples()
         artifact.uri = str(tmp_path / name)
-        os.makedirs(artifact.uri)
+        os.makedirs(artifact.uri, exist_ok=True)
         context = ImageExampleGenExecutor.Context(beam_pipeline_args=[], tmp_dir=str(tmp_path / "tmp"), unique_id="1")
         ImageExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(component.exec_properties))
         return artifact
@@ -228,6 +228,27 @@ def test_examples_do_not_depend_on_the_order_of_files(run_folder, tmp_path):
         for name in sorted(contents, reverse=True):
             (root / folder / name).write_bytes(contents[name])
     assert read_all(run_folder(name="second")) == before
+
+
+def test_what_a_killed_attempt_left_is_not_read(run_folder, tmp_path):
+    images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
+    first = run_folder(name="first")
+    before, summary = read_all(first), read_summary(first)
+    second = tmp_path / "second"
+    record = ImageRecord("cat/gone.jpg", "cat", None, sha256="0" * 64)
+    for name, content in {
+        "work/records-00001-of-00002": json.dumps({"record": vars(record), "figures": None}).encode(),
+        "Split-train/data_tfrecord-00001-of-00002.gz": next(
+            (tmp_path / "first" / "Split-train").iterdir()
+        ).read_bytes(),
+        "originals/0.stored.png": images.make_png(),
+    }.items():
+        (second / name).parent.mkdir(parents=True)
+        (second / name).write_bytes(content)
+    artifact = run_folder(name="second")
+    assert read_all(artifact) == before
+    assert read_summary(artifact) == summary
+    assert not read_originals(artifact.uri)
 
 
 def test_examples_can_be_a_source(run_folder, run, tmp_path):

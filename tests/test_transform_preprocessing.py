@@ -55,6 +55,15 @@ def output(root: Path) -> tft.TFTransformOutput:
     return tft.TFTransformOutput(str(root / "graph"))
 
 
+def test_what_a_killed_attempt_left_is_replaced(tmp_path: Path) -> None:
+    for name in ("graph/transformed_metadata/old", "transformed/Split-train/old", "transformed/image_hashes-test.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"old")
+    run_transform(tmp_path, IMAGES, SETTINGS)
+    assert len(read_transformed(tmp_path, "train")) == len(IMAGES["train"])
+    assert not list(tmp_path.rglob("old"))
+
+
 def test_the_vocabulary_is_alphabetical(output: tft.TFTransformOutput) -> None:
     names = [name.decode() for name in output.vocabulary_by_name(LABEL_VOCABULARY)]
     assert names == ["Zürich", "a", "b", "ü"]

@@ -65,6 +65,29 @@ def test_pad_keeps_the_aspect_and_adds_black() -> None:
     assert (resized[24:] == 0).all()
 
 
+@pytest.mark.parametrize("shape", [(64, 128), (129, 64), (7, 5), (31, 33), (96, 3), (480, 641), (1000, 32), (1, 1)])
+@pytest.mark.parametrize("resize_method", ["bilinear", "bicubic", "lanczos3", "area"])
+def test_pad_is_tensorflows(shape: tuple[int, int], resize_method: str) -> None:
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8))
+    settings = TransformSettings.model_validate({"image_size": 32, "aspect": "pad", "resize_method": resize_method})
+    expected = tf.image.resize_with_pad(image, 32, 32, method=resize_method, antialias=True)
+    expected = tf.cast(tf.clip_by_value(tf.round(expected), 0.0, 255.0), tf.uint8)
+    of_any_size = tf.function(lambda image: resize_image(image, settings)).get_concrete_function(
+        tf.TensorSpec([None, None, 3], tf.uint8)
+    )
+    assert of_any_size.output_shapes == (32, 32, 3)
+    for resized in (resize_image(image, settings), of_any_size(image)):
+        np.testing.assert_array_equal(resized, expected)
+
+
+@pytest.mark.parametrize("shape", [(30, 1000), (1000, 30), (1, 5000)])
+def test_pad_leaves_a_row_or_column_of_a_long_image(shape: tuple[int, int]) -> None:
+    resized = resize(np.full((*shape, 3), 77, np.uint8), aspect="pad")
+    line = resized[15] if shape[0] < shape[1] else resized[:, 15]
+    assert (line == 77).all()
+    assert (resized == 77).sum() == line.size
+
+
 def halves(height: int, width: int) -> np.ndarray:
     """An image whose left half is 10 and right half is 200."""
     image = np.full((height, width, 3), 10, np.uint8)

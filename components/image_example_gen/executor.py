@@ -18,6 +18,7 @@ from data.errors import UserError
 from data.features import SPLITS
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
+from data.originals import ORIGINALS_DIR
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import Selection, check_selection, choose_images
@@ -57,6 +58,11 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         fingerprint = source.fingerprint()
 
         work_dir = os.path.join(artifact.uri, "work")
+        split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
+        # A killed attempt at the same place may have left shards of another count, which would be read with the new.
+        for folder in (work_dir, *split_dirs.values(), os.path.join(artifact.uri, ORIGINALS_DIR)):
+            if tf.io.gfile.exists(folder):
+                tf.io.gfile.rmtree(folder)
         tf.io.gfile.makedirs(work_dir)
         report_progress("checking images")
         with self._make_beam_pipeline() as pipeline:
@@ -72,7 +78,6 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         report_progress("writing examples")
         rules_path = os.path.join(work_dir, "rules.json")
         write_rules(selection.rules, rules_path)
-        split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
         try:
             with self._make_beam_pipeline() as pipeline:
                 add_examples(pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs)

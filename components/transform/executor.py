@@ -1,5 +1,6 @@
 """TFX's Transform, which also hands on which images each split holds and what they look like."""
 
+import itertools
 import os
 from typing import Any
 
@@ -25,7 +26,15 @@ class Executor(tfx_executor.Executor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Transforms, then copies."""
+        """Transforms, then copies, into empty folders.
+
+        A killed attempt at the same place leaves shards that would be read with the new, and a graph that TensorFlow
+        Transform cannot replace.
+        """
+        for artifact in itertools.chain(*output_dict.values()):
+            if tf.io.gfile.exists(artifact.uri):
+                tf.io.gfile.rmtree(artifact.uri)
+            tf.io.gfile.makedirs(artifact.uri)
         super().Do(input_dict, output_dict, exec_properties)
         source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
         target = artifact_utils.get_single_uri(output_dict[specs.TRANSFORMED_EXAMPLES_KEY])

@@ -19,7 +19,7 @@ def resize_image(image: tf.Tensor, settings: TransformSettings) -> tf.Tensor:
     if settings.aspect == "crop":
         image = _central_square(image)
     if settings.aspect == "pad":
-        resized = tf.image.resize_with_pad(image, size, size, method=settings.resize_method, antialias=True)
+        resized = _resize_with_pad(image, size, settings.resize_method)
     else:
         resized = tf.image.resize(image, [size, size], method=settings.resize_method, antialias=True)
     # Rounded, not cut: a cut darkens by half a level on average. Bicubic and Lanczos overshoot 0..255.
@@ -32,3 +32,17 @@ def _central_square(image: tf.Tensor) -> tf.Tensor:
     side = tf.minimum(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return image[top : top + side, left : left + side]
+
+
+def _resize_with_pad(image: tf.Tensor, size: int, method: str) -> tf.Tensor:
+    """Does what `tf.image.resize_with_pad` does, step by step, for long images as well.
+
+    TensorFlow rounds the short side down to 0 pixels, which its resize refuses, where the long side is over `size`
+    times as long: of 1000x30 at 32.
+    """
+    height_and_width = tf.cast(tf.shape(image)[:2], tf.float32)
+    inner = height_and_width / tf.reduce_max(height_and_width / size)
+    top, left = tf.unstack(tf.maximum(0, tf.cast(tf.floor((size - inner) / 2), tf.int32)))
+    inner_size = tf.maximum(1, tf.cast(tf.floor(inner), tf.int32))
+    resized = tf.image.resize(image, inner_size, method=method, antialias=True)
+    return tf.image.pad_to_bounding_box(resized, top, left, size, size)

@@ -1,6 +1,7 @@
 """A folder of images: one sub-folder a class, with folders for declared splits above them or none."""
 
 import hashlib
+import itertools
 import logging
 import os
 import unicodedata
@@ -22,6 +23,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 # taken for an image, so that an unsupported one (TIFF, HEIC, ...) is named in the quarantine list, not left out unseen.
 _SIDE_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".db", ".ini", ".py")
 
+# What people call splits, whatever `data.split_folders` names.
+_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -41,7 +45,7 @@ class ImageFile:
 
 
 class ImageFolderSource:
-    """`<class>/**/*` or `train|val|eval|validation|test/<class>/**/*`, local or in a bucket."""
+    """`<class>/**/*` or `<split>/<class>/**/*` (`SplitFolders` names the splits), local or in a bucket."""
 
     def __init__(self, settings: DataSettings) -> None:
         """Keeps the settings; `settings.path` is the root."""
@@ -155,21 +159,25 @@ class ImageFolderSource:
 def _declared_splits(root: str, tree: Tree, split_folders: SplitFolders) -> dict[str, str] | None:
     """Returns top folder -> split, or None where the top folders are classes.
 
-    A folder `train` declares splits if it holds folders and no image: a class of railway pictures has that name too.
+    A folder `train` declares splits if it holds folders, and either no image or lies beside another split that holds
+    folders: a class of railway pictures has that name too.
 
     Raises:
-        UserError: beside `train` lies a folder that is no split.
+        UserError: beside `train` lies a folder that is no split, or splits under other names would become classes.
     """
-    splits = {name.casefold(): split for split in ("train", "eval", "test") for name in getattr(split_folders, split)}
+    splits = split_folders.meanings()
     top_folders = [folder for folder in tree.folders if "/" not in folder]
     with_images = {
         _top(f.path) for f in tree.files if f.path.count("/") == 1 and f.path.lower().endswith(IMAGE_SUFFIXES)
     }
     with_folders = {_top(folder) for folder in tree.folders if "/" in folder}
-    if not any(splits.get(f.casefold()) == "train" for f in top_folders if f in with_folders and f not in with_images):
+    found = {splits[folder.casefold()] for folder in with_folders if folder.casefold() in splits}
+    is_split = found > {"train"} or any(splits.get(f.casefold()) == "train" for f in with_folders - with_images)
+    if not is_split:
+        _refuse_unnamed_splits(root, tree, split_folders)
         return None
     declared = {}
-    usual = {name for field in SplitFolders.model_fields for name in getattr(SplitFolders(), field)}
+    usual = SplitFolders().meanings()
     for folder in top_folders:
         if folder.casefold() in splits:
             declared[folder] = splits[folder.casefold()]
@@ -181,6 +189,27 @@ def _declared_splits(root: str, tree: Tree, split_folders: SplitFolders) -> dict
                 f" remove it, or name it in data.split_folders (known: {', '.join(splits)})"
             )
     return declared
+
+
+def _refuse_unnamed_splits(root: str, tree: Tree, split_folders: SplitFolders) -> None:
+    """Raises a UserError where two top folders are called like splits and have two or more folders in common.
+
+    By their names, since classes may well share folders: `cat/2023`, `cat/2024`, `dog/2023`, `dog/2024`.
+    """
+    below: dict[str, set[str]] = {}
+    for folder in tree.folders:
+        top, *inner = folder.split("/")
+        if len(inner) == 1 and top.casefold() in _SPLIT_NAMES:
+            below.setdefault(top, set()).add(inner[0])
+    for one, other in itertools.combinations(below, 2):
+        shared = sorted(below[one] & below[other])
+        if len(shared) > 1:
+            known = "; ".join(f"{split}: {', '.join(names) or '-'}" for split, names in split_folders)
+            raise UserError(
+                f"data.path: {one} and {other} in {root} look like splits, since both hold {shared[0]!r} and"
+                f" {shared[1]!r}; name each in data.split_folders, the one to train on as train (known: {known}), or"
+                " rename them if they are classes"
+            )
 
 
 def _top(path: str) -> str:

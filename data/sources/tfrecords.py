@@ -73,7 +73,7 @@ class TFRecordSource:
         """Yields the files, in an order that mixes the splits.
 
         Raises:
-            UserError: there are none.
+            UserError: as `_entries`.
         """
         files = [
             RecordFile(self._absolute(entry.path), entry.path.rsplit("/", 1)[-1], self._split_of(entry.path))
@@ -90,13 +90,17 @@ class TFRecordSource:
         return f"{self._path.rstrip('/')}/{path}" if self._is_folder() else path
 
     def _is_folder(self) -> bool:
-        return not has_glob(self._path) and tf.io.gfile.isdir(self._path)
+        return tf.io.gfile.isdir(self._path)
 
     def _entries(self) -> list[FileEntry]:
-        """Returns the files: those of a folder relative to it, others as they are."""
+        """Returns the files: those of a folder relative to it, others as they are.
+
+        Raises:
+            UserError: there are none, or only some of them declare a split: the others would all be for training.
+        """
         if self._is_folder():
             entries = [file for file in list_tree(self._path).files if is_tfrecord_name(file.path)]
-        elif has_glob(self._path):
+        elif has_glob(self._path) and not tf.io.gfile.exists(self._path):  # `run[1].tfrecord` is a name, too.
             entries = [stat_file(path) for path in sorted(tf.io.gfile.glob(self._path)) if not tf.io.gfile.isdir(path)]
         else:
             entries = [stat_file(self._path)]
@@ -105,11 +109,17 @@ class TFRecordSource:
                 f"data.path is {self._path}, where no TFRecord file was found; their names end in .tfrecord or"
                 " -00000-of-00010, and .gz may follow"
             )
+        without_split = [entry.path for entry in entries if self._split_of(entry.path) is None]
+        if 0 < len(without_split) < len(entries):
+            raise UserError(
+                f"data.path: {self._absolute(without_split[0])} lies beside files of declared splits and names none;"
+                " remove it, or name a word of its name, or its folder, in data.split_folders"
+                f" (known: {', '.join(self._settings.split_folders.meanings())})"
+            )
         return entries
 
     def _split_of(self, path: str) -> str | None:
-        folders = self._settings.split_folders
-        splits = {name.casefold(): split for split in ("train", "eval", "test") for name in getattr(folders, split)}
+        splits = self._settings.split_folders.meanings()
         # Of an absolute path only the last folder speaks of the file: `/data/test/run1/train.tfrecord` is for training.
         *parents, name = path.casefold().split("/")[-2:]
         words = [*(parent.removeprefix("split-") for parent in parents), *re.split(r"[-_.]", name)]
