@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_model_analysis as tfma
 
+from components.predictor.predictions import PredictionsWriter
 from components.report_gen.report_files import write_report
 from pipeline import report
+from pipeline.report_slices import make_slice
 from tests.report_run import make_test_facts
 
 
@@ -99,6 +102,18 @@ def test_facts_of_another_version_are_refused(
     (tmp_path / "facts.json").write_text(json.dumps({**facts, "version": 0}), encoding="utf-8")
     assert report.main([str(tmp_path)]) == 2
     assert "was written by another version of ReportGen" in capsys.readouterr().err
+
+
+def test_an_answer_of_equal_probabilities_names_its_first_classes(tmp_path: Path) -> None:
+    images = 4
+    columns = dict.fromkeys(("file_name", "content_sha256", "label", "format"), [""] * images)
+    columns |= dict.fromkeys(("height", "width"), [8] * images)
+    columns |= dict.fromkeys(("embedding", "baseline_probabilities"))
+    answers = np.full([images, images], 0.25, np.float32)
+    with PredictionsWriter(str(tmp_path), "abcd") as writer:
+        writer.write({**columns, "label_index": np.arange(images), "probabilities": answers})
+    figures = {row["name"]: row["value"] for row in make_slice(str(tmp_path), [], None, 3)["figures"]}
+    assert (figures["accuracy"], figures["top_3_accuracy"]) == (0.25, 0.75)
 
 
 @pytest.mark.parametrize(
