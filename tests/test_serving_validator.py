@@ -13,9 +13,10 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.types import standard_artifacts
 
+from components.serving_validator import trial
 from components.serving_validator.checks import ProbeJudge
-from components.serving_validator.executor import Executor
-from components.serving_validator.findings import FINDINGS_FILE
+from components.serving_validator.executor import Executor, describe
+from components.serving_validator.findings import FINDINGS_FILE, Finding
 from components.serving_validator.fresh_process import Answer, Answers
 from components.serving_validator.probes import make_example, make_probes
 from components.serving_validator.settings import ServingValidatorSettings
@@ -232,6 +233,19 @@ def test_what_is_too_slow_or_too_large_is_not_blessed(trained: Trained, tmp_path
     assert set(failed(found)) == {"latency", "size"}
     bounds = {finding["check"]: finding["bound"] for finding in found["findings"] if not finding["passed"]}
     assert bounds == {"latency": 0.001, "size": 1.0}
+
+
+def test_one_call_of_a_slow_model_is_timed(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_LATENCY_SECONDS", 0.0)  # Over before the warm-up is, as with 2 s a call.
+    export_model(trained.model, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
+    blessed, found = validate(trained, tmp_path, images=1)
+    assert blessed == 1
+    assert found["measured"]["latency_p50_ms"] > 0
+    assert "of 1 calls" in found["findings"][-1]["message"]
+
+
+def test_what_could_not_be_timed_is_not_told() -> None:
+    assert describe([Finding("loads", True, "in 1 s")], {"model_mb": 58.9}) == ["1 checks of the export passed; 59 MB"]
 
 
 def test_a_model_that_cannot_be_loaded_is_not_blessed(trained: Trained, tmp_path: Path) -> None:
