@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.evaluator.ranks import rank_labels
 from components.report_gen.numbers import format_interval, format_number
 from components.report_gen.wilson import wilson_interval
 from data.errors import UserError
@@ -69,9 +70,7 @@ def make_slice(
     if threshold is not None:
         figures.insert(0, _share(f"answered (confidence >= {threshold:g})", answered, inside))
     if top_k is not None:
-        label = predictions.label_probabilities
-        # As the Evaluator counts: ties with the label's probability are on the label's side.
-        in_top = (predictions.labels >= 0) & ((predictions.probabilities > label[:, None]).sum(axis=1) < top_k)
+        in_top = rank_labels(predictions.labels, predictions.probabilities) < top_k
         figures.append(_share(f"top_{top_k}_accuracy", answered & in_top, answered))
     epsilon = float(np.finfo(np.float32).eps)
     losses = -np.log(np.clip(predictions.label_probabilities.astype(np.float64), epsilon, 1 - epsilon))

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.metrics import metric_types
 from tfx.types import Artifact, standard_artifacts
 
+from components.evaluator.combiners import RowSums
 from components.evaluator.executor import Executor
+from components.evaluator.ranks import rank_labels
 from components.evaluator.results import EvaluationResults, read_results
 from components.evaluator.settings import EvaluatorSettings
 from data.errors import UserError
@@ -315,6 +319,28 @@ def test_unknown_labels_are_mistakes(good_model: Artifact, tmp_path: Path) -> No
     assert results.classes[6].precision == 0.5
     assert results.classes[6].support == 1
     assert (-1, 6, 1) in results.matrix
+
+
+@pytest.mark.parametrize("probabilities", [np.eye(10)[0], np.full(10, 0.1)], ids=["one class", "all alike"])
+def test_a_collapsed_model_has_its_first_five_classes_right(probabilities: np.ndarray) -> None:
+    combiner = RowSums(metric_types.MetricKey("sums"), None)
+    sums = combiner.create_accumulator()
+    for label in range(10):
+        combiner.add_input(
+            sums,
+            metric_types.StandardMetricInputs(
+                label=np.array([label]), prediction=probabilities.astype(np.float32), example_weight=np.array([1.0])
+            ),
+        )
+    assert (sums.accuracy, sums.top_5_accuracy) == (0.1, 0.5)
+
+
+def test_labels_rank_as_tensorflow_ranks_classes() -> None:
+    probabilities = np.random.default_rng(0).integers(0, 4, (50, 7)).astype(np.float32)
+    order = tf.math.top_k(probabilities, k=7).indices.numpy()
+    for label in range(7):
+        assert (rank_labels(np.full(50, label), probabilities) == (order == label).argmax(axis=1)).all()
+    assert (rank_labels(np.array([-1, 7]), probabilities[:2]) == 7).all()
 
 
 def test_above_100_classes_the_rows_come_from_the_matrix(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_model_analysis as tfma
 
+from components.predictor.predictions import PredictionsWriter
 from components.report_gen.report_files import write_report
 from pipeline import report
+from pipeline.report_slices import make_slice
 from tests.report_run import make_test_facts
 
 
@@ -118,6 +121,18 @@ def test_damaged_metadata_are_told_in_one_line(tmp_path: Path, capsys: pytest.Ca
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path}/metadata.sqlite: is damaged (file is not a database); remove it")
     assert error.count("\n") == 1
+
+
+def test_an_answer_of_equal_probabilities_names_its_first_classes(tmp_path: Path) -> None:
+    images = 4
+    columns = dict.fromkeys(("file_name", "content_sha256", "label", "format"), [""] * images)
+    columns |= dict.fromkeys(("height", "width"), [8] * images)
+    columns |= dict.fromkeys(("embedding", "baseline_probabilities"))
+    answers = np.full([images, images], 0.25, np.float32)
+    with PredictionsWriter(str(tmp_path), "abcd") as writer:
+        writer.write({**columns, "label_index": np.arange(images), "probabilities": answers})
+    figures = {row["name"]: row["value"] for row in make_slice(str(tmp_path), [], None, 3)["figures"]}
+    assert (figures["accuracy"], figures["top_3_accuracy"]) == (0.25, 0.75)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ def test_an_image_of_an_unknown_class_is_a_mistake() -> None:
     assert figures["macro_recall"][0] == pytest.approx(1.0)
 
 
+def test_equal_probabilities_name_the_first_five_classes() -> None:
+    figures = Answers(np.arange(10), np.full([10, 10], 0.1, np.float32)).figures(np.ones([1, 10], np.float32), False)
+    assert figures["top_5_accuracy"][0] == pytest.approx(0.5)
+
+
 def test_draws_of_one_class_alone_have_no_curve_and_say_nothing() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]], np.float32)
     found = bootstrap_intervals(np.array([0, 1, 1]), probabilities, None)  # an own warning would be an error here

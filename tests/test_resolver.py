@@ -1,4 +1,4 @@
-"""Which blessed model a warm start goes on from, on a real metadata store."""
+"""Which blessed model a run is compared with, and a warm start goes on from, on a real metadata store."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from tfx.types import Artifact, standard_artifacts
 
 from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
+from components.resolver.latest_blessed_other_model import LatestBlessedOtherModelStrategy
 
 
 class Story:
@@ -17,13 +18,13 @@ class Story:
         config = pb.ConnectionConfig()
         config.fake_database.SetInParent()
         self.store, self._folder = MetadataStore(config), folder
-        self._artifact_type = self.store.put_artifact_type(pb.ArtifactType(name="Thing"))
         self._execution_type = self.store.put_execution_type(pb.ExecutionType(name="Node"))
         self.models: list[Artifact] = []
         self.blessings: list[Artifact] = []
 
     def make(self, kind: type[Artifact]) -> Artifact:
-        (new_id,) = self.store.put_artifacts([pb.Artifact(type_id=self._artifact_type)])
+        type_id = self.store.put_artifact_type(pb.ArtifactType(name=kind.TYPE_NAME))
+        (new_id,) = self.store.put_artifacts([pb.Artifact(type_id=type_id)])
         artifact = kind()
         artifact.id, artifact.uri = new_id, str(self._folder / str(new_id))
         Path(artifact.uri).mkdir()
@@ -37,8 +38,14 @@ class Story:
                 event.path.steps.add(key=key)
                 self.store.put_events([event])
 
-    def run(self, examples: Artifact, *, blessed: bool = True) -> Artifact | None:
-        """Does what a run leaves behind, and returns the base that it was given."""
+    def run(self, examples: Artifact, *, blessed: bool = True, served: bool | None = True) -> Artifact | None:
+        """Does what a run leaves behind, and returns the base that it was given.
+
+        Args:
+            examples: ImageExampleGen's.
+            blessed: the Evaluator's verdict.
+            served: the ServingValidator's; None where the run ended before it.
+        """
         base = self.resolve(examples)
         model, blessing = self.make(standard_artifacts.Model), self.make(standard_artifacts.ModelBlessing)
         self.execute({"examples": examples, **({"model": base} if base else {})}, {})  # the Resolver's
@@ -46,9 +53,25 @@ class Story:
         self.execute({"examples": examples, "model": model, **baseline}, {"blessing": blessing})
         blessing.set_int_custom_property("blessed", int(blessed))
         blessing.set_int_custom_property("current_model_id", model.id)
+        if served is not None:
+            self.serve(model, passed=served)
         self.models.append(model)
         self.blessings.append(blessing)
         return base
+
+    def serve(self, model: Artifact, *, passed: bool) -> None:
+        """Does what a ServingValidator leaves behind."""
+        blessing = self.make(standard_artifacts.InfraBlessing)
+        self.execute({"model": model}, {"blessing": blessing})
+        (stored,) = self.store.get_artifacts_by_id([blessing.id])
+        stored.custom_properties["blessed"].int_value = int(passed)
+        self.store.put_artifacts([stored])
+
+    def baseline(self, candidate: Artifact) -> Artifact | None:
+        inputs = {"model": list(self.models), "model_blessing": list(self.blessings), "candidate": [candidate]}
+        found = LatestBlessedOtherModelStrategy().resolve_artifacts(self.store, inputs)
+        assert found is not None
+        return found["model"][0] if found.get("model") else None
 
     def resolve(self, examples: Artifact) -> Artifact | None:
         inputs = {"model": list(self.models), "model_blessing": list(self.blessings), "examples": [examples]}
@@ -84,3 +107,26 @@ def test_a_model_whose_files_are_gone_is_no_base(story: Story) -> None:
     story.run(examples[1])
     Path(story.models[1].uri).rmdir()
     assert story.run(examples[2]) is story.models[0]
+
+
+@pytest.mark.parametrize("served", [False, None])
+def test_a_model_that_the_serving_validator_did_not_bless_is_neither_baseline_nor_base(
+    story: Story, served: bool | None
+) -> None:
+    """The drift gate is part of its verdict: it must refuse the same images a second time, too."""
+    examples = [story.make(standard_artifacts.Examples) for _ in range(3)]
+    story.run(examples[0])
+    story.run(examples[1], served=served)
+    assert story.run(examples[2]) is story.models[0]
+    for _ in range(2):  # The second is an unchanged run: its inputs are the same, and so served from cache.
+        assert story.baseline(story.models[2]) is story.models[0]
+    story.serve(story.models[1], passed=True)
+    assert story.baseline(story.models[2]) is story.models[1]
+    assert story.resolve(examples[2]) is story.models[1]
+
+
+def test_without_a_model_that_passed_both_there_is_no_baseline(story: Story) -> None:
+    examples = story.make(standard_artifacts.Examples)
+    story.run(examples, blessed=False)
+    story.run(examples, served=False)
+    assert story.baseline(story.make(standard_artifacts.Model)) is None

@@ -13,8 +13,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.types import standard_artifacts
 
-from components.serving_validator.executor import Executor
-from components.serving_validator.findings import FINDINGS_FILE
+from components.serving_validator import trial
+from components.serving_validator.checks import ProbeJudge
+from components.serving_validator.executor import Executor, describe
+from components.serving_validator.findings import FINDINGS_FILE, Finding
+from components.serving_validator.fresh_process import Answer, Answers
+from components.serving_validator.probes import make_example, make_probes
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.export import ServingModule, export_model
@@ -203,6 +207,25 @@ def test_a_broken_export_is_not_blessed_and_told_why(
         assert not {"colour_order", "normalisation"} & set(failures)
 
 
+@pytest.mark.parametrize("wrong_batch", [0, 2, 4])
+def test_every_batch_is_judged(wrong_batch: int) -> None:
+    random = np.random.default_rng(0)
+    probes = make_probes([make_example(encode(make_pixels(0, 8, random), "PNG")) for _ in range(102)])
+    batches = [probe for probe in probes if probe.check == "batches"]
+    assert [len(probe.images) for probe in batches] == [1, 2, 33, 33, 33]
+    expected, answers = {}, {}
+    for number, probe in enumerate(batches):
+        values = np.tile(np.float32([0.7, 0.2, 0.1]), (len(probe.images), 1))
+        expected[probe.name] = values
+        answers[probe.name, "serving_examples"] = Answer(
+            {"probabilities": values[:, :: -1 if number == wrong_batch else 1]}
+        )
+    judge = ProbeJudge(CLASSES[:3], 1e-4, expected, Answers({"serving_examples": {}}, (), (), 1.0))
+    findings = {finding.check: finding for finding in judge.judge(batches, answers)}
+    assert not findings["labels"].passed
+    assert not findings["probabilities"].passed
+
+
 def test_what_is_too_slow_or_too_large_is_not_blessed(trained: Trained, tmp_path: Path) -> None:
     export_model(trained.model, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
     blessed, found = validate(trained, tmp_path, images=1, max_latency_p95_ms=0.001, max_model_mb=1)
@@ -210,6 +233,19 @@ def test_what_is_too_slow_or_too_large_is_not_blessed(trained: Trained, tmp_path
     assert set(failed(found)) == {"latency", "size"}
     bounds = {finding["check"]: finding["bound"] for finding in found["findings"] if not finding["passed"]}
     assert bounds == {"latency": 0.001, "size": 1.0}
+
+
+def test_one_call_of_a_slow_model_is_timed(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_LATENCY_SECONDS", 0.0)  # Over before the warm-up is, as with 2 s a call.
+    export_model(trained.model, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
+    blessed, found = validate(trained, tmp_path, images=1)
+    assert blessed == 1
+    assert found["measured"]["latency_p50_ms"] > 0
+    assert "of 1 calls" in found["findings"][-1]["message"]
+
+
+def test_what_could_not_be_timed_is_not_told() -> None:
+    assert describe([Finding("loads", True, "in 1 s")], {"model_mb": 58.9}) == ["1 checks of the export passed; 59 MB"]
 
 
 def test_a_model_that_cannot_be_loaded_is_not_blessed(trained: Trained, tmp_path: Path) -> None:

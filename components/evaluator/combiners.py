@@ -9,6 +9,8 @@ import numpy as np
 from scipy.stats import rankdata
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
+from components.evaluator.ranks import rank_labels
+
 CALIBRATION_BINS = 10
 TOP_K = 5
 _EPSILON = float(np.finfo(np.float32).eps)
@@ -94,7 +96,7 @@ class RowSums(RowCombiner):
         accumulator.totals[:] += (
             1.0,
             predicted == label,
-            known and np.count_nonzero(probabilities > probability) < TOP_K,
+            rank_labels(np.asarray(label), probabilities) < TOP_K,
             -np.log(np.clip(probability, _EPSILON, 1.0 - _EPSILON)),
         )
         row = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1)

@@ -1,5 +1,6 @@
 """Settings of the evaluator section: the gates that a model must pass before it is pushed."""
 
+import math
 from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +18,9 @@ OVERALL_METRICS: tuple[str, ...] = get_args(_Overall)
 CLASS_METRICS: tuple[str, ...] = get_args(_OfClass)
 """What is measured for each class against all others."""
 
+SHARES = frozenset({*OVERALL_METRICS, *CLASS_METRICS} - {"log_loss"})
+"""What goes from 0 to 1; the logarithmic loss goes from 0 to any number."""
+
 LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 
 
@@ -30,7 +34,7 @@ class Gate(Settings):
     """The class that the gate is about; without one the gate is about all test images."""
 
     min: float | None = None
-    """The least value that passes."""
+    """The least value that passes, e.g. 0.9 for an accuracy of 90 %."""
 
     max: float | None = None
     """The greatest value that passes."""
@@ -51,6 +55,11 @@ class Gate(Settings):
             raise ValueError(f"the metric {self.metric} has no value for the slice {self.slice!r}: use {allowed}")
         if self.min is None and self.max is None and self.min_change is None and self.max_change is None:
             raise ValueError(f"the gate on {self.metric} has no bound: set min, max, min_change or max_change")
+        top, hint = (1.0, ", 0.9 is 90 %") if self.metric in SHARES else (math.inf, "")
+        for name, low in (("min", 0.0), ("max", 0.0), ("min_change", -top), ("max_change", -top)):
+            bound = getattr(self, name)
+            if bound is not None and not low <= bound <= top:
+                raise ValueError(f"the gate on {self.metric} has {name} {bound:g}: use {low:g} to {top:g}{hint}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"the gate on {self.metric} has min {self.min} above max {self.max}: nothing can pass")
         wrong = "min_change" if self.metric in LOWER_IS_BETTER else "max_change"

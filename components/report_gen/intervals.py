@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from components.evaluator.combiners import CALIBRATION_BINS, TOP_K
+from components.evaluator.ranks import rank_labels
 from components.report_gen.wilson import Range
 
 BOOTSTRAP, PAIRED_BOOTSTRAP = "bootstrap", "paired bootstrap"
@@ -55,7 +56,7 @@ class Answers:
         correct = predicted == labels
         totals = weights.sum(axis=1)
         losses = -np.log(np.clip(mine.astype(np.float64), _EPSILON, 1.0 - _EPSILON))
-        in_top = known & ((probabilities > mine[:, None]).sum(axis=1) < TOP_K)
+        in_top = rank_labels(labels, probabilities) < TOP_K
         found = {
             "accuracy": weights @ correct.astype(np.float32) / totals,
             "top_5_accuracy": weights @ in_top.astype(np.float32) / totals,

@@ -1,16 +1,11 @@
 """The local resolver strategy for the model that a warm start goes on from."""
 
-from collections.abc import Iterable
-
 from ml_metadata import MetadataStore
-from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import standard_component_specs as specs
 
-from components.resolver.latest_blessed_other_model import resolve_latest_blessed
-
-_Event = metadata_store_pb2.Event
+from components.resolver.latest_blessed_other_model import INPUTS, OUTPUTS, is_event, resolve_latest_blessed
 
 
 class LatestBlessedBaseModelStrategy(ResolverStrategy):
@@ -38,21 +33,13 @@ def _find_models_of(store: MetadataStore, examples_ids: list[int]) -> set[int]:
     readers = {
         event.execution_id
         for event in store.get_events_by_artifact_ids(examples_ids)
-        if _is(event, [_Event.INPUT], specs.EXAMPLES_KEY)
+        if is_event(event, INPUTS, specs.EXAMPLES_KEY)
     }
     events = store.get_events_by_execution_ids(list(readers)) if readers else []
     # Other readers of examples and models, such as the Resolver itself, give no blessing.
-    evaluations = {
-        event.execution_id
-        for event in events
-        if _is(event, [_Event.OUTPUT, _Event.INTERNAL_OUTPUT], specs.BLESSING_KEY)
-    }
+    evaluations = {event.execution_id for event in events if is_event(event, OUTPUTS, specs.BLESSING_KEY)}
     return {
         event.artifact_id
         for event in events
-        if event.execution_id in evaluations and _is(event, [_Event.INPUT], specs.MODEL_KEY)
+        if event.execution_id in evaluations and is_event(event, INPUTS, specs.MODEL_KEY)
     }
-
-
-def _is(event: metadata_store_pb2.Event, kinds: Iterable[int], key: str) -> bool:
-    return event.type in kinds and event.path.steps[0].key == key

@@ -1,12 +1,22 @@
 """The local resolver strategy for the baseline that a new model is compared with."""
 
+from collections.abc import Iterable
+
 from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.dsl.io import fileio
+from tfx.types import standard_artifacts
+from tfx.types import standard_component_specs as specs
+
+from components.serving_validator.executor import BLESSED_KEY
 
 CANDIDATE_KEY = "candidate"
+
+_Event = metadata_store_pb2.Event
+INPUTS, OUTPUTS = (_Event.INPUT,), (_Event.OUTPUT, _Event.INTERNAL_OUTPUT)
 
 
 class LatestBlessedOtherModelStrategy(ResolverStrategy):
@@ -30,20 +40,43 @@ class LatestBlessedOtherModelStrategy(ResolverStrategy):
 def resolve_latest_blessed(
     store: MetadataStore, input_dict: dict[str, list[types.Artifact]], other_key: str, excluded_ids: set[int]
 ) -> dict[str, list[types.Artifact]]:
-    """Returns the latest blessed model whose files still exist, without those of some ids.
+    """Returns the latest model that Evaluator and ServingValidator blessed and whose files still exist.
+
+    Not what the Evaluator alone blessed: images that drifted, or a broken export, would be refused once, and then be
+    what the next run is compared with.
 
     Args:
         store: of the metadata.
         input_dict: `model`, `model_blessing` and one other key.
         other_key: that key; it is handed on.
-        excluded_ids: of models.
+        excluded_ids: of models that are passed over.
 
     Returns:
         The model under `model`, its blessing under `model_blessing`, both empty where there is none.
     """
     channels = {key: list(artifacts) for key, artifacts in input_dict.items() if key != other_key}
-    channels["model"] = [
-        model for model in channels["model"] if model.id not in excluded_ids and fileio.exists(model.uri)
-    ]
+    allowed_ids = _find_served_models(store) - excluded_ids
+    channels["model"] = [model for model in channels["model"] if model.id in allowed_ids and fileio.exists(model.uri)]
     found = LatestBlessedModelStrategy().resolve_artifacts(store, channels)
     return {**(found or {}), other_key: input_dict[other_key]}
+
+
+def _find_served_models(store: MetadataStore) -> set[int]:
+    """Returns the ids of the models that a ServingValidator blessed; TFX's InfraBlessing does not name its model."""
+    blessings = [
+        artifact.id
+        for artifact in store.get_artifacts_by_type(standard_artifacts.InfraBlessing.TYPE_NAME)
+        if artifact.custom_properties[BLESSED_KEY].int_value == 1
+    ]
+    events = store.get_events_by_artifact_ids(blessings) if blessings else []
+    trials = {event.execution_id for event in events if is_event(event, OUTPUTS, specs.BLESSING_KEY)}
+    return {
+        event.artifact_id
+        for event in (store.get_events_by_execution_ids(list(trials)) if trials else [])
+        if is_event(event, INPUTS, specs.MODEL_KEY)
+    }
+
+
+def is_event(event: metadata_store_pb2.Event, kinds: Iterable[int], key: str) -> bool:
+    """Returns whether an event is of one of some kinds and about one input or output."""
+    return event.type in kinds and event.path.steps[0].key == key

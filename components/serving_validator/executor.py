@@ -72,7 +72,7 @@ def describe(findings: list[Finding], measured: dict[str, float]) -> list[str]:
     failures = [f"{finding.check}: {finding.message}" for finding in findings if not finding.passed]
     if failures:
         return failures
-    return [
-        f"{len(findings)} checks of the export passed; one image in {measured['latency_p50_ms']:.0f} ms"
-        f" (p95 {measured['latency_p95_ms']:.0f}), {measured['model_mb']:.0f} MB"
-    ]
+    latency = ""
+    if "latency_p50_ms" in measured:
+        latency = f" one image in {measured['latency_p50_ms']:.0f} ms (p95 {measured['latency_p95_ms']:.0f}),"
+    return [f"{len(findings)} checks of the export passed;{latency} {measured['model_mb']:.0f} MB"]

@@ -60,7 +60,7 @@ class Answers:
     Attributes:
         signatures: name -> {"inputs" or "outputs": {name: (type, shape)}}, None for an open dimension or shape.
         calls: in the order of the calls.
-        latencies_ms: of calls with one item, in order.
+        latencies_ms: of calls with one item after the warm-up, in order.
         load_seconds: for loading the model.
     """
 
@@ -78,14 +78,23 @@ class FreshProcess:
         self._folder = folder
         self._process = process
 
-    def ask(self, calls: Sequence[Call], latency_call: Call, latency_calls: int, latency_seconds: float) -> Answers:
+    def ask(
+        self,
+        calls: Sequence[Call],
+        latency_call: Call,
+        *,
+        warm_up_calls: int,
+        latency_calls: int,
+        latency_seconds: float,
+    ) -> Answers:
         """Sends all calls and waits for the process to end.
 
         Args:
             calls: made in order; one that fails does not end the others.
             latency_call: made again and again after them, and timed.
-            latency_calls: how often at most.
-            latency_seconds: for how long at most.
+            warm_up_calls: how often it is made before it is timed.
+            latency_calls: how often it is timed at most.
+            latency_seconds: after how long no further one is made; one is timed all the same.
 
         Raises:
             ProcessDied: it ended otherwise than by answering, or did not end.
@@ -104,6 +113,7 @@ class FreshProcess:
             "signature": latency_call.signature,
             "input": latency_call.argument,
             "item": numbers.setdefault(timed, len(numbers)),
+            "warm_up_calls": warm_up_calls,
             "calls": latency_calls,
             "seconds": latency_seconds,
         }

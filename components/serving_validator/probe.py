@@ -16,9 +16,9 @@ def main(folder: Path) -> None:
 
     Args:
         folder: holds `model`, the SavedModel; `request.json`, `{"calls": [{"signature", "input", "items"}], "latency":
-            {"signature", "input", "item", "calls", "seconds"}}`; and `items.npz`, the bytes of every item as a uint8
-            array named after its number. It gets `answers.npz`, numeric and string outputs as `<call>.<output>`, and
-            `answers.json`, whose `calls` name the outputs or the error of each.
+            {"signature", "input", "item", "warm_up_calls", "calls", "seconds"}}`; and `items.npz`, the bytes of every
+            item as a uint8 array named after its number. It gets `answers.npz`, numeric and string outputs as
+            `<call>.<output>`, and `answers.json`, whose `calls` name the outputs or the error of each.
     """
     import numpy as np
     import tensorflow as tf
@@ -55,13 +55,16 @@ def main(folder: Path) -> None:
     latency = request["latency"]
     if latency["signature"] in loaded.signatures:
         deadline = time.perf_counter() + latency["seconds"]
-        while len(answers["latencies_ms"]) < latency["calls"] and time.perf_counter() < deadline:
+        for number in range(latency["warm_up_calls"] + latency["calls"]):
             started = time.perf_counter()
+            if number > latency["warm_up_calls"] and started >= deadline:
+                break
             try:
                 call(latency["signature"], latency["input"], [latency["item"]])
             except Exception:  # It was told above already.
                 break
-            answers["latencies_ms"].append(1000 * (time.perf_counter() - started))
+            if number >= latency["warm_up_calls"]:
+                answers["latencies_ms"].append(1000 * (time.perf_counter() - started))
     np.savez(folder / "answers.npz", **arrays)
     (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
 

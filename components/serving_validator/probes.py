@@ -27,7 +27,7 @@ class Probe:
     """A batch that is sent to both serving signatures.
 
     Attributes:
-        name: of the batch, for messages.
+        name: of the batch, for messages and as the key of its answers; no other probe has it.
         check: the finding that it belongs to.
         images: encoded, as a client sends them.
         expected: encoded images whose Transform and classification the answer must equal; None for garbage, which must
@@ -83,7 +83,7 @@ def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, byte
     """
     batches = list(_make_batches(examples))
     picture = _small_picture(image_of(examples[0]))
-    return [
+    probes = [
         *batches,
         *_make_formats(picture),
         *_make_originals(picture),
@@ -94,6 +94,8 @@ def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, byte
         _make_colours(),
         *_make_garbage(picture),
     ]
+    assert len({probe.name for probe in probes}) == len(probes)
+    return probes
 
 
 def as_client(encoded: bytes) -> bytes:
@@ -110,7 +112,7 @@ def _make_batches(examples: Sequence[bytes]) -> Iterator[Probe]:
             return
         batch = tuple(itertools.islice(supply, size))
         images = tuple(image_of(example) for example in batch)
-        yield Probe(f"a batch of {size}", "batches", images, images, batch)
+        yield Probe(f"batch {number}, of {size}", "batches", images, images, batch)
         sent += size
 
 
