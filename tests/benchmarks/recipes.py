@@ -1,9 +1,9 @@
 """Which augmentation and regularisation help: `python -m tests.benchmarks.recipes --data PATH [--seeds 3]`.
 
 PATH is an archive `tar.gz` of `train|test/<class>/*.jpg`, e.g. of CIFAR-10. VGG16 is trained from random weights by the
-cifar10 preset's settings on a few of its train images, then with each change. Each is judged on 10,000 others of train,
-paired with the unchanged settings seed by seed; the test images choose no recipe either. From ImageNet's weights the
-gains may be others.
+cifar10 preset's settings on a few of its train images, with each recipe. Each is judged on 10,000 others of train,
+paired with `nothing` seed by seed; the test images choose no recipe either. From ImageNet's weights the gains may be
+others.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from tests.benchmarks.whole_process import describe_machine
 
 SPLITS = ("train", "eval", "judge")
 RECIPES: dict[str, dict[str, Any]] = {
-    "as it is": {},
+    "nothing": {"random_flip": False},
     "flip": {"random_flip": True},
     "flip, crop": {"random_flip": True, "random_crop_area": 0.6},
     "flip, trivial": {"random_flip": True, "trivial_augment": 0.5},
     "flip, mixup": {"random_flip": True, "mixup_alpha": 0.2},
-    "label smoothing": {"label_smoothing": 0.1},
-    "moving average": {"ema_momentum": 0.99},
+    "flip, smoothing": {"random_flip": True, "label_smoothing": 0.1},
+    "flip, average": {"random_flip": True, "ema_momentum": 0.99},
 }
 
 
@@ -67,13 +67,13 @@ def measure(data: dict[str, Any], changes: dict[str, Any]) -> float:
 
 
 def main() -> None:
-    """Prints the accuracy of each recipe and its paired difference to the preset as it is."""
+    """Prints the accuracy of each recipe and its paired difference to `nothing`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the archive of images")
     parser.add_argument("--images", type=int, default=2500)
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="only this one, and `as it is`")
+    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="only this one, and `nothing`")
     arguments = parser.parse_args()
     data = {}
     parts = {
@@ -86,7 +86,7 @@ def main() -> None:
     print(f"machine          {describe_machine()}")
     baseline: list[float] = []
     for name, changes in RECIPES.items():
-        if arguments.recipe and name not in ("as it is", *arguments.recipe):
+        if arguments.recipe and name not in ("nothing", *arguments.recipe):
             continue
         length = {"fine_tune_epochs": arguments.epochs}
         accuracies = [measure(data, {**changes, **length, "seed": seed}) for seed in range(1, arguments.seeds + 1)]
