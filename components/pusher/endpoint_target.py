@@ -5,44 +5,20 @@ from pydantic import Field, model_validator
 from data.settings import Settings
 
 
-class EndpointTarget(Settings):
-    """The endpoint that a blessed model is deployed to, and on what; JSON in the node's `custom_config`."""
+class EndpointServer(Settings):
+    """What serves a model on an endpoint, on which machines, and with which share of the requests."""
 
-    project: str = Field(min_length=1)
-    """Google Cloud project of the endpoint and the model."""
-
-    region: str = Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$")
-    """Region of both, e.g. `us-central1`."""
-
-    name: str = Field(min_length=1, max_length=128)
+    name: str | None = Field(default=None, min_length=1, max_length=128)
     """Display name of the endpoint; it is created if there is none."""
 
-    model_id: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,62}$")
-    """Id of the model in the registry, of which each push makes a version."""
-
-    serving_image: str = Field(min_length=1)
-    """Container image of the model server: one of Vertex AI's prebuilt ones or your own."""
-
-    serving_args: tuple[str, ...] = ()
-    """Arguments of the server, for an image of your own, e.g. `--model_base_path=$(AIP_STORAGE_URI)`."""
-
-    serving_port: int | None = Field(default=None, ge=1, le=65535)
-    """The port that an image of your own listens on; null: the service's own choice, 8080."""
-
-    predict_route: str | None = Field(default=None, pattern=r"^/")
-    """HTTP path of predictions, for an image of your own."""
-
-    health_route: str | None = Field(default=None, pattern=r"^/")
-    """HTTP path of health checks, for an image of your own."""
-
     machine_type: str = "n1-standard-4"
-    """Machine of each replica."""
+    """Of the replicas."""
 
     accelerator_type: str | None = None
-    """GPU of each replica, e.g. `NVIDIA_TESLA_T4`; null for none."""
+    """GPU of each replica, e.g. `NVIDIA_TESLA_T4`."""
 
     accelerator_count: int = Field(default=0, ge=0, le=8)
-    """GPUs of each replica."""
+    """How many of them each replica has."""
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
     """Replicas that always run, and are paid for."""
@@ -54,8 +30,52 @@ class EndpointTarget(Settings):
     """The new model's share of the requests. 100 replaces what is there; less is a canary, and the model that had the
     most keeps the rest. An endpoint's first model gets all."""
 
+    serving_image: str = Field(min_length=1)
+    """The model server, one of Vertex AI's prebuilt ones (TensorFlow 2.15 is the latest of them) or your own."""
+
+    serving_args: tuple[str, ...] = ()
+    """Arguments of your own server, e.g. `--model_base_path=$(AIP_STORAGE_URI)`."""
+
+    serving_port: int | None = Field(default=None, ge=1, le=65535)
+    """That your own server listens on; null is Vertex AI's choice, 8080."""
+
+    predict_route: str | None = Field(default=None, pattern=r"^/")
+    """HTTP path of your own server's predictions."""
+
+    health_route: str | None = Field(default=None, pattern=r"^/")
+    """HTTP path of your own server's health checks."""
+
     service_account: str | None = None
     """Email of the account that the replicas run as; null is Vertex AI's own."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "EndpointServer":
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"endpoint.min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}; lower it"
+            )
+        if (self.accelerator_type is None) != (self.accelerator_count == 0):
+            raise ValueError(
+                f"endpoint.accelerator_type is {self.accelerator_type} and accelerator_count {self.accelerator_count}; "
+                "set both or neither"
+            )
+        return self
+
+
+class EndpointTarget(EndpointServer):
+    """The endpoint that a blessed model is deployed to, and on what; JSON in the node's `custom_config`."""
+
+    name: str = Field(min_length=1, max_length=128)
+    """Display name of the endpoint; it is created if there is none."""
+
+    project: str = Field(min_length=1)
+    """Google Cloud project of the endpoint and the model."""
+
+    region: str = Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$")
+    """Region of both, e.g. `us-central1`."""
+
+    model_id: str = Field(pattern=r"^[a-z_][a-z0-9_-]{0,62}$")
+    """Id of the model in the registry, of which each push makes a version."""
 
     encryption_key: str | None = None
     """Resource name of a Cloud KMS key for the endpoint and the model; null is Google's own."""
@@ -68,17 +88,6 @@ class EndpointTarget(Settings):
 
     api_endpoint: str | None = None
     """Host of the service in place of the region's public one, e.g. of a private connection."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "EndpointTarget":
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}")
-        if (self.accelerator_type is None) != (self.accelerator_count == 0):
-            raise ValueError(
-                f"accelerator_type is {self.accelerator_type} and accelerator_count {self.accelerator_count}; "
-                "set both or neither"
-            )
-        return self
 
     @property
     def parent(self) -> str:
