@@ -178,6 +178,18 @@ def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, secon
         waited, pause = waited + pause, min(pause * 2, 30.0)
 
 
+def finish(operation: Any, doing: str, seconds: float, role: Role) -> Any:
+    """Waits for a long operation; the client itself asks again while the connection comes and goes.
+
+    Raises:
+        UserError | CloudFault: as `call`.
+    """
+    try:
+        return operation.result(timeout=seconds)
+    except Exception as error:
+        raise explain(error, doing, role) from error
+
+
 def explain(error: Exception, doing: str, role: Role, tries: int = 1) -> Exception:
     """Returns the error to raise in place of a service's: one line that names what to do."""
     cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error

@@ -1,11 +1,11 @@
-"""How a push calls Vertex AI: its clients and long operations."""
+"""How a push calls Vertex AI."""
 
 from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
 from components import cloud_calls
-from components.cloud_calls import STEP_ROLE, call, explain
+from components.cloud_calls import STEP_ROLE, call
 from components.pusher.endpoint_target import EndpointTarget
 
 
@@ -23,15 +23,3 @@ def get_endpoint(target: EndpointTarget, name: str) -> vertex.Endpoint:
     client = make_client(target, vertex.EndpointServiceClient)
     request = vertex.GetEndpointRequest(name=name)
     return call(client.get_endpoint, request, doing=f"looking up endpoint {target.name}", role=STEP_ROLE)
-
-
-def finish(operation: Any, doing: str, seconds: float) -> Any:
-    """Waits for a long operation; the client itself asks again while the connection comes and goes.
-
-    Raises:
-        UserError | CloudFault: as `call`.
-    """
-    try:
-        return operation.result(timeout=seconds)
-    except Exception as error:
-        raise explain(error, doing, STEP_ROLE) from error

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import STEP_ROLE, call, ensure
-from components.pusher.endpoint_calls import finish, get_endpoint, make_client
+from components.cloud_calls import STEP_ROLE, call, ensure, finish
+from components.pusher.endpoint_calls import get_endpoint, make_client
 from components.pusher.endpoint_target import EndpointTarget
 from components.pusher.model_version import ensure_version, make_encryption
 from data.errors import UserError
@@ -123,7 +123,7 @@ def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
             )
         except AlreadyExists:  # The first try's, or another pipeline's, is still under way.
             return
-        finish(started, doing, CREATE_SECONDS)
+        finish(started, doing, CREATE_SECONDS, STEP_ROLE)
 
     doing = f"creating endpoint {target.name}"
     endpoint: vertex.Endpoint = ensure(find, create, doing, CREATE_SECONDS, STEP_ROLE)
@@ -166,7 +166,7 @@ def _ensure_deployed(
             )
         except AlreadyExists:  # The first try's deployment is still under way.
             return
-        finish(started, doing, target.deploy_seconds)
+        finish(started, doing, target.deploy_seconds, STEP_ROLE)
 
     deployed_to: vertex.Endpoint = ensure(find, create, doing, target.deploy_seconds, STEP_ROLE)
     return deployed_to
@@ -192,5 +192,5 @@ def _undeploy_unused(target: EndpointTarget, endpoint: vertex.Endpoint, deployed
             started = call(endpoints.undeploy_model, request, doing=doing, role=STEP_ROLE, expected=(NotFound,))
         except NotFound:  # A first try, whose answer was lost, went through.
             continue
-        finish(started, doing, target.deploy_seconds)
+        finish(started, doing, target.deploy_seconds, STEP_ROLE)
     return [model.id for model in unused]

@@ -3,8 +3,8 @@
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import STEP_ROLE, call, ensure
-from components.pusher.endpoint_calls import finish, make_client
+from components.cloud_calls import STEP_ROLE, call, ensure, finish
+from components.pusher.endpoint_calls import make_client
 from components.pusher.endpoint_target import EndpointTarget
 
 PUSH_LABEL = "push"
@@ -49,7 +49,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
             )
         except AlreadyExists:  # The first try's upload is still under way.
             return
-        finish(started, doing, UPLOAD_SECONDS)
+        finish(started, doing, UPLOAD_SECONDS, STEP_ROLE)
 
     version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS, STEP_ROLE)
     return version

@@ -6,7 +6,7 @@ from croniter import croniter
 from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import GIVE_UP_SECONDS, ROLE, call, ensure, explain
+from components.cloud_calls import GIVE_UP_SECONDS, ROLE, call, ensure, finish
 from data.errors import UserError
 from pipeline.vertex.cloud import Cloud, Schedule, Submission, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
@@ -69,10 +69,7 @@ def delete_schedule(cloud: Cloud, name: str) -> None:
         deletion = call(_client(cloud).delete_schedule, request, doing=doing, role=ROLE, expected=(NotFound,))
     except NotFound:  # A first try, whose answer was lost, went through.
         return
-    try:
-        deletion.result(timeout=GIVE_UP_SECONDS)
-    except Exception as error:
-        raise explain(error, doing, ROLE) from error
+    finish(deletion, doing, GIVE_UP_SECONDS, ROLE)
 
 
 def _make_schedule_message(
