@@ -1,5 +1,6 @@
-"""Lists and reads files, on this machine and in a bucket."""
+"""Lists, reads and removes files, on this machine and in a bucket."""
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -177,3 +178,12 @@ def read_lines(path: str) -> list[str]:
     """
     # Not splitlines: it also parts lines at characters that only look like an end, such as U+2028.
     return [line.strip() for line in read_bytes(path).decode("utf-8-sig").rstrip().split("\n")]
+
+
+def remove_path(path: str) -> None:
+    """Removes a file or a folder with all that is in it, local or remote, if it is there."""
+    with contextlib.suppress(tf.errors.NotFoundError):  # somebody else removes it, too
+        if tf.io.gfile.isdir(path):
+            tf.io.gfile.rmtree(path)
+        else:
+            tf.io.gfile.remove(path)

@@ -1,11 +1,12 @@
 """Listing and reading files, the same here and in a bucket."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from data.errors import UserError
-from data.files import _list_local, _list_remote, list_tree, read_bytes, read_lines, stat_file
+from data.files import _list_local, _list_remote, list_tree, read_bytes, read_lines, remove_path, stat_file
 
 
 @pytest.fixture
@@ -51,3 +52,12 @@ def test_reads(root):
     assert stat_file(str(root / "4.png")).size == 5
     with pytest.raises(UserError, match="which is a folder"):
         stat_file(str(root / "a"))
+
+
+def test_a_path_is_removed_whatever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "file").write_bytes(b"1")
+    (tmp_path / "file").write_bytes(b"1")
+    for name in ("folder", "file", "nothing"):
+        remove_path(str(tmp_path / name))
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.errors import UserError
 from data.features import SPLITS
+from data.files import remove_path
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
 from data.originals import ORIGINALS_DIR
@@ -61,8 +62,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
         # A killed attempt at the same place may have left shards of another count, which would be read with the new.
         for folder in (work_dir, *split_dirs.values(), os.path.join(artifact.uri, ORIGINALS_DIR)):
-            if tf.io.gfile.exists(folder):
-                tf.io.gfile.rmtree(folder)
+            remove_path(folder)
         tf.io.gfile.makedirs(work_dir)
         report_progress("checking images")
         with self._make_beam_pipeline() as pipeline:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from components.progress import report_progress
 from components.trainer.lease import LEASE_FILE, Lease
 from components.trainer.phases import EpochResult
+from data.files import remove_path
 
 _STATE_FILE = "state.json"
 
@@ -97,7 +98,8 @@ class CheckpointDir:
         tf.io.gfile.rename(temporary, self.path(_STATE_FILE), overwrite=True)
         for found in tf.io.gfile.listdir(self.folder):
             if found not in (_STATE_FILE, LEASE_FILE) and not found.startswith((f"{name}.", f"{state.best_name}.")):
-                _remove(self.path(found.rstrip("/")))
+                # TensorFlow leaves a folder when it is killed while it writes a checkpoint.
+                remove_path(self.path(found.rstrip("/")))
 
     def load(self) -> tuple[TrainingState, str] | None:
         """Returns the saved state and the path of its variables, or None where nothing was saved."""
@@ -123,16 +125,7 @@ class CheckpointDir:
             return
         if self._lease is not None:
             self._lease.release()
-        _remove(self.folder)
-
-
-def _remove(path: str) -> None:
-    """Removes a file, or a folder: TensorFlow leaves one when it is killed while it writes a checkpoint."""
-    with contextlib.suppress(tf.errors.NotFoundError):
-        if tf.io.gfile.isdir(path):
-            tf.io.gfile.rmtree(path)
-        else:
-            tf.io.gfile.remove(path)
+        remove_path(self.folder)
 
 
 def write_variables(variables: Iterable[tf.Variable], path: str) -> None:
@@ -200,7 +193,7 @@ def _remove_others(root: str, key: str) -> None:
         folder = os.path.join(root, name.rstrip("/"))
         if os.path.basename(folder) == key or (shared and time.time() - _written_at(folder) < _KEPT_SECONDS):
             continue
-        _remove(folder)
+        remove_path(folder)
 
 
 def _written_at(folder: str) -> float:

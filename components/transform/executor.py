@@ -10,6 +10,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 
 from data.features import SPLITS
+from data.files import remove_path
 from data.image_hashes import split_hashes_file
 from data.image_statistics import copy_image_statistics
 
@@ -32,8 +33,7 @@ class Executor(tfx_executor.Executor):
         Transform cannot replace.
         """
         for artifact in itertools.chain(*output_dict.values()):
-            if tf.io.gfile.exists(artifact.uri):
-                tf.io.gfile.rmtree(artifact.uri)
+            remove_path(artifact.uri)
             tf.io.gfile.makedirs(artifact.uri)
         super().Do(input_dict, output_dict, exec_properties)
         source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])

@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from data.files import remove_path
+
 _FILE = "trials.json"
 
 
@@ -71,8 +73,7 @@ class TrialStore:
 
     def remove(self) -> None:
         """Removes the folder, whose trials somebody has in a better place by now."""
-        with contextlib.suppress(tf.errors.NotFoundError):
-            tf.io.gfile.rmtree(self.folder)
+        remove_path(self.folder)
 
     @property
     def _path(self) -> str:
