@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+
+import pytest
+import tensorflow as tf
 
 from components.trainer.lease import LEASE_FILE, Lease
 
@@ -63,12 +65,31 @@ def test_a_folder_that_was_taken_from_a_process_stays_with_the_other(tmp_path: P
     other.release()
 
 
-def test_who_leaves_while_it_is_watched_is_not_waited_for(tmp_path: Path) -> None:
-    first, second = Lease(str(tmp_path), seconds=30.0), Lease(str(tmp_path), seconds=1.0)
+def test_who_leaves_while_it_is_watched_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Lease(str(tmp_path), seconds=30.0), Lease(str(tmp_path), seconds=30.0)
     assert first.take()
-    threading.Timer(0.1, first.release).start()
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        first.release()
+
+    monkeypatch.setattr(time, "sleep", pause)
     assert second.take()
+    assert pauses == [15.0]
     second.release()
+
+
+def test_a_place_that_cannot_be_reached_does_not_fail_who_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> None:
+        raise tf.errors.UnavailableError(None, None, path)
+
+    holder = lease(tmp_path)
+    assert holder.take()
+    monkeypatch.setattr(tf.io.gfile, "remove", fail)
+    holder.release()
 
 
 def test_a_removed_folder_stays_removed(tmp_path: Path) -> None:

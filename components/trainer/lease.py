@@ -65,8 +65,9 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            if self._is_ours():
-                tf.io.gfile.remove(self._path)
+            with contextlib.suppress(tf.errors.OpError):  # whoever comes next then watches the file, and takes it
+                if self._is_ours():
+                    tf.io.gfile.remove(self._path)
 
     def _give_signs(self) -> None:
         number = 0
