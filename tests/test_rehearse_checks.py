@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from components.image_example_gen.executor import DATA_SETTINGS_KEY
+from pipeline.rehearsal.checks import DATA_SETTINGS
 from pipeline.rehearse import main
 from tests.tiny_spec import BLESSING, MODEL, WRITE_MODEL, TinySpec, container
 
@@ -173,3 +175,7 @@ def test_a_spec_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_parameter_that_is_not_there(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([two_tasks().write(tmp_path), "--parameter", option]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_images_are_looked_for_where_the_node_has_them() -> None:
+    assert DATA_SETTINGS == DATA_SETTINGS_KEY

@@ -15,7 +15,7 @@ from pipeline.rehearsal.values import fits, kind_of
 
 ANY_ARTIFACT = "system.Artifact"
 DATA_SETTINGS = "data_settings"
-"""ImageExampleGen's parameter that says where its images are."""
+"""ImageExampleGen's parameter that says where its images are; not imported, since the node loads Beam for seconds."""
 
 
 def check_tasks(path: Any, tasks: Mapping[str, Task]) -> None:
