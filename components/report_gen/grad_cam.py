@@ -1,7 +1,8 @@
 """Where in an image the evidence for an answer lies.
 
 Source: Selvaraju et al. 2017, Grad-CAM, equations 1 and 2. On the last feature map before the pooling and a linear head
-this equals the class activation map of Zhou et al. 2016.
+this equals the class activation map of Zhou et al. 2016. Where the head reads several depths, their maps are added up,
+before the sign is looked at: each holds a part of the same logit.
 """
 
 import os
@@ -12,8 +13,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.backbone_layers import RootsLayer
 from components.trainer.export import weight_key
 from components.trainer.model import ImageClassifier, make_model
+from components.trainer.origin import read_pooling
 
 _LEAST_MAP = 7
 """Rows and columns that a map must have to show a place: what the last one of a 224-pixel network has."""
@@ -32,7 +35,14 @@ def load_classifier(saved_model_path: str, backbone: str, class_count: int, imag
     Raises:
         ValueError: the SavedModel holds no such weights.
     """
-    model = make_model(class_count, image_size, dropout=0.0, precision="float32", backbone=backbone)
+    model = make_model(
+        class_count,
+        image_size,
+        dropout=0.0,
+        precision="float32",
+        backbone=backbone,
+        pooling=read_pooling(saved_model_path),
+    )
     reader = tf.train.load_checkpoint(os.path.join(saved_model_path, "variables", "variables"))
     saved = {key.split("/")[1]: key for key in reader.get_variable_to_shape_map() if key.startswith("weights/")}
     names = [weight_key(variable).replace(".", "..") for variable in model.weights]
@@ -73,7 +83,11 @@ def make_heat_maps(
     """
     network, head = model.get_layer("backbone"), model.get_layer("head")
     layer = find_map_layer(model)
-    with_map = tf_keras.Model(network.input, [layer.output, network.output])
+    roots = next((found for found in network.layers if isinstance(found, RootsLayer)), None)
+    *depths, last = (
+        roots.input if roots and isinstance(roots.input, list) else [roots.input if roots else network.output]
+    )
+    with_maps = tf_keras.Model(network.input, [layer.output, *depths, last])
     heat: list[np.ndarray] = []
     size = max(1, _BATCH_PIXELS // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), size):
@@ -81,14 +95,24 @@ def make_heat_maps(
         chosen = tf.constant(class_ids[start : start + size], tf.int32)
         with tf.GradientTape() as tape:
             tape.watch(pixels)  # so that all that follows is on the tape, the map too
-            maps, features = with_map(pixels, training=False)
+            deepest, *shallower, last_average = with_maps(pixels, training=False)
+            # As the head reads them: what comes of a map in a deeper one is that one's evidence.
+            read = [tf.stop_gradient(maps) for maps in shallower]
+            tape.watch(read)
+            features = roots([*read, last_average]) if roots else last_average
             scores = tf.gather(head(features), chosen, batch_dims=1)
+        maps = [deepest, *read]
         heat.extend(_weigh(maps, tape.gradient(scores, maps)))
-    return heat, layer.name
+    return heat, " + ".join([*(depth._keras_history.layer.name for depth in depths), layer.name])
 
 
-def _weigh(maps: tf.Tensor, gradients: tf.Tensor) -> np.ndarray:
-    """Returns Grad-CAM's maps [n, rows, columns], each divided by its greatest value."""
-    weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
-    raw = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()
+def _weigh(maps: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]) -> np.ndarray:
+    """Returns Grad-CAM's maps [n, rows, columns], those of several depths added up, each divided by its greatest value."""
+    size = max((one.shape[1:3] for one in maps), key=lambda shape: shape[0])
+    evidence = []
+    for one, gradient in zip(maps, gradients, strict=True):
+        # The sum over an image is the same whatever the size of the map.
+        weights = tf.reduce_sum(gradient, axis=[1, 2], keepdims=True)
+        evidence.append(tf.image.resize(tf.reduce_sum(weights * one, axis=-1, keepdims=True), size)[..., 0])
+    raw = tf.nn.relu(tf.add_n(evidence)).numpy()
     return raw / np.maximum(raw.max(axis=(1, 2), keepdims=True), 1e-12)

@@ -11,6 +11,7 @@ import tf_keras
 from components.trainer.backbones import Preprocessing
 from components.trainer.export import weight_key
 from components.trainer.model import make_model
+from components.trainer.origin import read_pooling
 from components.transform.features import LABEL_VOCABULARY, TRANSFORMED_IMAGE_KEY, unpack_images
 from data.features import IMAGE_KEY
 
@@ -58,7 +59,7 @@ class Reference:
         """Loads Transform's graph and builds the model.
 
         Args:
-            saved_model_path: folder of the export, of which only the weights are read.
+            saved_model_path: folder of the export, of which only the weights are read, in its model's artifact.
             transform_graph_uri: of Transform's output.
             backbone: a key of `BACKBONES`.
             image_size: height and width of the model's input in pixels.
@@ -73,7 +74,14 @@ class Reference:
         with tf.device("CPU:0"):
             # Not what the export uses: TFT's own layer, fed with parsed Examples.
             self._transform = transform_output.transform_features_layer()
-            model = make_model(len(self.classes), image_size, dropout=0.0, precision="float32", backbone=backbone)
+            model = make_model(
+                len(self.classes),
+                image_size,
+                dropout=0.0,
+                precision="float32",
+                backbone=backbone,
+                pooling=read_pooling(saved_model_path),
+            )
             model.set_weights(read_exported_weights(saved_model_path, model))
             network, head = model.get_layer("backbone"), model.get_layer("head")
         # As a graph, like the export: eagerly, convolution and bias are not fused and so round elsewhere.

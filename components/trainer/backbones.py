@@ -7,6 +7,10 @@ addresses, checksums, preprocessing and layer names together with those in `tf_k
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+Pooling = Literal["last", "roots-1", "roots-2", "roots-3"]
+"""What a head reads: `last`, the averages over the image of the last block's channels; `roots-N`, the square roots of
+the averages of the last N blocks' channels, side by side."""
+
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 _IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 _IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -42,6 +46,7 @@ class Backbone:
         weights_hash: `md5:` or `sha256:` and the hexadecimal digest of that file.
         min_image_size: height and width in pixels below which the constructor refuses, or nothing is left to pool.
         arguments: further arguments of the constructor.
+        pooling: what a solved head may read; which of them, the images at hand decide.
     """
 
     title: str
@@ -52,6 +57,7 @@ class Backbone:
     weights_hash: str
     min_image_size: int = 32
     arguments: dict[str, bool] = field(default_factory=dict)
+    pooling: tuple[Pooling, ...] = ("last",)
 
 
 # Simonyan & Zisserman 2014, section 2.1: the means of ImageNet, BGR as in the authors' Caffe.
@@ -59,6 +65,9 @@ _CAFFE = Preprocessing(mean=(103.939, 116.779, 123.68), reads_bgr=True)
 _PLUS_MINUS_ONE = Preprocessing(mean=(127.5,) * 3, std=(127.5,) * 3)
 _IMAGENET = Preprocessing(mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
 
+# Out of 733 held-out photographs of seven sets a solved head on `last` mistook 133, on the better of these 115, and its
+# log loss was lower in each set. Measured with VGG16; VGG19 is its like. The weights of no other backbone were at hand.
+_VGG_POOLING: tuple[Pooling, ...] = ("roots-1", "roots-2", "roots-3")
 _VGG_BLOCKS = ("block1_", "block2_", "block3_", "block4_", "block5_")
 _EFFICIENTNET_V2_BLOCKS = ("stem_|block1", "block2", "block3", "block4", "block5", "block6|top_")
 
@@ -73,6 +82,7 @@ BACKBONES: dict[str, Backbone] = {
         preprocessing=_CAFFE,
         weights_url=f"{_KERAS_URL}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         weights_hash="md5:6d6bbae143d832006294945121d1f1fc",
+        pooling=_VGG_POOLING,
     ),
     "vgg19": Backbone(  # Simonyan & Zisserman 2014, configuration E
         title="VGG19",
@@ -81,6 +91,7 @@ BACKBONES: dict[str, Backbone] = {
         preprocessing=_CAFFE,
         weights_url=f"{_KERAS_URL}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
         weights_hash="md5:253f8cb515780f3b799900260a226db6",
+        pooling=_VGG_POOLING,
     ),
     "resnet50v2": Backbone(  # He et al. 2016, Identity Mappings in Deep Residual Networks
         title="ResNet50V2",
@@ -152,6 +163,12 @@ BACKBONES: dict[str, Backbone] = {
         arguments=_WITHOUT_PREPROCESSING,
     ),
 }
+
+
+def pooled_blocks(pooling: Pooling) -> int:
+    """Returns from how many of the last blocks a head reads."""
+    return 1 if pooling == "last" else int(pooling.rpartition("-")[2])
+
 
 # A type checker wants literals to be written out: that would be a second place to name a backbone.
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ def export_model(
         transform_features: `examples` string [batch], serialised Examples with image and label -> the transformed
             features, each [batch].
         embed_examples: `examples` as for serving_examples -> its `probabilities`, and `embeddings` float32 [batch,
-            channels], the pooled features that the head sees.
+            features], what the head sees: pooled channels of one or several blocks.
 
     Args:
         model: trained, from `make_model`.
@@ -56,7 +56,14 @@ def export_model(
 
 def rebuild_in_float32(model: ImageClassifier, class_count: int, image_size: int) -> ImageClassifier:
     """Returns a model of the same backbone and weights, preprocessing included, that computes in float32."""
-    rebuilt = make_model(class_count, image_size, dropout=0.0, precision="float32", backbone=model.backbone_name)
+    rebuilt = make_model(
+        class_count,
+        image_size,
+        dropout=0.0,
+        precision="float32",
+        backbone=model.backbone_name,
+        pooling=model.pooling,
+    )
     rebuilt.set_weights(model.get_weights())
     return rebuilt
 

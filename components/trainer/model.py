@@ -7,8 +7,14 @@ from typing import Literal
 import tensorflow as tf
 import tf_keras
 
-from components.trainer.backbone_layers import PreprocessingLayer, backbone_shapes, group_layers, make_backbone
-from components.trainer.backbones import BACKBONES
+from components.trainer.backbone_layers import (
+    PreprocessingLayer,
+    backbone_shapes,
+    group_layers,
+    make_backbone,
+    repool_backbone,
+)
+from components.trainer.backbones import BACKBONES, Pooling
 from components.trainer.strategy import Precision
 from components.trainer.weights_file import match_layers, read_layers
 from data.errors import UserError
@@ -21,9 +27,13 @@ class ImageClassifier(tf_keras.Model):
 
     Attributes:
         backbone_name: the key in `BACKBONES` of the backbone that its layers are named after.
+        pooling: what its head reads.
+        learn_statistics: whether BatchNorm's statistics are learned where blocks learn.
     """
 
     backbone_name: str = "vgg16"
+    pooling: Pooling = "last"
+    learn_statistics: bool = False
 
 
 @contextmanager
@@ -44,6 +54,7 @@ def make_model(
     precision: Precision,
     backbone: str = "vgg16",
     learn_statistics: bool = False,
+    pooling: Pooling = "last",
 ) -> ImageClassifier:
     """Builds the model with random weights, which may be replaced afterwards.
 
@@ -61,23 +72,39 @@ def make_model(
         backbone: a key of `BACKBONES`.
         learn_statistics: whether BatchNorm in unfrozen blocks normalises by the batch in training, and learns the
             statistics; for backbones that start from random weights.
+        pooling: what the head reads.
 
     Returns:
         uint8 or float images [batch, image_size, image_size, 3], RGB, 0..255 -> float32 logits [batch, class_count].
         Its layers are `images`, `preprocessing`, `backbone` (a model), `dropout` and `head`.
     """
     with compute_precision(precision):
-        network = make_backbone(backbone, image_size)
-        images = tf_keras.Input([image_size, image_size, 3], dtype=tf.uint8, name="images")
-        pixels = PreprocessingLayer(BACKBONES[backbone].preprocessing, name="preprocessing")(images)
-        features = tf_keras.layers.Dropout(dropout, name="dropout")(
-            network(pixels, training=None if learn_statistics else False)
-        )
-        # In float32: the loss of a bfloat16 logit has 3 significant digits.
-        logits = tf_keras.layers.Dense(class_count, dtype="float32", name="head")(features)
-        model = ImageClassifier(images, logits, name=f"{backbone}_classifier")
-        model.backbone_name = backbone
-        return model
+        network = make_backbone(backbone, image_size, pooling)
+        return _put_head(network, class_count, dropout, backbone, pooling, learn_statistics)
+
+
+def repool(model: ImageClassifier, pooling: Pooling) -> ImageClassifier:
+    """Returns a model of the same layers below a new head, which reads something else; call it in their strategy."""
+    name, dropout = model.backbone_name, model.get_layer("dropout").rate
+    with compute_precision("float32" if model.get_layer("preprocessing").compute_dtype == "float32" else "bfloat16"):
+        network = repool_backbone(model.get_layer("backbone"), BACKBONES[name], pooling)
+        return _put_head(network, model.output_shape[-1], dropout, name, pooling, model.learn_statistics)
+
+
+def _put_head(
+    network: tf_keras.Model, class_count: int, dropout: float, backbone: str, pooling: Pooling, learn_statistics: bool
+) -> ImageClassifier:
+    """Returns the classifier around a backbone, with the global precision policy."""
+    images = tf_keras.Input([*network.input_shape[1:3], 3], dtype=tf.uint8, name="images")
+    pixels = PreprocessingLayer(BACKBONES[backbone].preprocessing, name="preprocessing")(images)
+    features = tf_keras.layers.Dropout(dropout, name="dropout")(
+        network(pixels, training=None if learn_statistics else False)
+    )
+    # In float32: the loss of a bfloat16 logit has 3 significant digits.
+    logits = tf_keras.layers.Dense(class_count, dtype="float32", name="head")(features)
+    model = ImageClassifier(images, logits, name=f"{backbone}_classifier")
+    model.backbone_name, model.pooling, model.learn_statistics = backbone, pooling, learn_statistics
+    return model
 
 
 def backbone_blocks(model: ImageClassifier) -> list[list[tf_keras.layers.Layer]]:

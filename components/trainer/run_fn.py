@@ -26,7 +26,8 @@ from components.trainer.phases import EpochResult
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.training import train
-from components.trainer.warm_start import Origin, write_origin
+from components.trainer.origin import Origin
+from components.trainer.warm_start import write_origin
 from components.trainer.workers import Workers
 from data.errors import UserError
 from data.image_statistics import copy_image_statistics
@@ -89,7 +90,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
 
     report_progress("exporting the model")
     export_model(made.model, made.transform_output, image_size, export_dir)
-    origin = Origin(settings.backbone, made.learn_statistics)
+    origin = Origin(settings.backbone, made.learn_statistics, made.model.pooling)
     write_origin(os.path.dirname(export_dir), origin, made.examples_uri, made.warm_start)
     copy_image_statistics(made.examples_uri, os.path.dirname(export_dir))
     _write_record(

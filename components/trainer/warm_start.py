@@ -1,6 +1,5 @@
 """Warm start: a training goes on from the latest blessed model, if that may be and can be."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +10,10 @@ import tensorflow as tf
 
 from components.evaluator.model_classes import read_model_classes
 from components.progress import report_progress
+from components.trainer.backbones import Pooling
 from components.trainer.export import weight_key
 from components.trainer.model import ImageClassifier
+from components.trainer.origin import Origin, read_model_origin, write_model_origin
 from data.image_hashes import (
     TRAINING_IMAGES_FILE,
     find_overlap,
@@ -21,25 +22,7 @@ from data.image_hashes import (
     write_image_hashes,
 )
 
-ORIGIN_FILE = "origin.json"
-"""In a `model` artifact: an `Origin`."""
-
 _SHOWN_CLASSES = 5
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a later warm start must know of a model beside its weights and classes.
-
-    Attributes:
-        backbone: a key of `BACKBONES`.
-        learn_statistics: whether its backbone began with random weights, so that BatchNorm's statistics are learned
-            where blocks learn (see `make_model`). What goes on from such a model must go on so: a block that was
-            frozen in it has learned none yet. What began with ImageNet's keeps those, over all warm starts.
-    """
-
-    backbone: str
-    learn_statistics: bool
 
 
 @dataclass(frozen=True)
@@ -53,6 +36,7 @@ class WarmStart:
         new: classes that the base does not know.
         dropped: classes of the base that are no longer there.
         learn_statistics: the base's; see `Origin`.
+        pooling: what the base's head reads.
     """
 
     base: str | None = None
@@ -61,6 +45,7 @@ class WarmStart:
     new: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     learn_statistics: bool = False
+    pooling: Pooling = "last"
 
     @property
     def applies(self) -> bool:
@@ -100,7 +85,7 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
     if base_model is None:
         return WarmStart()
     base = os.path.dirname(base_model.rstrip("/"))
-    origin, trained = _read_origin(base), read_image_hashes(os.path.join(base, TRAINING_IMAGES_FILE))
+    origin, trained = read_model_origin(base), read_image_hashes(os.path.join(base, TRAINING_IMAGES_FILE))
     splits = read_split_hashes(examples_uri)
     if origin is None or trained is None or splits is None:
         return WarmStart(base, "it is not recorded which images trained it")
@@ -116,6 +101,7 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
         new=tuple(name for name in wanted if name not in known),
         dropped=tuple(name for name in known if name not in wanted),
         learn_statistics=origin.learn_statistics,
+        pooling=origin.pooling,
     )
 
 
@@ -151,8 +137,7 @@ def write_origin(model_uri: str, origin: Origin, examples_uri: str, warm_start: 
 
     Those of a base that it was started from trained it, too. Where they are not recorded, nor are its own.
     """
-    with tf.io.gfile.GFile(os.path.join(model_uri, ORIGIN_FILE), "w") as file:
-        file.write(json.dumps(asdict(origin)) + "\n")
+    write_model_origin(model_uri, origin)
     splits = read_split_hashes(examples_uri)
     if splits is None:
         return
@@ -170,14 +155,6 @@ def report_warm_start(warm_start: WarmStart, instead: str) -> None:
     if not warm_start.applies:
         line += f"; training starts from weights {instead}"
     report_progress(line, lasting=True)
-
-
-def _read_origin(model_uri: str) -> Origin | None:
-    path = os.path.join(model_uri, ORIGIN_FILE)
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path, "r") as file:
-        return Origin(**json.loads(file.read()))
 
 
 def _shorten(names: Sequence[str]) -> str:
