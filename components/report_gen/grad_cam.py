@@ -107,7 +107,7 @@ def make_heat_maps(
 
 
 def _weigh(maps: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]) -> np.ndarray:
-    """Returns Grad-CAM's maps [n, rows, columns], those of several depths added up, each divided by its greatest value."""
+    """Returns maps [n, rows, columns], those of several depths added up, each divided by its greatest value."""
     size = max((one.shape[1:3] for one in maps), key=lambda shape: shape[0])
     evidence = []
     for one, gradient in zip(maps, gradients, strict=True):

@@ -219,7 +219,7 @@ def choose_strength(
     zero = make_zero_head(size, classes)
     if centre is not None:
         zero = Head(centre, zero.bias)
-    heads = {fold: zero for fold in held_out}
+    heads = dict.fromkeys(held_out, zero)
     tried: dict[int, Choice] = {}
 
     def attempt(power: int) -> float:

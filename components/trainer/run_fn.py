@@ -22,11 +22,11 @@ from components.trainer.assembly import assemble, seeded
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
 from components.trainer.export import export_model
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
+from components.trainer.origin import Origin
 from components.trainer.phases import EpochResult
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.training import train
-from components.trainer.origin import Origin
 from components.trainer.warm_start import write_origin
 from components.trainer.workers import Workers
 from data.errors import UserError
