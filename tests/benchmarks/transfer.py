@@ -19,10 +19,12 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,8 @@ from tests.benchmarks.whole_process import describe_machine, run_module
 FORWARD_IMAGES_PER_SECOND = 6.0
 """VGG16 in float32 at 224 pixels on a busy machine of 2 cores; issue 11 measured 10 on a quiet Xeon."""
 
-_START_SECONDS = 45.0
-"""Imports, tracing, and the Trainer's export."""
+_START_SECONDS, _TRAINER_START_SECONDS = 15.0, 40.0
+"""Imports and tracing; the Trainer's export, and the loading of what it exported, with them."""
 
 
 class Results:
@@ -104,7 +106,8 @@ def estimate_seconds(contender: str, counts: dict[str, int], images_per_second: 
         "balanced": 3 * (train + judged) + test,
     }
     name = contender if contender in passes else contender.partition("-")[0]
-    return _START_SECONDS + passes[name] * (CONTENDERS[contender] / 224) ** 2 / images_per_second
+    start = _TRAINER_START_SECONDS if contender.startswith(("quick", "balanced")) else _START_SECONDS
+    return start + passes[name] * (CONTENDERS[contender] / 224) ** 2 / images_per_second
 
 
 def prepare(results: Results, arguments: argparse.Namespace, sets: Sequence[str], work_dir: Path) -> list[str]:
@@ -150,7 +153,7 @@ def run_cell(arguments: argparse.Namespace, root: Path, contender: str) -> tuple
 
 
 def run_cells(results: Results, arguments: argparse.Namespace, sets: Sequence[str], work_dir: Path) -> int:
-    """Runs the cells that are not done yet, contender by contender; returns how many failed."""
+    """Runs the cells that are not done yet, set by set; returns how many failed."""
     pending = [(name, contender) for name in sets for contender in arguments.contenders]
     pending = [cell for cell in pending if arguments.again or not results.has(*cell)]
     counts = {name: results.record["sets"][name]["counts"] for name in sets}
@@ -161,17 +164,19 @@ def run_cells(results: Results, arguments: argparse.Namespace, sets: Sequence[st
     failed = 0
     started = time.monotonic()
     for number, (name, contender) in enumerate(pending, start=1):
+        load = os.getloadavg()[0]
         try:
             facts, probabilities = run_cell(arguments, work_dir / name / str(CONTENDERS[contender]), contender)
         except RuntimeError as error:
             failed += 1
             print(f"{name}/{contender} failed: {error}", flush=True)
             continue
-        results.add(name, contender, {**facts, "machine": describe_machine()}, probabilities)
+        results.add(name, contender, {**facts, "machine": describe_machine(), "load": load}, probabilities)
         accuracy = (probabilities.argmax(axis=1) == results.arrays[f"{name}/labels"]).mean()
         print(
             f"{time.strftime('%H:%M:%S')} {number}/{len(pending)} {name}/{contender}: accuracy {accuracy:.3f}, "
-            f"{facts['seconds']:.1f} s, process {facts['process_seconds']:.1f} s, {facts['peak_gib']:.2f} GiB; "
+            f"{facts['seconds']:.1f} s, process {facts['process_seconds']:.1f} s, {facts['peak_gib']:.2f} GiB, "
+            f"load before {load:.1f}; "
             f"{(time.monotonic() - started) / 60:.1f} minutes so far",
             flush=True,
         )
@@ -180,6 +185,8 @@ def run_cells(results: Results, arguments: argparse.Namespace, sets: Sequence[st
 
 def print_account(results: Results) -> None:
     """Prints rows, pooled figures and requirements from what is stored."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore")
     from tests.benchmarks.transfer_scores import Judged, describe
 
     cells: dict[str, dict[str, Judged]] = {contender: {} for contender in CONTENDERS}
@@ -195,6 +202,8 @@ def print_account(results: Results) -> None:
         )
     for name, reason in results.record["left_out"].items():
         print(f"{name} is left out: {reason}")
+    if len({facts["code"] for facts in results.record["cells"].values() if "code" in facts}) > 1:
+        print("the Trainer's code changed between its cells: --again measures those of --contenders once more")
     print("\n".join(describe(cells)))
 
 
@@ -210,7 +219,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="prints what is done, and runs nothing")
     parser.add_argument("--again", action="store_true", help="runs cells that are done once more")
     parser.add_argument("--full", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--trainer", default="{}", metavar="JSON", help="further settings of the Trainer, for trying")
+    parser.add_argument(
+        "--trainer",
+        default="{}",
+        metavar="JSON",
+        help="further settings of the Trainer, to try them; null leaves one out",
+    )
     for field in dataclasses.fields(Limits):
         parser.add_argument(f"--{field.name}-images", type=int, default=field.default, help="the most of a set")
     return parser

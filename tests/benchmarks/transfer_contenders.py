@@ -39,7 +39,7 @@ FINE_TUNE_EPOCHS, FINE_TUNE_RATE = 10, 1e-5
 
 DROPOUT = 0.2
 SHORT_EPOCHS = 2
-STRENGTHS = np.logspace(-5, 2, 15)
+STRENGTHS = np.logspace(-4, 1, 11)
 """`C` of scikit-learn among which the folds choose."""
 
 TEST_FEATURES_FILE = "test-features.npy"
@@ -179,13 +179,14 @@ def run_guide(root: Path, data: Any, arguments: argparse.Namespace) -> Result:
         epochs = guide.fine_tune(SHORT_EPOCHS if arguments.short_guide else FINE_TUNE_EPOCHS)
         if arguments.short_guide:
             epochs += epochs[-1:] * (FINE_TUNE_EPOCHS - SHORT_EPOCHS)
-    facts = clock.facts()
+    facts: dict[str, Any] = clock.facts()
     # The clock saw one epoch of the frozen phase, the head's steps, and the epochs of fine-tuning that were trained.
     trained = min(len(epochs), SHORT_EPOCHS if arguments.short_guide else FINE_TUNE_EPOCHS)
     more = (FROZEN_EPOCHS - 1) * epoch - head + sum(epochs[trained:])
     facts.update(seconds=facts["seconds"] + more, seconds_with_start=facts["seconds_with_start"] + more)
     facts.update(
         frozen_epoch_seconds=epoch,
+        fine_tune_epoch_seconds=epochs[:trained],
         timed=f"{FROZEN_EPOCHS} times one measured epoch of the frozen phase, {trained} measured of {len(epochs)} "
         "epochs of fine-tuning",
         whole=not arguments.short_guide or not epochs,
@@ -198,20 +199,28 @@ def run_recipe(root: Path, data: Any, arguments: argparse.Namespace) -> Result:
     """This project's Trainer as TFX runs it on the transformed examples, judged by what it exports, from raw bytes."""
     import tensorflow as tf
 
+    from components.code_hash import make_code_hash
     from components.trainer.run_fn import TRAINING_FILE
+    from data.features import LABEL_KEY
     from tests.test_trainer_run_fn import run_trainer
 
     recipe = arguments.contender.partition("-")[0]
     settings = {"recipe": recipe, "weights": arguments.weights, **json.loads(arguments.trainer)}
+    settings = {name: value for name, value in settings.items() if value is not None}
     output = Path(arguments.result, "trainer")
     clock = Clock(arguments.started)
     export = run_trainer(root, output, settings, image_size=CONTENDERS[arguments.contender])
     facts: dict[str, Any] = clock.facts()
     record = json.loads((output / "model_run" / TRAINING_FILE).read_text(encoding="utf-8"))
     facts["record"] = {key: value for key, value in record.items() if key not in ("history", "versions")}
+    facts["code"] = make_code_hash("components.trainer.run_fn")
     predict = tf.saved_model.load(str(export)).signatures["serving_examples"]
     files = sorted(str(path) for path in (root / "examples" / "Split-test").iterdir())
     examples = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    spec = {LABEL_KEY: tf.io.FixedLenFeature([], tf.string)}
+    names = [tf.io.parse_single_example(one, spec)[LABEL_KEY].numpy().decode() for one in examples]
+    if names != data["classes"][data["test_labels"]].tolist():
+        raise RuntimeError(f"{root}: the examples of test are not in the order of the other contenders' pixels")
     batches = [predict(examples=batch)["probabilities"].numpy() for batch in examples.batch(BATCH_SIZE)]
     return np.concatenate(batches), facts
 
@@ -232,7 +241,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--result", required=True)
     parser.add_argument("--started", type=float, required=True, help="time.time() when the process was started")
-    parser.add_argument("--trainer", default="{}", help="further settings of the Trainer, JSON")
+    parser.add_argument("--trainer", default="{}", help="further settings, JSON; null leaves one out")
     parser.add_argument("--short-guide", action="store_true")
     arguments = parser.parse_args()
     from tests.benchmarks.transfer_data import PIXELS_FILE
