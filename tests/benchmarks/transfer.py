@@ -83,8 +83,9 @@ class Results:
         for key, value in values.items():
             known = self.record[section].setdefault(key, value)
             if known != value:
+                what = f"split of {key}" if section == "sets" else key
                 raise SystemExit(
-                    f"{self.path} holds results of another {key} ({known!s:.80}, now {value!s:.80}); give another "
+                    f"{self.path} holds results of another {what} ({known!s:.80}, now {value!s:.80}); give another "
                     "--output, or start as before"
                 )
 
