@@ -9,7 +9,7 @@ import tf_keras
 
 from components.trainer.backbone_layers import PreprocessingLayer, backbone_shapes, group_layers, make_backbone
 from components.trainer.backbones import BACKBONES
-from components.trainer.strategy import Precision
+from components.trainer.precision import Precision
 from components.trainer.weights_file import match_layers, read_layers
 from data.errors import UserError
 
