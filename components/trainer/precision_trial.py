@@ -26,8 +26,8 @@ _CLASSES = 10  # the head is next to nothing
 # A gradient of the inputs and one of the kernels: each costs what a forward pass does.
 _TRAINED_COST = 3.0
 
-# Building, tracing and running each of both even once took 1.5 s (VGG16 at 32 px, 2 cores) to 10 s (MobileNetV3-Large,
-# which is built for 4 s): whoever cannot spend this much needs not begin.
+# Building and running each of both once took 3 s (VGG16 at 32 px) to 11 s (MobileNetV3-Large, most of it Keras's own
+# work) on a busy machine of 2 cores: whoever cannot spend this much need not begin.
 _LEAST_SECONDS = 3.0
 
 _STEP_SECONDS = 0.5  # of the timed step, by arithmetic: at 224 px a batch of 32 is 3 s long, and 8 images tell as much
