@@ -257,6 +257,26 @@ def test_large_images_are_timed_in_smaller_batches() -> None:
     assert trial.key["batch"] == 32
 
 
+def test_a_step_too_long_by_arithmetic_builds_nothing() -> None:
+    """8 images of 224 px are 245 GFLOP, of which 45 a second make 22 s for the four steps that a verdict takes."""
+    laboratory = Laboratory(0.2, 0.1)
+    trial = PrecisionTrial(
+        make_settings(weights="none", batch_size=32),
+        224,
+        Work(10**6, 0),
+        clock=laboratory.clock,
+        make_step=laboratory.make_step,
+        flops_per_second=4.5e10,
+    )
+    assert trial.run() == (None, 0.0)
+    assert not laboratory.built
+
+
+def test_a_first_step_of_half_the_budget_is_the_last() -> None:
+    laboratory = Laboratory(5.0, 0.1)
+    assert laboratory.trial().run() == (None, pytest.approx(5.5))
+
+
 def test_budget_is_the_lesser_of_share_and_seconds() -> None:
     assert Budget().within(100.0) == pytest.approx(3.0)
     assert Budget().within(10_000.0) == 10.0

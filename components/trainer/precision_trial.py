@@ -32,6 +32,7 @@ _LEAST_SECONDS = 3.0
 
 _STEP_SECONDS = 0.5  # of the timed step, by arithmetic: at 224 px a batch of 32 is 3 s long, and 8 images tell as much
 _LEAST_BATCH = 8
+_LEAST_STEPS = 4  # one that traces and one that is timed, of each
 _ROUNDS = 3
 
 
@@ -151,10 +152,11 @@ class PrecisionTrial:
         all_learn = self._work.blocks == len(BACKBONES[self._settings.backbone].blocks)
         cost = _TRAINED_COST if all_learn else 1.0
         shortest = flops / speed * (self._work.forward_images + cost * self._work.trained_images)
-        if self._budget is not None and self._budget.within(shortest) < _LEAST_SECONDS:
-            return None, self._clock() - started
         step_flops = flops * (_TRAINED_COST if self._work.kind == "train" else 1.0)
         images = min(self._replica_batch, max(_LEAST_BATCH, int(_STEP_SECONDS * speed / step_flops)))
+        least = max(_LEAST_SECONDS, _LEAST_STEPS * images * step_flops / speed)
+        if self._budget is not None and self._budget.within(shortest) < least:
+            return None, self._clock() - started
         try:
             return self._time(images, started), self._clock() - started
         finally:
@@ -169,6 +171,8 @@ class PrecisionTrial:
 
         plain = self._make_step("float32", False, images)
         spend(plain)  # traces it
+        if self._budget and 2 * (self._clock() - started) > self._budget.seconds:
+            return None
         times = {"float32": [spend(plain)]}
         expected = self._work.expect_seconds(times["float32"][0] / images)
         left = (self._budget.within(expected) if self._budget else math.inf) + started
