@@ -141,6 +141,16 @@ def test_a_precision_that_is_set_is_taken(xeon: Path, setting: str) -> None:
     assert (choice.name, choice.how) == (setting, "setting")
 
 
+@pytest.mark.parametrize(
+    ("vendor", "flags", "by_taps"), [(INTEL, "avx512_bf16", False), (AMD, "avx512_bf16", True), (AMD, "avx2", True)]
+)
+def test_a_set_bfloat16_has_the_gradients_that_suit_the_cpu(
+    tmp_path: Path, vendor: str, flags: str, by_taps: bool
+) -> None:
+    cpuinfo = write_cpuinfo(tmp_path, vendor, flags)
+    assert choose_precision("bfloat16", DEFAULT, cpuinfo=cpuinfo) == PrecisionChoice("bfloat16", "setting", by_taps)
+
+
 def test_without_the_instruction_nothing_is_measured_or_recalled(tmp_path: Path) -> None:
     cpuinfo = write_cpuinfo(tmp_path, AMD, "fpu avx2")
     remember({"device": "A CPU", "tensorflow": tf.__version__, **Unasked.key}, {"name": "bfloat16"})

@@ -169,7 +169,9 @@ def choose_precision(
     if setting == "float32":
         return PrecisionChoice("float32", "setting")
     if setting == "bfloat16":
-        return PrecisionChoice("bfloat16", "setting", table.kernel_gradient)
+        # Emulated, on an EPYC without the instruction, all layers trained at 32 px: 4.4 images/s by taps, 3.4 without.
+        emulated = on_cpu and not cpu_has_bfloat16(cpuinfo)
+        return PrecisionChoice("bfloat16", "setting", table.kernel_gradient or emulated)
     if is_tpu_strategy(strategy):
         return PrecisionChoice("bfloat16", "table")
     several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
