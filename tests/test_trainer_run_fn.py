@@ -17,12 +17,12 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils, path_utils
 
-from components.trainer import checkpoints, run_fn, training
+from components.trainer import checkpoints, precision, run_fn, training
 from components.trainer.assembly import check_averages, check_batch
 from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
 from components.trainer.settings import TrainerSettings
-from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
+from components.trainer.strategy import describe_strategy, make_strategy
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
 from data.image_hashes import (
@@ -173,6 +173,7 @@ def test_the_training_is_recorded(output: Path) -> None:
     assert record["weights"] == {"kind": "none", "sha256": None}
     assert record["warm_start"] is None
     assert record["precision"] == "bfloat16"
+    assert (record["precision_choice"]["name"], record["precision_choice"]["how"]) == ("bfloat16", "setting")
     assert record["settings"]["batch_size"] == 8
     assert record["versions"]["tensorflow"] == tf.__version__
     assert not (output / "model_run" / "resume").exists()  # nothing is left to go on with
@@ -262,9 +263,35 @@ def test_devices_and_arithmetic_tell_trainings_apart(
             run_trainer(root, tmp_path, {**SETTINGS, "precision": "auto"}, checkpoint_dir=str(tmp_path / "resume"))
     importlib.reload(run_fn)
     (custom_config,) = found.value.args
-    strategy = make_strategy()
-    assert custom_config["devices"] == describe_strategy(strategy)
-    assert custom_config["precision"] == choose_precision("auto", strategy)
+    assert custom_config["devices"] == describe_strategy(make_strategy())
+    assert custom_config["trainer"]["precision"] == "auto"  # what it came to is in the folder, for who goes on
+    assert "precision" not in custom_config
+
+
+def test_a_resumed_run_keeps_the_arithmetic_of_the_killed_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever would be chosen now, on another machine say."""
+
+    def report_step(_: Any, __: int, ___: Any, completed: int, ____: Any) -> None:
+        if completed == 2:
+            raise InterruptedError
+
+    settings = {**SETTINGS, "precision": "auto", "fine_tune_blocks": 1, "head_epochs": 0, "checkpoint_every_steps": 1}
+    with monkeypatch.context() as patched:
+        epyc = precision.Cpu("AuthenticAMD", "EPYC", frozenset({"avx512_bf16"}))
+        patched.setattr(precision, "read_cpu", lambda _: epyc)
+        patched.setattr(training, "report_step", report_step)
+        with pytest.raises(InterruptedError):
+            run_trainer(root, tmp_path / "killed", settings, checkpoint_dir=str(tmp_path / "resume"))
+    for folder, how in (("resumed", "saved"), ("anew", "table")):
+        monkeypatch.setattr(precision, "read_cpu", lambda _: precision.Cpu("GenuineIntel"))
+        run_trainer(root, tmp_path / folder, settings, checkpoint_dir=str(tmp_path / "resume"))
+        record = json.loads((tmp_path / folder / "model_run" / TRAINING_FILE).read_text())
+        choice = record["precision_choice"]
+        assert choice["how"] == how
+        assert record["precision"] == choice["name"] == ("bfloat16" if how == "saved" else "float32")
+        assert choice["kernel_gradient"] is (how == "saved")
 
 
 def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What devices and precision are chosen; the hardware's files are written by the tests."""
+"""What devices are chosen; the hardware's files are written by the tests."""
 
 import json
 import re
@@ -10,8 +10,6 @@ import tensorflow as tf
 
 from components.trainer.phases import learning_rate_scale
 from components.trainer.strategy import (
-    choose_precision,
-    cpu_has_bfloat16,
     describe_strategy,
     has_tpu,
     make_strategy,
@@ -46,31 +44,11 @@ def test_no_bus_is_no_tpu(tmp_path: Path) -> None:
     assert not has_tpu(tmp_path / "missing")
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fpu avx512f avx512_bf16", True), ("fpu amx_bf16", True), ("fpu avx512f", False), ("fpu not_avx512_bf16", False)],
-)
-def test_bfloat16_is_read_from_the_cpus_flags(tmp_path: Path, flags: str, expected: bool) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : avx512_bf16\n")
-    assert cpu_has_bfloat16(cpuinfo) is expected
-
-
-def test_a_machine_without_cpuinfo_has_no_bfloat16(tmp_path: Path) -> None:
-    assert not cpu_has_bfloat16(tmp_path / "missing")
-
-
 @pytest.mark.skipif(has_tpu() or bool(tf.config.list_physical_devices("GPU")), reason="needs a machine of CPUs alone")
 def test_a_cpu_machine_trains_with_the_default_strategy() -> None:
     strategy = make_strategy()
     assert strategy is tf.distribute.get_strategy()
     assert describe_strategy(strategy) == "CPU"
-    assert choose_precision("auto", strategy) == ("bfloat16" if cpu_has_bfloat16() else "float32")
-
-
-@pytest.mark.parametrize("setting", ["float32", "bfloat16"])
-def test_a_precision_that_is_set_is_taken(setting: str) -> None:
-    assert choose_precision(setting, tf.distribute.get_strategy()) == setting
 
 
 def test_mirrored_devices_are_counted() -> None:

@@ -12,6 +12,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import LOGGER
 from components.trainer.assembly import Assembly
+from components.trainer.precision import PrecisionChoice
 from components.trainer.settings import TrainerSettings
 from components.trainer.training import DivergedError
 from components.trainer.warm_start import WarmStart
@@ -46,7 +47,7 @@ def tiny_models(monkeypatch: pytest.MonkeyPatch) -> list[TrainerSettings]:
             ResolvedWeights("none"),
             WarmStart(),
             learn_statistics=True,
-            precision="float32",
+            precision=PrecisionChoice("float32", "setting"),
             transform_output=SimpleNamespace(),
             examples_uri="examples",
         )

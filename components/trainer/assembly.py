@@ -16,14 +16,10 @@ from components.trainer.augmentation import make_augment
 from components.trainer.inputs import Split, open_split
 from components.trainer.kernel_gradient import speed_up_kernel_gradients
 from components.trainer.model import ImageClassifier, load_weights, make_model
+from components.trainer.precision import PrecisionChoice, choose_precision
+from components.trainer.precision_trial import PrecisionTrial, plan_work
 from components.trainer.settings import TrainerSettings
-from components.trainer.strategy import (
-    Precision,
-    choose_precision,
-    describe_strategy,
-    needs_static_shapes,
-    runs_on_cpu,
-)
+from components.trainer.strategy import describe_strategy, needs_static_shapes
 from components.trainer.warm_start import WarmStart, load_base, plan_warm_start, report_warm_start
 from components.trainer.weights import ResolvedWeights, resolve_weights
 from components.transform.features import LABEL_VOCABULARY
@@ -45,12 +41,18 @@ class Assembly:
     weights: ResolvedWeights
     warm_start: WarmStart
     learn_statistics: bool
-    precision: Precision
+    precision: PrecisionChoice
     transform_output: tft.TFTransformOutput
     examples_uri: str
 
 
-def assemble(settings: TrainerSettings, image_size: int, fn_args: FnArgs, strategy: tf.distribute.Strategy) -> Assembly:
+def assemble(
+    settings: TrainerSettings,
+    image_size: int,
+    fn_args: FnArgs,
+    strategy: tf.distribute.Strategy,
+    saved_precision: PrecisionChoice | None = None,
+) -> Assembly:
     """Makes the model in a strategy's scope, with the weights that it starts from, and opens train and eval.
 
     Args:
@@ -59,42 +61,19 @@ def assemble(settings: TrainerSettings, image_size: int, fn_args: FnArgs, strate
         fn_args: TFX's, of the Trainer or the Tuner: the transform's output, the files of train and eval, and the base
             of a warm start.
         strategy: where the training runs.
+        saved_precision: of the run that was killed and that this one goes on for.
 
     Raises:
         UserError: the weights cannot be had or are not the backbone's, the batch does not fit the devices, or weights
             are to be averaged whose norms' statistics are learned.
     """
     weights = resolve_weights(settings.weights, settings.backbone, check_layers=False)
-    precision = choose_precision(settings.precision, strategy)
     check_batch(settings.batch_size, strategy.num_replicas_in_sync)
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
     class_names = [name.decode() for name in transform_output.vocabulary_by_name(LABEL_VOCABULARY)]
     examples_uri = os.path.dirname(os.path.dirname(fn_args.train_files[0]))  # <examples>/Split-train/*
     base_model = fn_args.base_model if settings.warm_start == "blessed" else None
     warm_start = plan_warm_start(base_model, examples_uri, settings.backbone, class_names)
-    start = "the base's" if warm_start.applies else weights.kind
-    report_progress(f"training on {describe_strategy(strategy)} in {precision}, weights {start}", lasting=True)
-    if settings.warm_start != "none":
-        report_warm_start(warm_start, weights.kind)
-    learn_statistics = warm_start.learn_statistics if warm_start.applies else weights.path is None
-
-    with strategy.scope():
-        model = make_model(
-            len(class_names),
-            image_size,
-            settings.dropout,
-            precision,
-            settings.backbone,
-            learn_statistics=learn_statistics,
-        )
-        if base_model is not None and warm_start.applies:
-            load_base(model, base_model, class_names)
-        elif weights.path is not None and load_weights(model, weights.path, settings.weights_head):
-            report_progress("starting with the head in the file of weights", lasting=True)
-    if learn_statistics and settings.fine_tune_epochs:
-        check_averages(settings, model)
-    if runs_on_cpu(strategy):
-        speed_up_kernel_gradients(model)
     train_split = open_split(
         fn_args.train_files,
         image_size,
@@ -108,6 +87,38 @@ def assemble(settings: TrainerSettings, image_size: int, fn_args: FnArgs, strate
     eval_split = open_split(
         fn_args.eval_files, image_size, settings.batch_size, image_cache=settings.image_cache == "auto", name="eval"
     )
+    trial = PrecisionTrial(
+        settings,
+        image_size,
+        plan_work(settings, train_split.count, eval_split.count),
+        replicas=strategy.num_replicas_in_sync,
+    )
+    precision = choose_precision(
+        settings.precision, strategy, trial, saved=saved_precision, deterministic=settings.deterministic
+    )
+    start = "the base's" if warm_start.applies else weights.kind
+    report_progress(f"training on {describe_strategy(strategy)} in {precision.name}, weights {start}", lasting=True)
+    if settings.warm_start != "none":
+        report_warm_start(warm_start, weights.kind)
+    learn_statistics = warm_start.learn_statistics if warm_start.applies else weights.path is None
+
+    with strategy.scope():
+        model = make_model(
+            len(class_names),
+            image_size,
+            settings.dropout,
+            precision.name,
+            settings.backbone,
+            learn_statistics=learn_statistics,
+        )
+        if base_model is not None and warm_start.applies:
+            load_base(model, base_model, class_names)
+        elif weights.path is not None and load_weights(model, weights.path, settings.weights_head):
+            report_progress("starting with the head in the file of weights", lasting=True)
+    if learn_statistics and settings.fine_tune_epochs:
+        check_averages(settings, model)
+    if precision.kernel_gradient:
+        speed_up_kernel_gradients(model)
     return Assembly(
         model,
         train_split,

@@ -38,6 +38,7 @@ class Backbone:
     Attributes:
         title: its name in messages.
         constructor: the function of `tf_keras.applications` that builds it.
+        multiply_adds: of its convolutions and dense layers for one image of 224 x 224 pixels, in billions.
         blocks: from the image to the head, a regular expression that matches the start of the names of a block's
             layers, and of no other layer. Fine-tuning frees the last ones first. A block ends where the resolution
             does, or where the family's authors end a stage.
@@ -51,6 +52,7 @@ class Backbone:
 
     title: str
     constructor: str
+    multiply_adds: float
     blocks: tuple[str, ...]
     preprocessing: Preprocessing
     weights_url: str
@@ -78,6 +80,7 @@ BACKBONES: dict[str, Backbone] = {
     "vgg16": Backbone(  # Simonyan & Zisserman 2014, configuration D
         title="VGG16",
         constructor="VGG16",
+        multiply_adds=15.347,
         blocks=_VGG_BLOCKS,
         preprocessing=_CAFFE,
         weights_url=f"{_KERAS_URL}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -87,6 +90,7 @@ BACKBONES: dict[str, Backbone] = {
     "vgg19": Backbone(  # Simonyan & Zisserman 2014, configuration E
         title="VGG19",
         constructor="VGG19",
+        multiply_adds=19.508,
         blocks=_VGG_BLOCKS,
         preprocessing=_CAFFE,
         weights_url=f"{_KERAS_URL}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -96,6 +100,7 @@ BACKBONES: dict[str, Backbone] = {
     "resnet50v2": Backbone(  # He et al. 2016, Identity Mappings in Deep Residual Networks
         title="ResNet50V2",
         constructor="ResNet50V2",
+        multiply_adds=3.48,
         blocks=("conv1_", "conv2_", "conv3_", "conv4_", "conv5_|post_"),
         preprocessing=_PLUS_MINUS_ONE,
         weights_url=f"{_KERAS_URL}/resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -104,6 +109,7 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnetv2-b0": Backbone(  # Tan & Le 2021
         title="EfficientNetV2-B0",
         constructor="EfficientNetV2B0",
+        multiply_adds=0.717,
         blocks=_EFFICIENTNET_V2_BLOCKS,
         preprocessing=_IMAGENET,
         weights_url=f"{_KERAS_URL}/efficientnet_v2/efficientnetv2-b0_notop.h5",
@@ -113,6 +119,7 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnetv2-s": Backbone(  # Tan & Le 2021
         title="EfficientNetV2-S",
         constructor="EfficientNetV2S",
+        multiply_adds=2.849,
         blocks=_EFFICIENTNET_V2_BLOCKS,
         preprocessing=Preprocessing(mean=(128.0,) * 3, std=(128.0,) * 3),
         weights_url=f"{_KERAS_URL}/efficientnet_v2/efficientnetv2-s_notop.h5",
@@ -122,6 +129,7 @@ BACKBONES: dict[str, Backbone] = {
     "mobilenetv3-large": Backbone(  # Howard et al. 2019, table 1
         title="MobileNetV3-Large",
         constructor="MobileNetV3Large",
+        multiply_adds=0.214,
         blocks=(
             "Conv(/|$)|expanded_conv/",
             "expanded_conv_[12]/",
@@ -137,6 +145,7 @@ BACKBONES: dict[str, Backbone] = {
     "mobilenetv3-small": Backbone(  # Howard et al. 2019, table 2
         title="MobileNetV3-Small",
         constructor="MobileNetV3Small",
+        multiply_adds=0.055,
         blocks=(
             "Conv(/|$)|expanded_conv/",
             "expanded_conv_[12]/",
@@ -151,6 +160,7 @@ BACKBONES: dict[str, Backbone] = {
     "convnext-tiny": Backbone(  # Liu et al. 2022, A ConvNet for the 2020s
         title="ConvNeXt-Tiny",
         constructor="ConvNeXtTiny",
+        multiply_adds=4.455,
         blocks=(
             "convnext_tiny_(stem|stage_0)",
             "convnext_tiny_(downsampling_(layernorm|conv)_0|stage_1)",

@@ -19,6 +19,7 @@ from components.trainer.phases import EpochResult
 from data.files import remove_path
 
 _STATE_FILE = "state.json"
+_CHOICES_FILE = "choices.json"
 
 # Where a job runs and for how long, of which nothing is learnt: who raises a timeout goes on. The last two are TFX's
 # TRAINING_ARGS_KEY and VERTEX_REGION_KEY, not imported since the former's module loads Google's clients for seconds.
@@ -92,12 +93,11 @@ class CheckpointDir:
         self.write(name, variables)
         if self._scratch is not None:
             return
-        temporary = self.path(f"{_STATE_FILE}.tmp")
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(json.dumps({"state": asdict(state), "variables": name}))
-        tf.io.gfile.rename(temporary, self.path(_STATE_FILE), overwrite=True)
+        self._put(_STATE_FILE, {"state": asdict(state), "variables": name})
         for found in tf.io.gfile.listdir(self.folder):
-            if found not in (_STATE_FILE, LEASE_FILE) and not found.startswith((f"{name}.", f"{state.best_name}.")):
+            if found not in (_STATE_FILE, _CHOICES_FILE, LEASE_FILE) and not found.startswith(
+                (f"{name}.", f"{state.best_name}.")
+            ):
                 # TensorFlow leaves a folder when it is killed while it writes a checkpoint.
                 remove_path(self.path(found.rstrip("/")))
 
@@ -109,6 +109,26 @@ class CheckpointDir:
         except tf.errors.NotFoundError:
             return None
         return TrainingState.from_json(saved["state"]), self.path(saved["variables"])
+
+    def save_choices(self, choices: Mapping[str, Any]) -> None:
+        """Writes what this training chose and one that goes on for it must keep; JSON's types."""
+        if self._scratch is None:
+            tf.io.gfile.makedirs(self.folder)
+            self._put(_CHOICES_FILE, choices)
+
+    def load_choices(self) -> dict[str, Any]:
+        """Returns what was chosen, or nothing; touches neither the folder nor its lease."""
+        try:
+            with tf.io.gfile.GFile(self.path(_CHOICES_FILE), "r") as file:
+                return dict(json.loads(file.read()))
+        except tf.errors.NotFoundError:
+            return {}
+
+    def _put(self, name: str, content: Mapping[str, Any]) -> None:
+        temporary = self.path(f"{name}.tmp")
+        with tf.io.gfile.GFile(temporary, "w") as file:
+            file.write(json.dumps(content))
+        tf.io.gfile.rename(temporary, self.path(name), overwrite=True)
 
     def write(self, name: str, variables: Iterable[tf.Variable]) -> None:
         """Writes a checkpoint of the folder."""
@@ -160,10 +180,7 @@ def open_checkpoint_dir(
         scratch: as in `CheckpointDir`.
         several: whether other workers of this training use the same folder; then another run is not looked for.
     """
-    files = sorted(tf.io.gfile.glob(list(file_patterns)))
-    sizes = [(file, tf.io.gfile.stat(file).length) for file in files]
-    config = {key: value for key, value in custom_config.items() if key not in _NOT_LEARNT_FROM}
-    key = hashlib.sha256(json.dumps([config, sizes], sort_keys=True).encode()).hexdigest()[:16]
+    key = _make_key(custom_config, file_patterns)
     if scratch is None:
         _remove_others(root, key)
     folder = os.path.join(root, key)
@@ -176,6 +193,21 @@ def open_checkpoint_dir(
         lease = Lease(folder)
         lease.take()
     return CheckpointDir(folder, lease=lease)
+
+
+def peek_choices(root: str, custom_config: Mapping[str, Any], file_patterns: Iterable[str]) -> dict[str, Any]:
+    """Returns what a run of this very training chose, before its folder is opened, which removes those of others.
+
+    Arguments as in `open_checkpoint_dir`.
+    """
+    return CheckpointDir(os.path.join(root, _make_key(custom_config, file_patterns))).load_choices()
+
+
+def _make_key(custom_config: Mapping[str, Any], file_patterns: Iterable[str]) -> str:
+    files = sorted(tf.io.gfile.glob(list(file_patterns)))
+    sizes = [(file, tf.io.gfile.stat(file).length) for file in files]
+    config = {key: value for key, value in custom_config.items() if key not in _NOT_LEARNT_FROM}
+    return hashlib.sha256(json.dumps([config, sizes], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_shared(root: str) -> bool:

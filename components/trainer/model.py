@@ -15,7 +15,7 @@ from components.trainer.backbone_layers import (
     repool_backbone,
 )
 from components.trainer.backbones import BACKBONES, Pooling
-from components.trainer.strategy import Precision
+from components.trainer.precision import Precision
 from components.trainer.weights_file import match_layers, read_layers
 from data.errors import UserError
 

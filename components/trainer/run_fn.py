@@ -19,15 +19,16 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
 from components.trainer.assembly import assemble, seeded
-from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
+from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir, peek_choices
 from components.trainer.export import export_model
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
 from components.trainer.origin import Origin
 from components.trainer.phases import EpochResult
+from components.trainer.precision import PrecisionChoice
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.training import train
-from components.trainer.warm_start import write_origin
+from components.trainer.warm_start import base_folder, write_origin
 from components.trainer.workers import Workers
 from data.errors import UserError
 from data.image_statistics import copy_image_statistics
@@ -67,25 +68,26 @@ def run_fn(fn_args: FnArgs) -> None:
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs, scratch: str) -> None:
     strategy = make_strategy(settings.strategy, settings.tpu)
     workers = Workers(strategy)
-    made = assemble(settings, image_size, fn_args, strategy)
+    root, files = fn_args.custom_config.get("checkpoint_dir"), [*fn_args.train_files, *fn_args.eval_files]
+    config = {
+        **fn_args.custom_config,
+        "trainer": settings.model_dump(),  # with what a Tuner chose
+        "base": base_folder(fn_args.base_model) if settings.warm_start == "blessed" and fn_args.base_model else None,
+        # Not the machine, but what of it changes the result: replicas mix within their own part of the batch and drop
+        # a partial one. The arithmetic that `auto` came to is in the folder: who goes on keeps it.
+        "devices": describe_strategy(strategy),
+    }
+    saved = PrecisionChoice.from_record(peek_choices(root, config, files).get("precision"), "saved") if root else None
+    made = assemble(settings, image_size, fn_args, strategy, saved)
     run_dir, export_dir, unkept = fn_args.model_run_dir, fn_args.serving_model_dir, None
     if not workers.is_chief:
         # All workers write together, for some variables are read by all together; only the chief's is kept.
         run_dir, export_dir, unkept = (os.path.join(scratch, name) for name in ("run", "model", "checkpoints"))
-    if root := fn_args.custom_config.get("checkpoint_dir"):
-        files = [*fn_args.train_files, *fn_args.eval_files]
-        config = {
-            **fn_args.custom_config,
-            "trainer": settings.model_dump(),  # with what a Tuner chose
-            "base": made.warm_start.base,
-            # Not the machine, but what of it changes the result: replicas mix within their own part of the batch and
-            # drop a partial one.
-            "devices": describe_strategy(strategy),
-            "precision": made.precision,
-        }
+    if root:
         checkpoint_dir = open_checkpoint_dir(root, config, files, unkept, workers.several)
     else:
         checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"), unkept)
+    checkpoint_dir.save_choices({"precision": made.precision.to_record()})
     history, best = train(made.model, made.train_split, made.eval_split, settings, run_dir, checkpoint_dir)
 
     report_progress("exporting the model")
@@ -103,7 +105,8 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             "image_size": image_size,
             "strategy": describe_strategy(strategy),
             "replicas": strategy.num_replicas_in_sync,
-            "precision": made.precision,
+            "precision": made.precision.name,
+            "precision_choice": made.precision.to_record(),
             "best_by": "eval_loss",
             "best": asdict(best),
             "history": [asdict(epoch) for epoch in history],

@@ -1,4 +1,4 @@
-"""Which devices train, and in which arithmetic."""
+"""Which devices train."""
 
 import json
 import logging
@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from data.errors import UserError
 
-Precision = Literal["float32", "bfloat16"]
 StrategyName = Literal["auto", "tpu", "mirrored", "multi_worker", "one_device"]
 
 # Google's vendor id alone is not enough: its virtual network card carries it too. Device ids of TPU v2/v3, v4, v5p,
@@ -168,23 +167,3 @@ def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return f"several workers x {strategy.num_replicas_in_sync}"
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-
-
-def choose_precision(setting: str, strategy: tf.distribute.Strategy) -> Precision:
-    """Resolves `auto`: bfloat16 on a TPU and on a CPU with AVX512-BF16 or AMX-BF16, else float32.
-
-    Without these instructions a CPU emulates bfloat16 and is slower than in float32. GPUs stay in float32.
-    """
-    if setting in ("float32", "bfloat16"):
-        return setting  # type: ignore[return-value]
-    if is_tpu_strategy(strategy) or (runs_on_cpu(strategy) and cpu_has_bfloat16()):
-        return "bfloat16"
-    return "float32"
-
-
-def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tells whether this CPU multiplies bfloat16 in hardware."""
-    if not cpuinfo.is_file():
-        return False
-    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -70,6 +70,11 @@ class WarmStart:
         return {**asdict(self), "description": self.describe()}
 
 
+def base_folder(base_model: str) -> str:
+    """Returns the folder of a SavedModel's artifact."""
+    return os.path.dirname(base_model.rstrip("/"))
+
+
 def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, class_names: Sequence[str]) -> WarmStart:
     """Decides whether training may start from a model, and what of its head is kept.
 
@@ -84,7 +89,7 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
     """
     if base_model is None:
         return WarmStart()
-    base = os.path.dirname(base_model.rstrip("/"))
+    base = base_folder(base_model)
     origin, trained = read_model_origin(base), read_image_hashes(os.path.join(base, TRAINING_IMAGES_FILE))
     splits = read_split_hashes(examples_uri)
     if origin is None or trained is None or splits is None:

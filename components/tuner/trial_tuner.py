@@ -18,6 +18,7 @@ from components.trainer.assembly import assemble, seeded
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
 from components.trainer.hyperparameters import apply_hyperparameters, round_values
 from components.trainer.phases import EpochResult
+from components.trainer.precision import PrecisionChoice
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import make_strategy
 from components.trainer.training import DivergedError, train
@@ -49,7 +50,8 @@ class TrialTuner(BaseTuner):
         super().__init__(oracle, directory=fn_args.working_dir, project_name="keras_tuner")
         files = [*fn_args.train_files, *fn_args.eval_files]
         root = fn_args.custom_config["checkpoint_dir"]
-        self.store = TrialStore(open_checkpoint_dir(root, fn_args.custom_config, files).folder)
+        self._search_dir = open_checkpoint_dir(root, fn_args.custom_config, files)
+        self.store = TrialStore(self._search_dir.folder)
         self._done: list[Trial] = []
 
     @property
@@ -135,7 +137,10 @@ class TrialTuner(BaseTuner):
         return Trial(number, values, loss, accuracy, seconds, error)
 
     def _train(self, settings: TrainerSettings, checkpoint_dir: CheckpointDir) -> EpochResult:
-        made = assemble(settings, self._fn_args.custom_config["image_size"], self._fn_args, self._strategy)
+        # What the first trial chose, for all: they are compared.
+        saved = PrecisionChoice.from_record(self._search_dir.load_choices().get("precision"), "saved")
+        made = assemble(settings, self._fn_args.custom_config["image_size"], self._fn_args, self._strategy, saved)
+        self._search_dir.save_choices({"precision": made.precision.to_record()})
         with tempfile.TemporaryDirectory(prefix="trial-") as run_dir:
             return train(made.model, made.train_split, made.eval_split, settings, run_dir, checkpoint_dir)[1]
 

@@ -95,8 +95,9 @@ def train_ours(weights: str, data: Any, epochs: int, _: int) -> dict[str, Any]:
     from components.trainer.inputs import ArraySplit, distribute
     from components.trainer.learner import Judge
     from components.trainer.model import load_weights, make_model
+    from components.trainer.precision import choose_precision
     from components.trainer.settings import TrainerSettings
-    from components.trainer.strategy import choose_precision, make_strategy
+    from components.trainer.strategy import make_strategy
     from components.trainer.training import train
 
     settings = TrainerSettings(
@@ -114,7 +115,7 @@ def train_ours(weights: str, data: Any, epochs: int, _: int) -> dict[str, Any]:
         ArraySplit(data[f"{split}_images"], data[f"{split}_labels"], BATCH_SIZE) for split in SPLITS
     )
     model = make_model(
-        10, data["train_images"].shape[1], DROPOUT, choose_precision(settings.precision, make_strategy())
+        10, data["train_images"].shape[1], DROPOUT, choose_precision(settings.precision, make_strategy()).name
     )
     load_weights(model, weights)
     with tempfile.TemporaryDirectory() as folder:

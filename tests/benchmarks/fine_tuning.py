@@ -107,12 +107,14 @@ def _make_model(settings: Any) -> Any:
 
     from components.trainer.kernel_gradient import speed_up_kernel_gradients
     from components.trainer.model import make_model
-    from components.trainer.strategy import choose_precision, make_strategy
+    from components.trainer.precision import choose_precision
+    from components.trainer.strategy import make_strategy
 
     tf_keras.utils.set_random_seed(0)
     precision = choose_precision(settings.precision, make_strategy())
-    model = make_model(CLASSES, SIZE, settings.dropout, precision, learn_statistics=True)
-    speed_up_kernel_gradients(model)  # as the Trainer does on a CPU
+    model = make_model(CLASSES, SIZE, settings.dropout, precision.name, learn_statistics=True)
+    if precision.kernel_gradient:
+        speed_up_kernel_gradients(model)
     return model
 
 

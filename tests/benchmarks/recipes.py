@@ -39,16 +39,18 @@ def measure(data: dict[str, Any], changes: dict[str, Any]) -> float:
     from components.trainer.kernel_gradient import speed_up_kernel_gradients
     from components.trainer.learner import Judge
     from components.trainer.model import make_model
+    from components.trainer.precision import choose_precision
     from components.trainer.settings import TrainerSettings
-    from components.trainer.strategy import choose_precision, make_strategy
+    from components.trainer.strategy import make_strategy
     from components.trainer.training import train
 
     preset = load_config("cifar10").trainer
     settings = TrainerSettings.model_validate({**preset.model_dump(), "weights": "none", **changes})
     with seeded(settings), tempfile.TemporaryDirectory() as folder:
         precision = choose_precision(settings.precision, make_strategy())
-        model = make_model(10, data["train_images"].shape[1], settings.dropout, precision, learn_statistics=True)
-        speed_up_kernel_gradients(model)
+        model = make_model(10, data["train_images"].shape[1], settings.dropout, precision.name, learn_statistics=True)
+        if precision.kernel_gradient:
+            speed_up_kernel_gradients(model)
         augments = make_augment(settings), None, None
         train_split, eval_split, judge_split = (
             ArraySplit(
