@@ -27,7 +27,7 @@ from components.resolver.latest_blessed_base_model import LatestBlessedBaseModel
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
 from components.serving_validator.component import ServingValidator
-from components.trainer.weights import ResolvedWeights
+from components.trainer.weights import WEIGHTS_MIRROR_KEY, ResolvedWeights
 from components.transform.component import Transform
 from components.tuner.component import TrialTunerNode
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
@@ -109,11 +109,16 @@ def create_pipeline(
     )
     local = deployment.metadata_path is not None
     base_resolver = _make_base_resolver(examples, local=local) if config.trainer.warm_start == "blessed" else None
+    # Where weights are downloaded from changes nothing that is learnt or shown: their hash is in the key.
+    settings = _without_mirror(config)
     trainer_config = {
-        "trainer": {**config.trainer.model_dump(mode="json"), "weights": weights.kind},
+        "trainer": {**settings["trainer"], "weights": weights.kind},
         "image_size": config.transform.image_size,
         "weights_hash": weights.sha256,
     }
+    if weights.kind == "imagenet" and weights.path is None and config.trainer.weights_mirror:
+        # On Vertex AI alone: on this machine they lie in Keras's cache by now.
+        trainer_config[WEIGHTS_MIRROR_KEY] = config.trainer.weights_mirror
     # The same in every run, unlike TFX's folders: a run that was killed is gone on with. Pipelines may share a root.
     checkpoint_root = os.path.join(deployment.pipeline_root, ".resume", config.name)
     tuner = None
@@ -183,7 +188,7 @@ def create_pipeline(
         infra_blessing=serving_validator.outputs["blessing"],
         **({"tuner_results": tuner.outputs["tuner_results"]} if tuner else {}),
         settings=config.report,
-        config=config.model_dump(mode="json"),
+        config=settings,
     )
     components = [
         example_gen,
@@ -215,6 +220,11 @@ def create_pipeline(
             metadata.sqlite_metadata_connection_config(deployment.metadata_path) if deployment.metadata_path else None
         ),
     )
+
+
+def _without_mirror(config: PipelineConfig) -> dict[str, Any]:
+    """Returns the settings as JSON values, but for `trainer.weights_mirror`."""
+    return config.model_dump(mode="json", exclude={"trainer": {WEIGHTS_MIRROR_KEY}})
 
 
 def _make_model_resolver(candidate: Channel, *, local: bool) -> Resolver:

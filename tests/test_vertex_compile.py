@@ -263,6 +263,17 @@ def test_data_in_a_bucket_is_known_by_its_name(path: str, name: str, source: str
         data_choice("/images")
 
 
+@pytest.mark.parametrize("tuned", ["tuner.enabled=true", "tuner.enabled=false"])
+def test_a_mirror_of_the_weights_reaches_the_container_that_downloads_them(tuned: str) -> None:
+    overrides = ["trainer.weights=imagenet", "trainer.weights_mirror=gs://my-bucket/keras", tuned]
+    inputs = find_inputs(load_config("digits", overrides=overrides), make_settings(), offline=True)
+    job, without = compiled(*overrides, inputs=inputs), compiled(overrides[0], tuned, inputs=inputs)
+    nodes = {"Trainer", *(["Tuner"] if tuned.endswith("true") else [])}
+    for node in nodes:
+        assert custom_config(job, node) == {**custom_config(without, node), "weights_mirror": "gs://my-bucket/keras"}
+    assert {node for node in tasks(job) if tasks(job)[node] != tasks(without)[node]} == nodes
+
+
 def test_weights_are_known_by_their_hash_without_a_download() -> None:
     config = load_config("digits", overrides=["trainer.weights=imagenet"])
     weights = find_inputs(config, make_settings(), offline=True).weights
@@ -284,6 +295,7 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
         ),
         (["schema_path=/s.pbtxt"], {}, "schema_path is /s.pbtxt, which Vertex AI cannot see"),
         (["trainer.weights=w.h5"], {}, "trainer.weights is w.h5, which Vertex AI cannot see"),
+        (["trainer.weights_mirror=file:///w"], {}, "trainer.weights_mirror is file:///w, which Vertex AI cannot see"),
         (["serving_model_dir=/served"], {}, "serving_model_dir is /served, which Vertex AI cannot see"),
         (
             ["data={source: cifar10}"],
