@@ -25,7 +25,7 @@ from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import choose_precision, describe_strategy, make_strategy
-from components.trainer.weights import WEIGHTS_MIRROR_KEY
+from components.trainer.weights import WEIGHTS_DIR_KEY, keep_imagenet
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
 from data.image_hashes import (
@@ -280,9 +280,11 @@ def test_imagenet_s_weights_come_from_the_mirror_where_the_machine_has_none(
     spec = replace(BACKBONES["vgg16"], weights_url="https://keras.invalid/of/keras.h5", weights_hash=f"sha256:{sha256}")
     monkeypatch.setitem(BACKBONES, "vgg16", spec)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    keep_imagenet("vgg16", f"file://{tmp_path}", f"file://{tmp_path}/kept")
+    shutil.rmtree(tmp_path / "home")  # of the container of WeightsMirror
     settings = {**SETTINGS, "weights": "imagenet", "fine_tune_epochs": 0}
     exported = tf.saved_model.load(
-        str(run_trainer(root, tmp_path / "out", settings, **{WEIGHTS_MIRROR_KEY: f"file://{tmp_path}"}))
+        str(run_trainer(root, tmp_path / "out", settings, **{WEIGHTS_DIR_KEY: f"file://{tmp_path}/kept"}))
     )
     kernel = exported.weights["block4_conv2_kernel"]
     np.testing.assert_array_equal(kernel, saved.get_layer("block4_conv2").kernel)

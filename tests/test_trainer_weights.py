@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tfx.utils import import_utils, name_utils
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.model import load_weights, make_model
-from components.trainer.weights import ResolvedWeights, resolve_weights
+from components.trainer.weights import ResolvedWeights, kept_imagenet, resolve_weights
+from components.weights_mirror.component import WeightsMirror
 from data.errors import UserError
 
 CONTENT = b"stands for 59 MB of weights"
@@ -196,6 +198,33 @@ def test_a_mirror_that_fails_is_named_with_the_way_round_it(server: Server, tmp_
     assert not (cache / "vgg16.h5").exists()
     with pytest.raises(UserError, match="InvalidURL: nonnumeric port: 'x'"):
         resolve_weights("imagenet", mirror="http://host:x/folder")
+
+
+def run_weights_mirror(mirror: str, folder: str) -> None:
+    """Runs the node as its container does: by the executor's import path."""
+    node = WeightsMirror(backbone="vgg16", mirror=mirror, weights_dir=folder)
+    executor = import_utils.import_class_by_path(name_utils.get_full_name(node.executor_spec.executor_class))
+    executor().Do({}, {}, dict(node.exec_properties))
+
+
+def test_a_mirror_s_file_is_kept_for_containers_once(
+    server: Server, no_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = f"file://{tmp_path}/root/.weights"
+    assert kept_imagenet("vgg16", None) is None
+    assert kept_imagenet("vgg16", folder) is None
+    run_weights_mirror(mirror_of(server), folder)
+    run_weights_mirror("https://nowhere.invalid", folder)
+    assert server.requests == 1
+    assert kept_imagenet("vgg16", folder) == folder
+    monkeypatch.setenv("HOME", str(tmp_path / "another container"))
+    assert resolve_weights("imagenet", mirror=folder).sha256 == hashlib.sha256(CONTENT).hexdigest()
+    kept = tmp_path / "root" / ".weights" / "vgg16.h5"
+    kept.write_bytes(b"damaged")
+    monkeypatch.setenv("HOME", str(tmp_path / "a third"))
+    run_weights_mirror(mirror_of(server), folder)
+    assert kept.read_bytes() == CONTENT
+    assert [path.name for path in kept.parent.iterdir()] == ["vgg16.h5"]
 
 
 def test_auto_does_not_wait_for_a_slow_server(server: Server) -> None:

@@ -25,7 +25,7 @@ from components.trainer.strategy import (
     runs_on_cpu,
 )
 from components.trainer.warm_start import WarmStart, load_base, plan_warm_start, report_warm_start
-from components.trainer.weights import WEIGHTS_MIRROR_KEY, ResolvedWeights, resolve_weights
+from components.trainer.weights import WEIGHTS_DIR_KEY, ResolvedWeights, kept_imagenet, resolve_weights
 from components.transform.features import LABEL_VOCABULARY
 from data.errors import UserError
 
@@ -57,14 +57,14 @@ def assemble(settings: TrainerSettings, image_size: int, fn_args: FnArgs, strate
         settings: with `weights` as `imagenet`, `none` or a path.
         image_size: height and width in pixels.
         fn_args: TFX's, of the Trainer or the Tuner: the transform's output, the files of train and eval, the base of a
-            warm start, and in `custom_config` the mirror of ImageNet's weights, where these are not on this machine.
+            warm start, and in `custom_config` a folder that may hold ImageNet's weights, where this machine has none.
         strategy: where the training runs.
 
     Raises:
         UserError: the weights cannot be had or are not the backbone's, the batch does not fit the devices, or weights
             are to be averaged whose norms' statistics are learned.
     """
-    mirror = (fn_args.custom_config or {}).get(WEIGHTS_MIRROR_KEY)
+    mirror = kept_imagenet(settings.backbone, (fn_args.custom_config or {}).get(WEIGHTS_DIR_KEY))
     weights = resolve_weights(settings.weights, settings.backbone, check_layers=False, mirror=mirror)
     precision = choose_precision(settings.precision, strategy)
     check_batch(settings.batch_size, strategy.num_replicas_in_sync)

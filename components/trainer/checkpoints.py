@@ -16,7 +16,7 @@ import tensorflow as tf
 from components.progress import report_progress
 from components.trainer.lease import LEASE_FILE, Lease
 from components.trainer.phases import EpochResult
-from components.trainer.weights import WEIGHTS_MIRROR_KEY
+from components.trainer.weights import WEIGHTS_DIR_KEY
 from data.files import remove_path
 
 _STATE_FILE = "state.json"
@@ -26,7 +26,7 @@ _STATE_FILE = "state.json"
 # since the former's module loads Google's clients for seconds.
 _NOT_LEARNT_FROM = (
     "checkpoint_dir",
-    WEIGHTS_MIRROR_KEY,
+    WEIGHTS_DIR_KEY,
     "ai_platform_training_args",
     "ai_platform_vertex_region",
 )

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from components.trainer.backbones import BACKBONES, Backbone
 from components.trainer.weights_file import match_layers, open_weights, read_layers, shorten
 from data.errors import UserError
 
-WEIGHTS_MIRROR_KEY = "weights_mirror"
-"""Of the Trainer's `custom_config`: the folder that a container downloads ImageNet's weights from."""
+WEIGHTS_DIR_KEY = "weights_dir"
+"""Of the Trainer's `custom_config` on Vertex AI: the folder that may hold ImageNet's weights, from a mirror."""
 
 _CHUNK_BYTES = 2**20
 
@@ -79,7 +80,7 @@ def resolve_weights(
         except OSError as error:
             where = f" from {mirror}" if mirror else ""
             return ResolvedWeights("none", reason=f"ImageNet's weights could not be had{where}: {shorten(error)}")
-        return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
+        return ResolvedWeights("imagenet", str(path), _digest(str(path)))
     if weights == "imagenet":
         try:
             path = _fetch_imagenet(spec, timeout_seconds, total_seconds=None, mirror=mirror)
@@ -93,10 +94,10 @@ def resolve_weights(
                 f" {way}, or set trainer.weights to its path, or to none for random weights, or trainer.weights_mirror "
                 f"to {'another' if mirror else 'a'} folder that holds it"
             ) from error
-        return ResolvedWeights("imagenet", str(path), _sha256(str(path)))
+        return ResolvedWeights("imagenet", str(path), _digest(str(path)))
     layers = read_layers(weights, spec.title)
     head = tuple(match_layers(layers, weights, spec.title, _find_shapes(backbone)).head) if check_layers else ()
-    return ResolvedWeights(weights, weights, _sha256(weights), head=head)
+    return ResolvedWeights(weights, weights, _digest(weights), head=head)
 
 
 def _find_shapes(backbone: str) -> dict[str, list[tuple[int, ...]]]:
@@ -104,6 +105,35 @@ def _find_shapes(backbone: str) -> dict[str, list[tuple[int, ...]]]:
     from components.trainer.backbone_layers import backbone_shapes, make_backbone
 
     return backbone_shapes(make_backbone(backbone, BACKBONES[backbone].min_image_size))
+
+
+def keep_imagenet(backbone: str, mirror: str, weights_dir: str) -> None:
+    """Copies ImageNet's weights from a mirror into a local or remote folder, unless they are there, whole.
+
+    Raises:
+        UserError: they cannot be downloaded, or are not Keras's.
+    """
+    import tensorflow as tf
+
+    spec = BACKBONES[backbone]
+    kept = _address(spec, weights_dir)
+    algorithm, _, wanted = spec.weights_hash.partition(":")
+    if tf.io.gfile.exists(kept) and _digest(kept, algorithm) == wanted:
+        return
+    path = resolve_weights("imagenet", backbone, mirror=mirror).path
+    tf.io.gfile.makedirs(weights_dir)
+    temporary = f"{kept}.{uuid.uuid4().hex}"  # another run may be at it, and a Trainer must not read half of it
+    tf.io.gfile.copy(path, temporary)
+    tf.io.gfile.rename(temporary, kept, overwrite=True)
+
+
+def kept_imagenet(backbone: str, weights_dir: str | None) -> str | None:
+    """Returns the folder as a mirror to download from, if it holds the backbone's file."""
+    if weights_dir is None:
+        return None
+    import tensorflow as tf
+
+    return weights_dir if tf.io.gfile.exists(_address(BACKBONES[backbone], weights_dir)) else None
 
 
 def _address(spec: Backbone, mirror: str | None) -> str:
@@ -167,10 +197,10 @@ def _read_address(url: str, silence_seconds: float) -> Iterator[bytes]:
         raise OSError(error.message) from error
 
 
-def _sha256(path: str) -> str:
-    """Returns the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
+def _digest(path: str, algorithm: str = "sha256") -> str:
+    """Returns a file's hexadecimal hash."""
+    digest = hashlib.new(algorithm)
     with open_weights(path) as file:
-        while chunk := file.read(2**20):
+        while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

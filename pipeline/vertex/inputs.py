@@ -98,6 +98,7 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
     elif weights == "imagenet":
         # The Trainer downloads them, and checks them against the same hash.
         resolved = ResolvedWeights("imagenet", None, BACKBONES[config.trainer.backbone].weights_hash)
+        uncached.append("WeightsMirror")  # where there is one: it looks whether the file is there
     elif offline or settings.schedule.cron:
         resolved = ResolvedWeights(weights, weights)
         uncached.append("Trainer")
