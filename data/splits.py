@@ -3,11 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from data.errors import UserError
 from data.features import SPLITS
 from data.originals import MAX_ORIGINALS
 from data.settings import DataSettings
+from data.split_origins import make_split_origins
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Selection:
         reencoded: examples that hold a PNG in place of the original bytes.
         images_read: images that the source holds.
         content_hashes: split -> SHA-256 of each distinct image, hexadecimal.
+        origins: of `make_split_origins`: where each split came from.
     """
 
     rules: Rules
@@ -91,6 +94,7 @@ class Selection:
     reencoded: int
     images_read: int
     content_hashes: dict[str, set[str]]
+    origins: dict[str, Any]
 
 
 def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Selection:
@@ -149,7 +153,13 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
         reencoded=reencoded,
         images_read=len(records),
         content_hashes=content_hashes,
+        origins=make_split_origins(((record.split, _declaring(record, settings)) for record in records), rules.cut),
     )
+
+
+def _declaring(record: ImageRecord, settings: DataSettings) -> str:
+    """Returns what declares an image's split: its top folder, or, in other sources, the split's own name."""
+    return f"{record.name.split('/')[0]}/" if settings.source == "image_folder" else record.split or ""
 
 
 def _label_conflicts(records: list[ImageRecord]) -> dict[str, str]:

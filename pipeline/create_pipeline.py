@@ -27,9 +27,10 @@ from components.resolver.latest_blessed_base_model import LatestBlessedBaseModel
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
 from components.serving_validator.component import ServingValidator
-from components.trainer.weights import ResolvedWeights
+from components.trainer.weights import WEIGHTS_DIR_KEY, ResolvedWeights
 from components.transform.component import Transform
 from components.tuner.component import TrialTunerNode
+from components.weights_mirror.component import WeightsMirror
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
 from pipeline.config import PipelineConfig
 
@@ -109,11 +110,19 @@ def create_pipeline(
     )
     local = deployment.metadata_path is not None
     base_resolver = _make_base_resolver(examples, local=local) if config.trainer.warm_start == "blessed" else None
+    # Where weights are downloaded from changes nothing that is learnt or shown: their hash is in the key.
+    settings = _without_mirror(config)
     trainer_config = {
-        "trainer": {**config.trainer.model_dump(mode="json"), "weights": weights.kind},
+        "trainer": {**settings["trainer"], "weights": weights.kind},
         "image_size": config.transform.image_size,
         "weights_hash": weights.sha256,
     }
+    weights_mirror = None
+    if weights.kind == "imagenet" and weights.path is None:
+        # On Vertex AI alone: on this machine they lie in Keras's cache by now.
+        weights_dir = trainer_config[WEIGHTS_DIR_KEY] = os.path.join(deployment.pipeline_root, ".weights")
+        if mirror := config.trainer.weights_mirror:
+            weights_mirror = WeightsMirror(backbone=config.trainer.backbone, mirror=mirror, weights_dir=weights_dir)
     # The same in every run, unlike TFX's folders: a run that was killed is gone on with. Pipelines may share a root.
     checkpoint_root = os.path.join(deployment.pipeline_root, ".resume", config.name)
     tuner = None
@@ -143,6 +152,9 @@ def create_pipeline(
     )
     if deployment.trainer_job is not None:
         trainer.executor_spec = _vertex_trainer_executor()
+    if weights_mirror:
+        for node in filter(None, [tuner, trainer]):
+            node.add_upstream_node(weights_mirror)
     model = trainer.outputs["model"]
     model_resolver = _make_model_resolver(model, local=local)
     evaluator = make_evaluator(
@@ -183,7 +195,7 @@ def create_pipeline(
         infra_blessing=serving_validator.outputs["blessing"],
         **({"tuner_results": tuner.outputs["tuner_results"]} if tuner else {}),
         settings=config.report,
-        config=config.model_dump(mode="json"),
+        config=settings,
     )
     components = [
         example_gen,
@@ -192,6 +204,7 @@ def create_pipeline(
         example_validator,
         transform,
         *([base_resolver] if base_resolver else []),
+        *([weights_mirror] if weights_mirror else []),
         *([tuner] if tuner else []),
         trainer,
         model_resolver,
@@ -215,6 +228,11 @@ def create_pipeline(
             metadata.sqlite_metadata_connection_config(deployment.metadata_path) if deployment.metadata_path else None
         ),
     )
+
+
+def _without_mirror(config: PipelineConfig) -> dict[str, Any]:
+    """Returns the settings as JSON values, but for `trainer.weights_mirror`."""
+    return config.model_dump(mode="json", exclude={"trainer": {"weights_mirror"}})
 
 
 def _make_model_resolver(candidate: Channel, *, local: bool) -> Resolver:

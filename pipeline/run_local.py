@@ -181,7 +181,8 @@ def _make_pipeline(
     from pipeline.create_pipeline import Deployment, create_pipeline
 
     fingerprint = make_source(config.data).fingerprint()
-    weights = resolve_weights(config.trainer.weights, config.trainer.backbone)
+    trainer = config.trainer
+    weights = resolve_weights(trainer.weights, trainer.backbone, mirror=trainer.weights_mirror)
     note = f", random ones instead: {weights.reason}" if weights.reason else ""
     if weights.head and config.trainer.weights_head == "drop":
         note += f", without the head in the file ({', '.join(weights.head)})"

@@ -16,6 +16,8 @@ from components.drift_validator.report import describe_report, read_report
 from components.evaluator.results import EvaluationResults, read_results
 from components.serving_validator.findings import read_findings
 from components.tuner.results import TRIALS_FILE, read_tuning
+from data.split_origins import describe_split_origins
+from pipeline.accuracy_interval import make_accuracy_interval
 from pipeline.config import PipelineConfig
 from pipeline.display import Unpadded
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
@@ -23,7 +25,8 @@ from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
 _PACKAGES = ("tfx", "tensorflow", "tf-keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
 _SHOWN_LINES = 3
-_METRICS_PER_LINE = 3
+_LINE_CHARACTERS = 71
+"""What 80 columns leave beside the names of the rows."""
 
 
 def make_summary(
@@ -50,6 +53,7 @@ def make_summary(
         "warm_start": None,
         "tuning": None,
         "metrics": {},
+        "accuracy_interval": None,
         "gates": [],
         "baseline": None,
         "serving": None,
@@ -75,6 +79,12 @@ def make_summary(
     if evaluation := outputs.get(("Evaluator", "evaluation")):
         evaluated: EvaluationResults = read_results(evaluation.uri)
         summary["metrics"] = evaluated.metrics
+        summary["accuracy_interval"] = make_accuracy_interval(
+            evaluated.metrics.get("accuracy"),
+            evaluated.images,
+            config.data.test_share,
+            summary["data"].get("split_origins"),
+        )
         summary["gates"] = [asdict(gate) for gate in evaluated.gates]
         if found := evaluated.baseline:
             summary["baseline"] = {**asdict(found), "comparable": found.comparable, "remark": found.describe()}
@@ -120,10 +130,10 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row("warm", escape(warm_start["description"]))
     for line in _tuning_lines(summary["tuning"]):
         grid.add_row(*line)
-    if summary["metrics"]:
-        shown = [f"{name} {value:.4f}" for name, value in summary["metrics"].items() if value is not None]
-        for start in range(0, len(shown), _METRICS_PER_LINE):
-            grid.add_row("" if start else "test", "  ".join(shown[start : start + _METRICS_PER_LINE]))
+    for number, figures in enumerate(_metric_lines(summary["metrics"], summary["accuracy_interval"])):
+        grid.add_row("" if number else "test", figures)
+    if (interval := summary["accuracy_interval"]) and interval["remark"]:
+        grid.add_row("", f"[yellow]{escape(interval['remark'])}[/]")
     for gate in summary["gates"]:
         grid.add_row("gate", _gate_text(gate))
     if summary["baseline"] and (remark := summary["baseline"]["remark"]):
@@ -157,6 +167,8 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     counts: dict[str, dict[str, int]] = data["counts"]
     totals = "  ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in counts.items())
     yield "images", f"{totals}  ({len({name for by_class in counts.values() for name in by_class})} classes)"
+    if origins := describe_split_origins(data.get("split_origins", {})):
+        yield "splits", escape(origins)
     if data["duplicates_dropped"]:
         yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
     if data["quarantined"]:
@@ -165,6 +177,23 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", escape(f"  {item['file']}: {item['reason']}")
     for line in data.get("anomalies", [])[:_SHOWN_LINES]:
         yield "anomaly", escape(line)
+
+
+def _metric_lines(metrics: dict[str, float | None], interval: dict[str, Any] | None) -> Iterator[str]:
+    """Yields the figures, as many in a line as it holds, with the 95 % interval of the accuracy beside it."""
+    line = ""
+    for name, value in metrics.items():
+        if value is None:
+            continue
+        shown = f"{name} {value:.4f}"
+        if name == "accuracy" and interval:
+            shown += f" ({interval['low']:.3f} to {interval['high']:.3f})"
+        if line and len(line) + 2 + len(shown) > _LINE_CHARACTERS:
+            yield line
+            line = ""
+        line += f"  {shown}" if line else shown
+    if line:
+        yield line
 
 
 def _serving_lines(serving: dict[str, Any] | None) -> Iterator[str]:

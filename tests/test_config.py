@@ -62,6 +62,12 @@ def test_the_four_presets_are_there() -> None:
         ("trainer.fine_tune_blocks=6", "trainer.fine_tune_blocks is 6, but vgg16 has 5 blocks; use 0..5"),
         ("trainer.backbone=convnext-tiny", "trainer.fine_tune_blocks is 5, but convnext-tiny has 4 blocks"),
         ("transform.image_size=31", "transform.image_size is 31, but trainer.backbone vgg16 needs at least 32"),
+        (
+            "trainer.weights_mirror=ftp://h/w",
+            "trainer.weights_mirror is 'ftp://h/w', which is no address of a folder; use",
+        ),
+        ("trainer.weights_mirror=https://h/w?key=1", "trainer.weights_mirror is 'https://h/w?key=1', which is no"),
+        ("trainer.weights_mirror=/mnt/weights", "trainer.weights_mirror is '/mnt/weights', which is no address"),
         ("trainer.seed", "--set trainer.seed: expected section.key=value"),
         ("trainer.seed=[1", "'[1' is not a YAML value"),
         ("trainer=5", "trainer is 5"),

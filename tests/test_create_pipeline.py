@@ -99,6 +99,13 @@ def test_other_weights_retrain() -> None:
     assert changed_nodes(weights=ResolvedWeights("none", None, "0" * 64)) == {"Trainer"}
 
 
+def test_a_mirror_of_the_weights_re_runs_nothing() -> None:
+    override = "trainer.weights_mirror=https://mirror.example/keras"
+    assert changed_nodes(override) == set()
+    found = ResolvedWeights("imagenet", "/home/.keras/models/vgg16.h5", "0" * 64)
+    assert changed_nodes(override, weights=found) == changed_nodes(weights=found)
+
+
 @pytest.mark.parametrize("deployment", [DEPLOYMENT, SERVICE])
 def test_pipelines_of_one_root_have_each_its_own_checkpoints(deployment: Deployment) -> None:
     found = []

@@ -85,6 +85,10 @@ def test_first_run_pushes_and_tells_what_it_did(folder: Path, capfd: pytest.Capt
     assert data["quarantined"] == 1
     assert [item["file"] for item in data["quarantine"]] == ["blue/broken.jpg"]
     assert {"accuracy", "macro_f1", "log_loss"} <= set(summary["metrics"])
+    interval = summary["accuracy_interval"]
+    assert interval["low"] <= summary["metrics"]["accuracy"] <= interval["high"]
+    assert interval["images"] == sum(data["counts"]["test"].values())
+    assert interval["remark"].endswith("data.test_share=0.4 gives more")
     assert [(gate["metric"], gate["kind"], gate["bound"], gate["passed"]) for gate in summary["gates"]] == [
         ("accuracy", "min", 0.2, True)
     ]

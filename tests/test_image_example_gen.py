@@ -329,3 +329,15 @@ def test_what_a_source_does_not_read_is_not_part_of_its_cache_key():
     assert key(**records, tfrecord_label_feature="class") != key(**records)
     assert key(split_folders={"test": ["holdout"]}) == key()
     assert key(**folder, split_folders={"test": ["holdout"]}) != key(**folder)
+
+
+def test_reports_what_the_folders_became(run_folder, tmp_path, caplog):
+    images.make_image_tree(tmp_path / "images" / "train", 2, per_class=20)
+    images.make_image_tree(tmp_path / "images" / "val", 2, per_class=2, seed=1)
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        artifact = run_folder()
+    messages = [record.progress.message for record in caplog.records if getattr(record, "progress", None)]
+    assert messages[-1] == "splits: train/ gave train and test (10 % cut), val/ became eval"
+    origins = read_summary(artifact)["split_origins"]
+    assert origins["eval"] == {"declared_by": ["val/"], "cut_share": None}
+    assert origins["test"] == {"declared_by": [], "cut_share": 0.1}

@@ -8,6 +8,9 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 
+from components.report_gen.wilson import wilson_interval
+from data.split_origins import make_split_origins
+from pipeline.accuracy_interval import make_accuracy_interval
 from pipeline.config import load_config
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 from pipeline.summary import make_summary, render_summary
@@ -109,6 +112,67 @@ def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> No
         assert part in text
     assert "a/3[0].jpg" not in text
     assert "Unexpected string values" in text
+
+
+def test_what_declared_splits_became_is_told() -> None:
+    data = {
+        "counts": {split: {"a": 1, "b": 2} for split in ("train", "eval", "test")},
+        "quarantined": 0,
+        "duplicates_dropped": 0,
+    }
+    declared = [("train", "train/"), ("eval", "val/")]
+    text = render(data={**data, "split_origins": make_split_origins(declared, {"test": 0.1})})
+    assert "splits   train/ gave train and test (10 % cut), val/ became eval\n" in text
+    assert "splits" not in render(data={**data, "split_origins": make_split_origins([], {"eval": 0.1, "test": 0.1})})
+
+
+METRICS: dict[str, Any] = {
+    "accuracy": 40 / 48,
+    "top_5_accuracy": 1.0,
+    "macro_precision": 0.98,
+    "macro_auc": None,
+    "ece": 0.01,
+}
+
+
+@pytest.mark.parametrize(
+    ("images", "test_share", "declared_by", "remark"),
+    [
+        (48, 0.1, [], "48 test images: certain to +-10 points; data.test_share=0.2 gives more"),
+        (48, 0.4, [], "48 test images: certain to +-10 points; data.test_share=0.5 gives more"),
+        (48, 0.5, [], "48 test images: certain to +-10 points; only more images give more"),
+        (48, 0.1, ["test"], "48 test images: certain to +-10 points; more images in test give more"),
+        (100, 0.1, [], None),
+    ],
+)
+def test_the_accuracy_has_an_interval_and_few_test_images_a_remark_of_one_line(
+    images: int, test_share: float, declared_by: list[str], remark: str | None
+) -> None:
+    origins = {"test": {"declared_by": declared_by}}
+    interval = make_accuracy_interval(METRICS["accuracy"], images, test_share, origins)
+    assert interval is not None
+    assert interval["remark"] == remark
+    assert (interval["low"], interval["high"]) == wilson_interval(METRICS["accuracy"] * images, images)
+    lines = render(metrics=METRICS, accuracy_interval=interval).splitlines()
+    first = f"test     accuracy 0.8333 ({interval['low']:.3f} to {interval['high']:.3f})  top_5_accuracy 1.0000"
+    assert lines[lines.index(first) + 1].split() == ["macro_precision", "0.9800", "ece", "0.0100"]
+    assert (f"         {remark}" in lines) == (remark is not None)
+    assert max(map(len, lines)) <= 80
+
+
+def test_folders_of_test_images_are_named_with_the_setting_that_names_more() -> None:
+    interval = make_accuracy_interval(0.5, 1, 0.1, {"test": {"declared_by": ["holdout/", "test/"]}})
+    assert interval is not None
+    assert interval["remark"] == (
+        "1 test image: certain to +-45 points; more images in holdout/ and test/, or other folders in "
+        "data.split_folders.test, give more"
+    )
+
+
+def test_no_accuracy_has_no_interval() -> None:
+    assert make_accuracy_interval(None, 10, 0.1, None) is None
+    assert make_accuracy_interval(0.5, 0, 0.1, None) is None
+    assert "accuracy 0.8333  top_5_accuracy 1.0000" in render(metrics=METRICS)
 
 
 def test_a_file_name_with_an_odd_line_end_is_one_entry(tmp_path: Path) -> None:

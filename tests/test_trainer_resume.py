@@ -24,6 +24,7 @@ from components.trainer.checkpoints import CheckpointDir, TrainingState, open_ch
 from components.trainer.lease import Lease
 from components.trainer.phases import EpochResult
 from components.trainer.training import train
+from components.trainer.weights import WEIGHTS_DIR_KEY
 from tests.tiny_training import make_model, make_points, make_settings
 
 CHOSEN: dict[str, Any] = {
@@ -209,7 +210,8 @@ def test_another_training_does_not_go_on_with_it(tmp_path: Path) -> None:
     config = {"trainer": {"seed": 0}, "code_hash": "1", "checkpoint_dir": "anywhere"}
     first = open_checkpoint_dir(str(tmp_path / "root"), config, patterns)
     first.save(TrainingState(total_steps=3), [tf.Variable(1.0)])
-    same = open_checkpoint_dir(str(tmp_path / "root"), {**config, "checkpoint_dir": "elsewhere"}, patterns)
+    unlearnt = {"checkpoint_dir": "elsewhere", WEIGHTS_DIR_KEY: "gs://bucket/keras"}
+    same = open_checkpoint_dir(str(tmp_path / "root"), {**config, **unlearnt}, patterns)
     assert same.folder == first.folder
     loaded = same.load()
     assert loaded is not None

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from tfx.utils import import_utils, json_utils, path_utils
 
 from components.trainer import checkpoints, precision, run_fn, training
 from components.trainer.assembly import check_averages, check_batch
+from components.trainer.backbones import BACKBONES
 from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, make_strategy
+from components.trainer.weights import WEIGHTS_DIR_KEY, keep_imagenet
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
 from data.image_hashes import (
@@ -292,6 +295,28 @@ def test_a_resumed_run_keeps_the_arithmetic_of_the_killed_one(
         assert choice["how"] == how
         assert record["precision"] == choice["name"] == ("bfloat16" if how == "saved" else "float32")
         assert choice["kernel_gradient"] is (how == "saved")
+
+
+def test_imagenet_s_weights_come_from_the_mirror_where_the_machine_has_none(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Vertex AI's container; a folder stands for a bucket."""
+    saved = tf_keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    saved.save_weights(tmp_path / "keras.h5")
+    sha256 = hashlib.sha256((tmp_path / "keras.h5").read_bytes()).hexdigest()
+    spec = replace(BACKBONES["vgg16"], weights_url="https://keras.invalid/of/keras.h5", weights_hash=f"sha256:{sha256}")
+    monkeypatch.setitem(BACKBONES, "vgg16", spec)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    keep_imagenet("vgg16", f"file://{tmp_path}", f"file://{tmp_path}/kept")
+    shutil.rmtree(tmp_path / "home")  # of the container of WeightsMirror
+    settings = {**SETTINGS, "weights": "imagenet", "fine_tune_epochs": 0}
+    exported = tf.saved_model.load(
+        str(run_trainer(root, tmp_path / "out", settings, **{WEIGHTS_DIR_KEY: f"file://{tmp_path}/kept"}))
+    )
+    kernel = exported.weights["block4_conv2_kernel"]
+    np.testing.assert_array_equal(kernel, saved.get_layer("block4_conv2").kernel)
+    record = json.loads((tmp_path / "out" / "model_run" / TRAINING_FILE).read_text())
+    assert record["weights"] == {"kind": "imagenet", "sha256": sha256}
 
 
 def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:

@@ -12,23 +12,34 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
+from tfx.utils import import_utils, name_utils
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.model import load_weights, make_model
-from components.trainer.weights import ResolvedWeights, resolve_weights
+from components.trainer.weights import ResolvedWeights, kept_imagenet, resolve_weights
+from components.weights_mirror.component import WeightsMirror
 from data.errors import UserError
 
 CONTENT = b"stands for 59 MB of weights"
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` under any path, each byte `pause` seconds after the last, and counts the requests."""
+    """Serves `content` under any path, unless it is `missing`, each byte `pause` seconds after the last."""
 
     daemon_threads = True
     content = CONTENT
     pause = 0.0
-    requests = 0
+    missing = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.paths: list[str] = []
+
+    @property
+    def requests(self) -> int:
+        return len(self.paths)
 
     @property
     def url(self) -> str:
@@ -39,7 +50,10 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.requests += 1
+        self.server.paths.append(self.path)
+        if self.server.missing:
+            self.send_error(404)
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.server.content)))
         self.end_headers()
@@ -54,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """A server whose file stands for ImageNet's weights, and an empty home folder."""
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -131,6 +145,86 @@ def test_offline_auto_is_none(no_server: None) -> None:
     assert (resolved.kind, resolved.path, resolved.sha256) == ("none", None, None)
     assert resolved.reason is not None
     assert "could not be had" in resolved.reason
+
+
+def mirror_of(server: Server) -> str:
+    return server.url.rpartition("/")[0] + "/keras/"
+
+
+def test_a_mirror_takes_the_place_of_keras_s_address(server: Server, no_server: None, tmp_path: Path) -> None:
+    path = str(tmp_path / ".keras" / "models" / "vgg16.h5")
+    wanted = ResolvedWeights("imagenet", path, hashlib.sha256(CONTENT).hexdigest())
+    assert resolve_weights("auto").kind == "none"
+    assert resolve_weights("auto", mirror=mirror_of(server)) == wanted
+    assert server.paths == ["/keras/vgg16.h5"]
+    Path(path).unlink()
+    assert resolve_weights("imagenet", mirror=mirror_of(server).rstrip("/")) == wanted
+    assert server.paths == ["/keras/vgg16.h5"] * 2
+    assert resolve_weights("imagenet", mirror="https://nowhere.invalid") == wanted  # what is in Keras's cache
+
+
+@pytest.mark.parametrize("scheme", ["file", "ram"])
+def test_a_mirror_is_a_folder_or_what_tensorflow_reads(
+    scheme: str, server: Server, no_server: None, tmp_path: Path
+) -> None:
+    """`ram` stands for `gs`: both are file systems of TensorFlow's."""
+    mirror = f"{scheme}://{tmp_path}/mirror"
+    tf.io.gfile.makedirs(mirror)
+    with pytest.raises(UserError, match=f"but {mirror}/vgg16.h5 could not be downloaded"):
+        resolve_weights("imagenet", mirror=mirror)
+    with tf.io.gfile.GFile(f"{mirror}/vgg16.h5", "wb") as file:
+        file.write(CONTENT)
+    assert resolve_weights("imagenet", mirror=mirror).sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_mirror_that_fails_is_named_with_the_way_round_it(server: Server, tmp_path: Path) -> None:
+    mirror, cache = mirror_of(server), tmp_path / ".keras" / "models"
+    way = (
+        f"put Keras's file of that name there ({server.url}), or into {cache}, or set trainer.weights to its path, or "
+        "to none for random weights, or trainer.weights_mirror to another folder that holds it"
+    )
+    server.missing = True
+    with pytest.raises(UserError) as error:
+        resolve_weights("imagenet", mirror=mirror)
+    what = f"trainer.weights is imagenet, but {mirror}vgg16.h5 could not be downloaded"
+    assert str(error.value) == f"{what} (HTTP Error 404: Not Found); {way}"
+    assert resolve_weights("auto", mirror=mirror).reason == (
+        f"ImageNet's weights could not be had from {mirror}: HTTP Error 404: Not Found"
+    )
+    server.missing, server.content = False, CONTENT + b"!"
+    with pytest.raises(UserError) as error:
+        resolve_weights("imagenet", mirror=mirror)
+    assert str(error.value) == f"{what} (the download is damaged: its checksum is not that of Keras); {way}"
+    assert not (cache / "vgg16.h5").exists()
+    with pytest.raises(UserError, match="InvalidURL: nonnumeric port: 'x'"):
+        resolve_weights("imagenet", mirror="http://host:x/folder")
+
+
+def run_weights_mirror(mirror: str, folder: str) -> None:
+    """Runs the node as its container does: by the executor's import path."""
+    node = WeightsMirror(backbone="vgg16", mirror=mirror, weights_dir=folder)
+    executor = import_utils.import_class_by_path(name_utils.get_full_name(node.executor_spec.executor_class))
+    executor().Do({}, {}, dict(node.exec_properties))
+
+
+def test_a_mirror_s_file_is_kept_for_containers_once(
+    server: Server, no_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = f"file://{tmp_path}/root/.weights"
+    assert kept_imagenet("vgg16", None) is None
+    assert kept_imagenet("vgg16", folder) is None
+    run_weights_mirror(mirror_of(server), folder)
+    run_weights_mirror("https://nowhere.invalid", folder)
+    assert server.requests == 1
+    assert kept_imagenet("vgg16", folder) == folder
+    monkeypatch.setenv("HOME", str(tmp_path / "another container"))
+    assert resolve_weights("imagenet", mirror=folder).sha256 == hashlib.sha256(CONTENT).hexdigest()
+    kept = tmp_path / "root" / ".weights" / "vgg16.h5"
+    kept.write_bytes(b"damaged")
+    monkeypatch.setenv("HOME", str(tmp_path / "a third"))
+    run_weights_mirror(mirror_of(server), folder)
+    assert kept.read_bytes() == CONTENT
+    assert [path.name for path in kept.parent.iterdir()] == ["vgg16.h5"]
 
 
 def test_auto_does_not_wait_for_a_slow_server(server: Server) -> None:

@@ -263,6 +263,34 @@ def test_data_in_a_bucket_is_known_by_its_name(path: str, name: str, source: str
         data_choice("/images")
 
 
+@pytest.mark.parametrize("tuned", ["tuner.enabled=true", "tuner.enabled=false"])
+def test_a_mirror_of_the_weights_is_a_node_that_marks_no_other(tuned: str) -> None:
+    overrides = ["trainer.weights=imagenet", "trainer.weights_mirror=gs://my-bucket/keras", tuned]
+    inputs = find_inputs(load_config("digits", overrides=overrides), make_settings(), offline=True)
+    job, without = compiled(*overrides, inputs=inputs), compiled(overrides[0], tuned, inputs=inputs)
+    assert set(tasks(job)) - set(tasks(without)) == {"WeightsMirror"}
+    assert "WeightsMirror" not in cached(job)
+    parameters = tasks(job)["WeightsMirror"]["inputs"]["parameters"]
+    assert {name: value["runtimeValue"]["constant"] for name, value in parameters.items()} == {
+        "backbone": "vgg16",
+        "mirror": "gs://my-bucket/keras",
+        "weights_dir": "gs://my-bucket/root/.weights",
+    }
+    spec, expected = job["pipelineSpec"], without["pipelineSpec"]
+    executors = spec["deploymentSpec"]["executors"]
+    for node, task in tasks(without).items():
+        found = tasks(job)[node]
+        waits = "WeightsMirror" in found.get("dependentTasks", [])
+        assert waits == (node in ("Trainer", "Tuner"))
+        # What the service's cache looks at: the inputs, the component's interface, and its container.
+        name = task["componentRef"]["name"]
+        label = expected["components"][name]["executorLabel"]
+        assert found.get("inputs") == task.get("inputs")
+        assert spec["components"][name] == expected["components"][name]
+        assert executors[label] == expected["deploymentSpec"]["executors"][label]
+    assert custom_config(job, "Trainer")["weights_dir"] == "gs://my-bucket/root/.weights"
+
+
 def test_weights_are_known_by_their_hash_without_a_download() -> None:
     config = load_config("digits", overrides=["trainer.weights=imagenet"])
     weights = find_inputs(config, make_settings(), offline=True).weights
@@ -284,6 +312,7 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
         ),
         (["schema_path=/s.pbtxt"], {}, "schema_path is /s.pbtxt, which Vertex AI cannot see"),
         (["trainer.weights=w.h5"], {}, "trainer.weights is w.h5, which Vertex AI cannot see"),
+        (["trainer.weights_mirror=file:///w"], {}, "trainer.weights_mirror is file:///w, which Vertex AI cannot see"),
         (["serving_model_dir=/served"], {}, "serving_model_dir is /served, which Vertex AI cannot see"),
         (
             ["data={source: cifar10}"],

@@ -22,6 +22,7 @@ from data.image_statistics import write_image_statistics
 from data.originals import ORIGINALS_DIR
 from data.settings import DataSettings
 from data.sources import make_source
+from data.split_origins import describe_split_origins
 from data.splits import Selection, check_selection, choose_images
 
 _LOGGER = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
         _write_summary(selection, artifact.uri)
         report_progress(_summary_line(selection), lasting=True)
+        if origins := describe_split_origins(selection.origins):
+            report_progress(f"splits: {origins}", lasting=True)
 
 
 def _write_summary(selection: Selection, uri: str) -> None:
@@ -117,6 +120,7 @@ def _facts(selection: Selection) -> dict[str, Any]:
         "duplicates_dropped": selection.duplicates_dropped,
         "reencoded": selection.reencoded,
         "images_read": selection.images_read,
+        "split_origins": selection.origins,
     }
 
 

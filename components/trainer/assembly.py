@@ -21,7 +21,7 @@ from components.trainer.precision_trial import PrecisionTrial, plan_work
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, needs_static_shapes
 from components.trainer.warm_start import WarmStart, load_base, plan_warm_start, report_warm_start
-from components.trainer.weights import ResolvedWeights, resolve_weights
+from components.trainer.weights import WEIGHTS_DIR_KEY, ResolvedWeights, kept_imagenet, resolve_weights
 from components.transform.features import LABEL_VOCABULARY
 from data.errors import UserError
 
@@ -58,8 +58,8 @@ def assemble(
     Args:
         settings: with `weights` as `imagenet`, `none` or a path.
         image_size: height and width in pixels.
-        fn_args: TFX's, of the Trainer or the Tuner: the transform's output, the files of train and eval, and the base
-            of a warm start.
+        fn_args: TFX's, of the Trainer or the Tuner: the transform's output, the files of train and eval, the base of a
+            warm start, and in `custom_config` a folder that may hold ImageNet's weights, where this machine has none.
         strategy: where the training runs.
         saved_precision: of the run that was killed and that this one goes on for.
 
@@ -67,7 +67,8 @@ def assemble(
         UserError: the weights cannot be had or are not the backbone's, the batch does not fit the devices, or weights
             are to be averaged whose norms' statistics are learned.
     """
-    weights = resolve_weights(settings.weights, settings.backbone, check_layers=False)
+    mirror = kept_imagenet(settings.backbone, (fn_args.custom_config or {}).get(WEIGHTS_DIR_KEY))
+    weights = resolve_weights(settings.weights, settings.backbone, check_layers=False, mirror=mirror)
     check_batch(settings.batch_size, strategy.num_replicas_in_sync)
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
     class_names = [name.decode() for name in transform_output.vocabulary_by_name(LABEL_VOCABULARY)]

@@ -61,6 +61,11 @@ class Backbone:
     arguments: dict[str, bool] = field(default_factory=dict)
     pooling: tuple[Pooling, ...] = ("last",)
 
+    @property
+    def weights_file(self) -> str:
+        """The name of that file, in Keras's cache and in a mirror."""
+        return self.weights_url.rpartition("/")[2]
+
 
 # Simonyan & Zisserman 2014, section 2.1: the means of ImageNet, BGR as in the authors' Caffe.
 _CAFFE = Preprocessing(mean=(103.939, 116.779, 123.68), reads_bgr=True)

@@ -16,14 +16,21 @@ import tensorflow as tf
 from components.progress import report_progress
 from components.trainer.lease import LEASE_FILE, Lease
 from components.trainer.phases import EpochResult
+from components.trainer.weights import WEIGHTS_DIR_KEY
 from data.files import remove_path
 
 _STATE_FILE = "state.json"
 _CHOICES_FILE = "choices.json"
 
-# Where a job runs and for how long, of which nothing is learnt: who raises a timeout goes on. The last two are TFX's
-# TRAINING_ARGS_KEY and VERTEX_REGION_KEY, not imported since the former's module loads Google's clients for seconds.
-_NOT_LEARNT_FROM = ("checkpoint_dir", "ai_platform_training_args", "ai_platform_vertex_region")
+# Where a job runs and for how long, and where its weights are downloaded from (their hash counts), of which nothing is
+# learnt: who raises a timeout goes on. The last two are TFX's TRAINING_ARGS_KEY and VERTEX_REGION_KEY, not imported
+# since the former's module loads Google's clients for seconds.
+_NOT_LEARNT_FROM = (
+    "checkpoint_dir",
+    WEIGHTS_DIR_KEY,
+    "ai_platform_training_args",
+    "ai_platform_vertex_region",
+)
 
 # Vertex AI ends a job after 7 days at most: what was last written before twice that is nobody's any more.
 _KEPT_SECONDS = 14 * 24 * 3600

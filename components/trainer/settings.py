@@ -1,8 +1,9 @@
 """Settings of the trainer section."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.trainer.backbones import BACKBONES, BackboneName
 from data.settings import Settings
@@ -17,6 +18,11 @@ class TrainerSettings(Settings):
     weights: str = Field(default="imagenet", min_length=1)
     """Where the backbone starts: `imagenet`, `none` (random), `auto` (ImageNet's where they can be had within
     seconds, else random) or the path of a Keras HDF5 weights file."""
+
+    weights_mirror: str | None = None
+    """A folder, `https://...` or `gs://...`, that ImageNet's weights are downloaded from in place of Keras's address
+    (`weights` is `imagenet` or `auto`): Keras's files under their own names, each checked by Keras's hash of it.
+    Setting or changing it re-runs nothing."""
 
     weights_head: Literal["load", "drop"] = "load"
     """What becomes of the head in a file of `weights`: `load` takes it, and its classes must be as many as those of the
@@ -145,6 +151,17 @@ class TrainerSettings(Settings):
     def augments(self) -> bool:
         """Whether anything changes single images of train."""
         return self.random_flip or self.random_crop_area < 1.0 or self.trivial_augment > 0.0
+
+    @field_validator("weights_mirror")
+    @classmethod
+    def _check_mirror(cls, mirror: str | None) -> str | None:
+        # http too: the hash tells whether a file is Keras's. No query: the file's name is appended.
+        if mirror is not None and not re.fullmatch(r"(https|http|gs)://[^/?#\s][^?#\s]*|file:///[^?#\s]*", mirror):
+            raise ValueError(
+                f"trainer.weights_mirror is {mirror!r}, which is no address of a folder; use https://HOST/FOLDER, "
+                "gs://BUCKET/FOLDER or null (http:// and file:// work, too)"
+            )
+        return mirror
 
     @model_validator(mode="after")
     def _check_phases(self) -> "TrainerSettings":

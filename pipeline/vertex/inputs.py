@@ -98,6 +98,7 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
     elif weights == "imagenet":
         # The Trainer downloads them, and checks them against the same hash.
         resolved = ResolvedWeights("imagenet", None, BACKBONES[config.trainer.backbone].weights_hash)
+        uncached.append("WeightsMirror")  # where there is one: it looks whether the file is there
     elif offline or settings.schedule.cron:
         resolved = ResolvedWeights(weights, weights)
         uncached.append("Trainer")
@@ -136,6 +137,12 @@ def check_places(config: PipelineConfig, settings: VertexSettings) -> None:
             raise UserError(
                 f"{name} is {path}, which Vertex AI cannot see; copy it into a bucket and give its gs:// path"
             )
+    mirror = config.trainer.weights_mirror
+    if mirror is not None and mirror.startswith("file:"):
+        raise UserError(
+            f"trainer.weights_mirror is {mirror}, which Vertex AI cannot see; copy the folder into a bucket and give "
+            "its gs:// path"
+        )
     example_gen = placement_of(settings, "ImageExampleGen")
     if config.data.source == "cifar10" and config.data.path is None and example_gen.runner == "dataflow":
         raise UserError(
