@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from components.trainer.batches import WHOLE, Augment, Share
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 
 # Strongest changes, from TrivialAugment's wide space, cut to what leaves small images legible.
 _MAX_FACTOR = 0.9  # of brightness, contrast and colour, both ways
@@ -16,7 +16,7 @@ _GREY = 128.0
 _OPERATIONS = 9
 
 
-def make_augment(settings: TrainerSettings) -> Augment | None:
+def make_augment(settings: ResolvedSettings) -> Augment | None:
     """Returns what the settings ask for, in the order crop, flip, TrivialAugment; None where they ask for nothing."""
     steps: list[Augment] = []
     if settings.random_crop_area < 1.0:
@@ -34,6 +34,11 @@ def make_augment(settings: TrainerSettings) -> Augment | None:
         return images
 
     return augment
+
+
+def mirror(images: tf.Tensor, seed: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
+    """Mirrors every image left to right; `images` is [n, height, width, 3]."""
+    return images[:, :, ::-1]
 
 
 def random_flip(images: tf.Tensor, seed: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:

@@ -39,6 +39,8 @@ class Backbone:
         title: its name in messages.
         constructor: the function of `tf_keras.applications` that builds it.
         multiply_adds: of its convolutions and dense layers for one image of 224 x 224 pixels, in billions.
+        channels: of the outputs of the blocks; the last ones are what `Pooling` averages.
+        block_shares: of these multiply-adds, by block.
         blocks: from the image to the head, a regular expression that matches the start of the names of a block's
             layers, and of no other layer. Fine-tuning frees the last ones first. A block ends where the resolution
             does, or where the family's authors end a stage.
@@ -53,6 +55,8 @@ class Backbone:
     title: str
     constructor: str
     multiply_adds: float
+    block_shares: tuple[float, ...]
+    channels: tuple[int, ...]
     blocks: tuple[str, ...]
     preprocessing: Preprocessing
     weights_url: str
@@ -86,6 +90,8 @@ BACKBONES: dict[str, Backbone] = {
         title="VGG16",
         constructor="VGG16",
         multiply_adds=15.347,
+        block_shares=(0.126, 0.181, 0.301, 0.301, 0.09),
+        channels=(64, 128, 256, 512, 512),
         blocks=_VGG_BLOCKS,
         preprocessing=_CAFFE,
         weights_url=f"{_KERAS_URL}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -96,6 +102,8 @@ BACKBONES: dict[str, Backbone] = {
         title="VGG19",
         constructor="VGG19",
         multiply_adds=19.508,
+        block_shares=(0.099, 0.142, 0.332, 0.332, 0.095),
+        channels=(64, 128, 256, 512, 512),
         blocks=_VGG_BLOCKS,
         preprocessing=_CAFFE,
         weights_url=f"{_KERAS_URL}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -106,6 +114,8 @@ BACKBONES: dict[str, Backbone] = {
         title="ResNet50V2",
         constructor="ResNet50V2",
         multiply_adds=3.48,
+        block_shares=(0.034, 0.156, 0.237, 0.363, 0.21),
+        channels=(64, 256, 512, 1024, 2048),
         blocks=("conv1_", "conv2_", "conv3_", "conv4_", "conv5_|post_"),
         preprocessing=_PLUS_MINUS_ONE,
         weights_url=f"{_KERAS_URL}/resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -115,6 +125,8 @@ BACKBONES: dict[str, Backbone] = {
         title="EfficientNetV2-B0",
         constructor="EfficientNetV2B0",
         multiply_adds=0.717,
+        block_shares=(0.096, 0.228, 0.148, 0.058, 0.206, 0.264),
+        channels=(16, 32, 48, 96, 112, 1280),
         blocks=_EFFICIENTNET_V2_BLOCKS,
         preprocessing=_IMAGENET,
         weights_url=f"{_KERAS_URL}/efficientnet_v2/efficientnetv2-b0_notop.h5",
@@ -125,6 +137,8 @@ BACKBONES: dict[str, Backbone] = {
         title="EfficientNetV2-S",
         constructor="EfficientNetV2S",
         multiply_adds=2.849,
+        block_shares=(0.049, 0.332, 0.161, 0.054, 0.19, 0.214),
+        channels=(24, 48, 64, 128, 160, 1280),
         blocks=_EFFICIENTNET_V2_BLOCKS,
         preprocessing=Preprocessing(mean=(128.0,) * 3, std=(128.0,) * 3),
         weights_url=f"{_KERAS_URL}/efficientnet_v2/efficientnetv2-s_notop.h5",
@@ -135,6 +149,8 @@ BACKBONES: dict[str, Backbone] = {
         title="MobileNetV3-Large",
         constructor="MobileNetV3Large",
         multiply_adds=0.214,
+        block_shares=(0.049, 0.151, 0.135, 0.376, 0.289),
+        channels=(16, 24, 40, 112, 960),
         blocks=(
             "Conv(/|$)|expanded_conv/",
             "expanded_conv_[12]/",
@@ -151,6 +167,8 @@ BACKBONES: dict[str, Backbone] = {
         title="MobileNetV3-Small",
         constructor="MobileNetV3Small",
         multiply_adds=0.055,
+        block_shares=(0.122, 0.171, 0.347, 0.36),
+        channels=(16, 24, 48, 576),
         blocks=(
             "Conv(/|$)|expanded_conv/",
             "expanded_conv_[12]/",
@@ -166,6 +184,8 @@ BACKBONES: dict[str, Backbone] = {
         title="ConvNeXt-Tiny",
         constructor="ConvNeXtTiny",
         multiply_adds=4.455,
+        block_shares=(0.169, 0.174, 0.488, 0.17),
+        channels=(96, 192, 384, 768),
         blocks=(
             "convnext_tiny_(stem|stage_0)",
             "convnext_tiny_(downsampling_(layernorm|conv)_0|stage_1)",
@@ -183,6 +203,12 @@ BACKBONES: dict[str, Backbone] = {
 def pooled_blocks(pooling: Pooling) -> int:
     """Returns from how many of the last blocks a head reads."""
     return 1 if pooling == "last" else int(pooling.rpartition("-")[2])
+
+
+def count_features(backbone: str, pooling: Pooling | None = None) -> int:
+    """Returns how many numbers a head reads: with a pooling, or with the widest of the backbone's candidates."""
+    spec = BACKBONES[backbone]
+    return sum(spec.channels[-max(map(pooled_blocks, (pooling,) if pooling else spec.pooling)) :])
 
 
 # A type checker wants literals to be written out: that would be a second place to name a backbone.

@@ -71,6 +71,15 @@ def make_augment_step(
     return apply
 
 
+def make_view_step(
+    augment: Augment | None, seed: int, view: int | None, share: Share
+) -> Callable[..., tuple[tf.Tensor, ...]] | None:
+    """Returns `augment` for the numbered batches of a view of examples in order; None where nothing is changed."""
+    if view is None or augment is None:
+        return None
+    return make_augment_step(augment, [seed, view, 3], 0, share)
+
+
 def finish(batches: tf.data.Dataset, augment: Callable[..., tuple[tf.Tensor, ...]] | None = None) -> tf.data.Dataset:
     """Augments numbered batches, if that is wanted, and reads them ahead of the steps."""
     if augment is not None:

@@ -15,13 +15,13 @@ from components.trainer.image_cache import write_array
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.learner import feature_model
 from components.trainer.phases import Phase
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 from data.errors import UserError
 
 _MEMORY_BYTES = 2**30
 
 
-def can_cache_features(phase: Phase, settings: TrainerSettings, split: Split, model: tf_keras.Model) -> bool:
+def can_cache_features(phase: Phase, settings: ResolvedSettings, split: Split, model: tf_keras.Model) -> bool:
     """Tells whether the features of a phase are the same in each of its epochs, or in turns, and worth keeping."""
     strategy = model.distribute_strategy
     several_hosts = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or (

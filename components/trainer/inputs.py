@@ -13,6 +13,7 @@ from components.trainer.batches import (
     Share,
     finish,
     make_augment_step,
+    make_view_step,
     read_records,
     weigh,
 )
@@ -55,8 +56,16 @@ class Split(Protocol):
         a host reads its share of each batch. Shares need full batches, hence `drop_remainder`.
         """
 
-    def in_order(self, share: Share = WHOLE, view: int | None = None) -> tf.data.Dataset:
-        """All examples once, the last batch filled up with examples of weight 0; augmented where a view is named."""
+    def augment_with(self, augment: Augment | None) -> None:
+        """From now on epochs, and what is read in order by view, are changed so; None leaves them alone."""
+
+    def in_order(
+        self, share: Share = WHOLE, view: int | None = None, augment: Augment | None = None
+    ) -> tf.data.Dataset:
+        """All examples once, the last batch filled up with examples of weight 0.
+
+        Where a view is named they are augmented, as the split's epochs are or by another `augment`.
+        """
 
 
 def count_steps(split: Split) -> int:
@@ -140,13 +149,18 @@ class ArraySplit:
             self._augment and make_augment_step(self._augment, [self.seed, epoch, 1], first_step, share),
         )
 
-    def in_order(self, share: Share = WHOLE, view: int | None = None) -> tf.data.Dataset:
+    def augment_with(self, augment: Augment | None) -> None:
+        """See `Split`."""
+        self._augment = augment
+
+    def in_order(
+        self, share: Share = WHOLE, view: int | None = None, augment: Augment | None = None
+    ) -> tf.data.Dataset:
         """See `Split`."""
         order = np.pad(np.arange(self.count), [0, -self.count % self.batch_size], constant_values=-1)
-        augment = None
-        if view is not None and self._augment is not None:
-            augment = make_augment_step(self._augment, [self.seed, view, 3], 0, share)
-        return finish(self._gather(order, share, True), augment)
+        return finish(
+            self._gather(order, share, True), make_view_step(augment or self._augment, self.seed, view, share)
+        )
 
     def count_labels(self, class_count: int) -> np.ndarray:
         """See `Split`."""

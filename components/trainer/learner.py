@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.competition import Judged
 from components.trainer.mixing import UNMIXED, mix
 from components.trainer.noise import StepNoise
 from components.trainer.optimizers import average_variables, make_optimizer
 from components.trainer.phases import Phase
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 
 HEAD = "head"
 DROPOUT = "dropout"
@@ -35,7 +36,7 @@ class Learner:
         self,
         model: tf_keras.Model,
         phase: Phase,
-        settings: TrainerSettings,
+        settings: ResolvedSettings,
         noise: StepNoise,
         *,
         reads_features: bool = False,
@@ -153,6 +154,7 @@ class Judge:
         """Judges a model; `reads_features` as in `Learner`."""
         self._model, self._reads_features = model, reads_features
         self._function: TrainFunction | None = None
+        self._logits_function: Callable[..., Any] | None = None
         self.confusion: np.ndarray | None = None
         """Of the last evaluation: float32 [classes, classes], examples by class (row) and answer (column); None where
         there are more than 100 classes."""
@@ -180,6 +182,37 @@ class Judge:
         if self._counts_confusion:
             self.confusion = totals[3:].numpy().reshape([self._model.output_shape[-1]] * 2)
         return (loss / weight, right / weight) if weight else (float("nan"), float("nan"))
+
+    def read_logits(self, batches: Any, steps: int, until: Callable[[], bool] = lambda: False) -> Judged | None:
+        """Returns the logits of all examples that weigh anything, in order; arguments as in `evaluate`."""
+        strategy = self._model.distribute_strategy
+
+        def forward(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            if self._reads_features:
+                return classify(self._model, inputs, training=False), labels, weights
+            return self._model(inputs, training=False), labels, weights
+
+        @tf.autograph.experimental.do_not_convert
+        def run(batch: Any) -> Any:
+            return strategy.run(forward, args=batch)
+
+        if self._logits_function is None:
+            self._logits_function = tf.function(run, input_signature=[batches.element_spec], autograph=False)
+        found: list[list[np.ndarray]] = []
+        for batch in itertools.islice(batches, steps):
+            parts = [strategy.experimental_local_results(values) for values in self._logits_function(batch)]
+            found.append([np.concatenate([part.numpy() for part in values]) for values in parts])
+            if until():
+                return None
+        classes = self._model.output_shape[-1]
+        if not found:
+            return Judged(np.zeros([0, classes]), np.zeros(0, np.int64), np.zeros(0))
+        logits, labels, weights = (np.concatenate(values) for values in zip(*found, strict=True))
+        counted = weights > 0
+        if classes <= _MOST_CONFUSED_CLASSES:
+            self.confusion = np.zeros([classes, classes], np.float32)
+            np.add.at(self.confusion, (labels[counted], logits[counted].argmax(axis=-1)), 1.0)
+        return Judged(logits[counted].astype(np.float64), labels[counted], weights[counted].astype(np.float64))
 
     def test_step(self, inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Judges a replica's share of a batch; arguments and result as in `Learner.train_step`, without smoothing.

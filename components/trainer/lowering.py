@@ -13,7 +13,7 @@ from components.trainer.mixing import UNMIXED
 from components.trainer.model import make_model, set_trainable_blocks
 from components.trainer.noise import StepNoise
 from components.trainer.phases import Phase, make_phases
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 from data.errors import UserError
 
 StepName = Literal["train_step", "test_step"]
@@ -49,7 +49,7 @@ class LoweredStep:
     input_bytes: int
 
 
-def choose_phase(settings: TrainerSettings, name: str | None = None) -> Phase:
+def choose_phase(settings: ResolvedSettings, name: str | None = None) -> Phase:
     """Returns a phase by name, by default the last one: it trains the most variables.
 
     Raises:
@@ -78,7 +78,7 @@ class PhaseSteps:
     test_step: Callable[..., tf.Tensor]
 
 
-def make_phase_steps(settings: TrainerSettings, phase: Phase, image_size: int, class_count: int) -> PhaseSteps:
+def make_phase_steps(settings: ResolvedSettings, phase: Phase, image_size: int, class_count: int) -> PhaseSteps:
     """Builds model and steps as the Trainer does for a phase on a TPU: `auto` precision is bfloat16 there."""
     precision = "bfloat16" if settings.precision == "auto" else settings.precision
     model = make_model(

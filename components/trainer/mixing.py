@@ -3,13 +3,13 @@
 import numpy as np
 import tensorflow as tf
 
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 
 _NONE, _MIXUP, _CUTMIX = 0.0, 1.0, 2.0
 UNMIXED = np.array([_NONE, 1.0, 0.0, 0.0], np.float32)
 
 
-def draw_mix(settings: TrainerSettings, step: int) -> np.ndarray:
+def draw_mix(settings: ResolvedSettings, step: int) -> np.ndarray:
     """Draws how a step mixes, from the seed and the step alone.
 
     Returns:

@@ -8,7 +8,7 @@ import tf_keras
 
 from components.trainer.model import ImageClassifier, backbone_blocks
 from components.trainer.phases import Phase
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 
 
 class _RateByVariable:
@@ -84,7 +84,7 @@ class _Sgd(_RateByVariable, tf_keras.optimizers.SGD):
     pass
 
 
-def make_optimizer(model: ImageClassifier, phase: Phase, settings: TrainerSettings) -> tf_keras.optimizers.Optimizer:
+def make_optimizer(model: ImageClassifier, phase: Phase, settings: ResolvedSettings) -> tf_keras.optimizers.Optimizer:
     """Builds a phase's optimizer for the variables of a model that learn now; call it in the strategy's scope.
 
     Biases and the parameters of norms do not decay (He et al. 2018, "Bag of tricks", section 3.1).

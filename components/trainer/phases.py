@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class EpochResult:
     seconds: float
 
 
-def make_phases(settings: TrainerSettings) -> list[Phase]:
+def make_phases(settings: ResolvedSettings) -> list[Phase]:
     """Returns the phases that train at least one epoch."""
     scale, warmup = learning_rate_scale(settings), settings.warmup_steps
     head = Phase("head", settings.head_epochs, settings.head_learning_rate * scale, 0, warmup)
@@ -65,7 +65,7 @@ def make_phases(settings: TrainerSettings) -> list[Phase]:
     return [phase for phase in (head, fine_tune) if phase.epochs]
 
 
-def learning_rate_scale(settings: TrainerSettings) -> float:
+def learning_rate_scale(settings: ResolvedSettings) -> float:
     """Returns what the rates are multiplied by, because the batch is another than the one they are meant for.
 
     Source: Goyal et al. 2017, section 2.1 (SGD, linear); Malladi et al. 2022 (Adam, square root).

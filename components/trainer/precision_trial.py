@@ -19,7 +19,7 @@ from components.trainer.model import make_model, set_trainable_blocks
 from components.trainer.noise import StepNoise
 from components.trainer.phases import Phase
 from components.trainer.precision import Precision, Rates
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 
 _CLASSES = 10  # the head is next to nothing
 
@@ -62,7 +62,7 @@ class Work:
         return seconds_per_image * (self.forward_images / _TRAINED_COST + self.trained_images)
 
 
-def plan_work(settings: TrainerSettings, train_images: int, eval_images: int) -> Work:
+def plan_work(settings: ResolvedSettings, train_images: int, eval_images: int) -> Work:
     """Returns what the settings' phases compute, if no patience ends them early.
 
     Args:
@@ -99,7 +99,7 @@ class PrecisionTrial:
 
     def __init__(
         self,
-        settings: TrainerSettings,
+        settings: ResolvedSettings,
         image_size: int,
         work: Work,
         *,

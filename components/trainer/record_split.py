@@ -13,6 +13,7 @@ from components.trainer.batches import (
     Share,
     finish,
     make_augment_step,
+    make_view_step,
     read_records,
     weigh,
 )
@@ -72,13 +73,17 @@ class RecordSplit:
             self._augment and make_augment_step(self._augment, [self.seed, epoch, 1], first_step, share),
         )
 
-    def in_order(self, share: Share = WHOLE, view: int | None = None) -> tf.data.Dataset:
+    def augment_with(self, augment: Augment | None) -> None:
+        """See `Split`."""
+        self._augment = augment
+
+    def in_order(
+        self, share: Share = WHOLE, view: int | None = None, augment: Augment | None = None
+    ) -> tf.data.Dataset:
         """See `Split`."""
         batches = self._parse(read_records(self._files).batch(self.batch_size), share)
-        augment = None
-        if view is not None and self._augment is not None:
-            augment = make_augment_step(self._augment, [self.seed, view, 3], 0, share)
-        return finish(_pad(batches, self.batch_size // share.count), augment)
+        step = make_view_step(augment or self._augment, self.seed, view, share)
+        return finish(_pad(batches, self.batch_size // share.count), step)
 
     def count_labels(self, class_count: int) -> np.ndarray:
         """See `Split`; the first question reads all records."""

@@ -1,5 +1,6 @@
 """What a person sees of a training: progress on screen, and TensorBoard."""
 
+import math
 import os
 
 import numpy as np
@@ -26,6 +27,16 @@ def report_epoch(phase: Phase, result: EpochResult) -> None:
         f"eval_loss {result.eval_loss:.3f} eval_accuracy {result.eval_accuracy:.3f}",
         lasting=True,
     )
+
+
+def report_start(result: EpochResult) -> None:
+    """Reports a solved head."""
+    judged = (
+        ""
+        if math.isnan(result.eval_loss)
+        else (f" eval_loss {result.eval_loss:.3f} eval_accuracy {result.eval_accuracy:.3f}")
+    )
+    report_progress(f"{result.phase} loss {result.loss:.3f} accuracy {result.accuracy:.3f}{judged}", lasting=True)
 
 
 class TensorBoard:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -18,16 +19,20 @@ import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
-from components.trainer.assembly import assemble, seeded
+from components.trainer.assembly import Assembly, assemble, seeded
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir, peek_choices
 from components.trainer.export import export_model
+from components.trainer.feature_store import FeatureStore
+from components.trainer.first_head import solve_first_head
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
+from components.trainer.model import ImageClassifier
 from components.trainer.origin import Origin
 from components.trainer.phases import EpochResult
 from components.trainer.precision import PrecisionChoice
 from components.trainer.settings import TrainerSettings
+from components.trainer.solving import read_head, set_head
 from components.trainer.strategy import describe_strategy, make_strategy
-from components.trainer.training import train
+from components.trainer.training import Start, train
 from components.trainer.warm_start import base_folder, write_origin
 from components.trainer.workers import Workers
 from data.errors import UserError
@@ -88,26 +93,37 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     else:
         checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"), unkept)
     checkpoint_dir.save_choices({"precision": made.precision.to_record()})
-    history, best = train(made.model, made.train_split, made.eval_split, settings, run_dir, checkpoint_dir)
+    model, start, solved = made.model, None, None
+    if made.settings.head == "solved":
+        store = FeatureStore(root, _mark_features(made, image_size, config, files))
+        model, start, solved = solve_first_head(made, store)
+    history, best = train(model, made.train_split, made.eval_split, made.settings, run_dir, checkpoint_dir, start=start)
+    temperature = _fold_temperature(model, start)
 
     report_progress("exporting the model")
-    export_model(made.model, made.transform_output, image_size, export_dir)
-    origin = Origin(settings.backbone, made.learn_statistics, made.model.pooling)
+    export_model(model, made.transform_output, image_size, export_dir)
+    origin = Origin(settings.backbone, made.learn_statistics, model.pooling)
     write_origin(os.path.dirname(export_dir), origin, made.examples_uri, made.warm_start)
     copy_image_statistics(made.examples_uri, os.path.dirname(export_dir))
     _write_record(
         os.path.join(run_dir, TRAINING_FILE),
         {
             "settings": settings.model_dump(),
+            "resolved": made.settings.model_dump(),
+            "recipe": {"reasons": made.plan.reasons, "solved": solved.to_record() if solved else None},
+            "temperature": temperature,
+            "shipped": best.phase,
+            "offers": start.competition.offers if start else [],
             "hyperparameters": (fn_args.hyperparameters or {}).get("values"),
             "weights": {"kind": made.weights.kind, "sha256": made.weights.sha256},
             "warm_start": made.warm_start.to_record() if settings.warm_start != "none" else None,
             "image_size": image_size,
+            "pooling": model.pooling,
             "strategy": describe_strategy(strategy),
             "replicas": strategy.num_replicas_in_sync,
             "precision": made.precision.name,
             "precision_choice": made.precision.to_record(),
-            "best_by": "eval_loss",
+            "best_by": "eval_loss" if start is None else "eval_loss at its best temperature, by more than its noise",
             "best": asdict(best),
             "history": [asdict(epoch) for epoch in history],
             "versions": {
@@ -128,6 +144,33 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             f"{fn_args.serving_model_dir}; run the pipeline on the chief alone, and call its Trainer on the other "
             "workers with the chief's arguments, on a folder that all of them see"
         )
+
+
+def _mark_features(made: Assembly, image_size: int, config: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """Returns all that features depend on, but for the split and the view."""
+    found = sorted(tf.io.gfile.glob(list(files)))
+    return {
+        "files": [(file, tf.io.gfile.stat(file).length) for file in found],
+        "backbone": made.settings.backbone,
+        "weights": made.weights.sha256 or ["none", made.settings.seed],
+        "base": config["base"],
+        "code": config.get("code_hash"),
+        "image_size": image_size,
+        "precision": made.precision.name,
+        "devices": config["devices"],
+        "batch_size": made.settings.batch_size,
+        "pooling": made.model.pooling,
+    }
+
+
+def _fold_temperature(model: ImageClassifier, start: Start | None) -> float:
+    """Divides the head by the temperature of what is shipped, and returns it; 1 where no head was solved."""
+    judged = start.competition.judge_of_temperature() if start else None
+    if judged is None or not len(judged.labels):
+        return 1.0
+    temperature = judged.temperature
+    set_head(model, read_head(model).scaled(1.0 / temperature))
+    return temperature
 
 
 def _write_record(path: str, record: dict[str, Any]) -> None:

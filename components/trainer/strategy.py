@@ -157,6 +157,14 @@ def runs_on_cpu(strategy: tf.distribute.Strategy) -> bool:
     return not is_tpu_strategy(strategy) and not tf.config.list_physical_devices("GPU")
 
 
+def count_hosts(strategy: tf.distribute.Strategy) -> int:
+    """Returns how many machines feed the replicas of a strategy."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        cluster = strategy.cluster_resolver.cluster_spec().as_dict()
+        return sum(len(hosts) for hosts in cluster.values()) or 1
+    return int(strategy.extended.num_hosts) if is_tpu_strategy(strategy) else 1
+
+
 def describe_strategy(strategy: tf.distribute.Strategy) -> str:
     """Returns a strategy in words, e.g. `TPU x 8`, `GPU x 1` or `CPU`."""
     if is_tpu_strategy(strategy):

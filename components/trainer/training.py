@@ -4,7 +4,9 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,7 @@ import tf_keras
 
 from components.progress import report_progress
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
+from components.trainer.competition import Competition
 from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import Split, balance_classes, count_steps, distribute
 from components.trainer.learner import Judge, Learner, TrainFunction
@@ -21,8 +24,8 @@ from components.trainer.noise import StepNoise
 from components.trainer.pace import Pace
 from components.trainer.phases import EpochResult, Phase, make_phases
 from components.trainer.preemption import Preemption
-from components.trainer.reports import TensorBoard, report_epoch, report_step
-from components.trainer.settings import TrainerSettings
+from components.trainer.reports import TensorBoard, report_epoch, report_start, report_step
+from components.trainer.settings import ResolvedSettings
 from components.trainer.workers import Workers
 from data.errors import UserError
 
@@ -30,6 +33,19 @@ _REMEDY = (
     "lower trainer.head_learning_rate and trainer.fine_tune_learning_rate, set trainer.gradient_clip_norm to 1, "
     "or set trainer.precision to float32"
 )
+
+
+@dataclass(frozen=True)
+class Start:
+    """A solved head that fine-tuning starts from and competes with.
+
+    Attributes:
+        row: what it came to, as the first of the epochs.
+        competition: which it opened.
+    """
+
+    row: EpochResult
+    competition: Competition
 
 
 class DivergedError(UserError):
@@ -40,14 +56,17 @@ def train(
     model: tf_keras.Model,
     train_split: Split,
     eval_split: Split,
-    settings: TrainerSettings,
+    settings: ResolvedSettings,
     run_dir: str,
     checkpoint_dir: CheckpointDir,
     on_step: Callable[[TrainingState], None] | None = None,
+    start: Start | None = None,
 ) -> tuple[list[EpochResult], EpochResult]:
     """Trains the head on the frozen backbone, then the head and the last blocks at a lower rate.
 
-    Each phase starts from, and the model ends with, the weights of the lowest loss on `eval` over all phases so far.
+    Each phase starts from, and the model ends with, the weights of the lowest loss on `eval` over all phases so far; or,
+    where the head was solved, of the winner of the competition that it opened. That head rests while blocks learn: it is
+    as ill-conditioned as its features, and a rate that suits the blocks would throw it far off.
     Killed at any moment and called again, it goes on from its last checkpoint and ends as it would have.
 
     Args:
@@ -58,6 +77,7 @@ def train(
         run_dir: gets `checkpoints/best` and the TensorBoard logs; one of its own for each worker.
         checkpoint_dir: where a killed run left its state; the caller removes it when the model is safe.
         on_step: is called after each call of the device, of `steps_per_execution` steps.
+        start: the solved head that the model has, as the first candidate.
 
     Returns:
         Every epoch in order, and the one whose weights the model holds now.
@@ -67,7 +87,10 @@ def train(
         UserError: train has fewer images than a batch.
     """
     with Preemption() as preemption:
-        return _Training(model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step).run()
+        training = _Training(
+            model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step, start
+        )
+        return training.run()
 
 
 class _Training:
@@ -78,12 +101,14 @@ class _Training:
         model: tf_keras.Model,
         train_split: Split,
         eval_split: Split,
-        settings: TrainerSettings,
+        settings: ResolvedSettings,
         run_dir: str,
         checkpoint_dir: CheckpointDir,
         preemption: Preemption,
         on_step: Callable[[TrainingState], None] | None,
+        start: Start | None,
     ) -> None:
+        self._start = start
         self._model, self._settings, self._run_dir = model, settings, run_dir
         self._train_split, self._eval_split = train_split, eval_split
         self._checkpoint_dir, self._preemption, self._on_step = checkpoint_dir, preemption, on_step
@@ -98,6 +123,8 @@ class _Training:
     def run(self) -> tuple[list[EpochResult], EpochResult]:
         saved = self._checkpoint_dir.load()
         self.state = saved[0] if saved else TrainingState()
+        if self._start is not None:
+            self._enter(self._start)
         for result in self.state.history:
             self._tensorboard.write(result)
         phases = make_phases(self._settings)
@@ -108,6 +135,8 @@ class _Training:
                 f"{self.state.step}",
                 lasting=True,
             )
+        if self._start is not None:
+            self._model.get_layer("head").trainable = False
         weights = None
         if self._settings.class_weights == "balanced":
             weights = balance_classes(self._train_split.count_labels(self._model.output_shape[-1]))
@@ -137,6 +166,27 @@ class _Training:
         assert self.state.best is not None
         write_variables(self._model.weights, os.path.join(self._run_dir, "checkpoints", "best"))
         return self.state.history, self.state.best
+
+    def _enter(self, start: Start) -> None:
+        """Makes the solved head the first candidate, or takes up a competition that was interrupted."""
+        state, competition = self.state, start.competition
+        if state.best is None:
+            state.best, state.best_name = start.row, "best-0"
+            state.history.append(start.row)
+            self._checkpoint_dir.write(state.best_name, self._model.weights)
+            report_start(start.row)
+        elif state.best_name != "best-0":
+            present = [variable.numpy() for variable in self._model.weights]
+            self._restore_best()
+            best = self._judge.read_logits(*self._eval_batches(self._eval_split))
+            assert best is not None
+            competition.restore(best)
+            self._model.set_weights(present)
+
+    def _eval_batches(self, eval_split: Split) -> tuple[Any, int]:
+        return distribute(self._model.distribute_strategy, eval_split.in_order), -(
+            -eval_split.count // eval_split.batch_size
+        )
 
     def _compute_features(self, phase: Phase) -> tuple[Split, Split]:
         """Returns train and eval of features, or leaves: nothing was learnt since the last save."""
@@ -201,17 +251,14 @@ class _Training:
         state = self.state
         started = time.monotonic()
         rate = phase.learning_rate_at(state.epoch, state.phase_steps - 1)
-        batches = distribute(learner.strategy, eval_split.in_order)
-        eval_steps = -(-eval_split.count // eval_split.batch_size)
+        batches, eval_steps = self._eval_batches(eval_split)
         with learner.averaged():
             # Several workers evaluate to the end: one that stopped would leave the others waiting.
-            judged = judge.evaluate(
-                batches, until=lambda: self._preemption.noticed and not self._workers.several, steps=eval_steps
-            )
+            judged, won = self._judge_epoch(judge, batches, eval_steps)
             if judged is not None:
                 result = self._make_result(phase, *judged, rate, state.seconds + time.monotonic() - started)
                 # The loss and not the accuracy: on a small `eval` split many epochs share one accuracy.
-                if state.best is None or result.eval_loss < state.best.eval_loss:
+                if won or (won is None and (state.best is None or result.eval_loss < state.best.eval_loss)):
                     state.best, state.best_name = result, f"best-{state.total_steps}"
                     self._checkpoint_dir.write(state.best_name, self._model.weights)
         if judged is None:
@@ -226,6 +273,21 @@ class _Training:
         self._tensorboard.write(result, judge.confusion)
         report_epoch(phase, result)
         self._save_if_due(learner)
+
+    def _judge_epoch(self, judge: Judge, batches: Any, steps: int) -> tuple[tuple[float, float] | None, bool | None]:
+        """Returns loss and accuracy on eval, None if the run is to leave, and whether a competition was won."""
+
+        def leaves() -> bool:
+            return self._preemption.noticed and not self._workers.several
+
+        if self._start is None:
+            return judge.evaluate(batches, until=leaves, steps=steps), None
+        found = judge.read_logits(batches, steps, until=leaves)
+        if found is None:
+            return None, None
+        if not np.isfinite(found.logits).all():
+            return (math.nan, 0.0), None
+        return found.loss_and_accuracy(), self._start.competition.offer(found)
 
     def _make_result(
         self, phase: Phase, eval_loss: float, eval_accuracy: float, rate: float, seconds: float

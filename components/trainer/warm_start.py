@@ -110,31 +110,56 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
     )
 
 
-def load_base(model: ImageClassifier, base_model: str, class_names: Sequence[str]) -> None:
+def load_base(model: ImageClassifier, base_model: str, class_names: Sequence[str], pooling: Pooling = "last") -> None:
     """Sets the backbone to that of a base, and each row of the head whose class the base knows by name.
 
-    Rows of other classes keep what the head's initialiser gave them. Only the checkpoint is read: nothing of the
-    SavedModel runs, and nothing is unpickled. The image size may differ: no weight of a backbone depends on it.
+    Rows of other classes keep what the head's initialiser gave them, and all do where the base's head reads something
+    else. Only the checkpoint is read: nothing of the SavedModel runs, and nothing is unpickled. The image size may
+    differ: no weight of a backbone depends on it.
 
     Args:
         model: from `make_model`, of the base's backbone.
         base_model: folder of a SavedModel that `export_model` wrote.
         class_names: the classes of `model`, in the order of its logits.
+        pooling: what the base's head reads.
     """
-    reader = tf.train.load_checkpoint(os.path.join(base_model, tf.saved_model.VARIABLES_DIRECTORY, "variables"))
-    rows = {name: row for row, name in enumerate(read_model_classes(base_model))}
-    kept = [(new, rows[name]) for new, name in enumerate(class_names) if name in rows]
-    new_rows, old_rows = [new for new, _ in kept], [old for _, old in kept]
+    reader = _read_checkpoint(base_model)
+    new_rows, old_rows = _match_rows(base_model, class_names)
     head = {id(variable) for variable in model.get_layer("head").weights}
     arrays = []
     for variable in model.weights:
-        array = reader.get_tensor(f"weights/{weight_key(variable)}/.ATTRIBUTES/VARIABLE_VALUE")
+        array = reader.get_tensor(_key(weight_key(variable)))
         if id(variable) in head:  # The kernel [features, classes] and the bias [classes]: classes come last.
             mixed = variable.numpy()
-            mixed[..., new_rows] = array[..., old_rows]
+            if pooling == model.pooling:
+                mixed[..., new_rows] = array[..., old_rows]
             array = mixed
         arrays.append(array)
     model.set_weights(arrays)
+
+
+def read_base_kernel(base_model: str, class_names: Sequence[str]) -> np.ndarray:
+    """Returns the kernel of a base's head, float64 [features, classes], for our classes: 0 for those it does not know."""
+    saved = _read_checkpoint(base_model).get_tensor(_key("head_kernel"))
+    new_rows, old_rows = _match_rows(base_model, class_names)
+    kernel = np.zeros([len(saved), len(class_names)])
+    kernel[:, new_rows] = saved[:, old_rows]
+    return kernel
+
+
+def _read_checkpoint(base_model: str) -> Any:
+    return tf.train.load_checkpoint(os.path.join(base_model, tf.saved_model.VARIABLES_DIRECTORY, "variables"))
+
+
+def _key(weight: str) -> str:
+    return f"weights/{weight}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def _match_rows(base_model: str, class_names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Returns the rows of our head whose classes the base knows, and its rows for them."""
+    rows = {name: row for row, name in enumerate(read_model_classes(base_model))}
+    kept = [(new, rows[name]) for new, name in enumerate(class_names) if name in rows]
+    return [new for new, _ in kept], [old for _, old in kept]
 
 
 def write_origin(model_uri: str, origin: Origin, examples_uri: str, warm_start: WarmStart) -> None:

@@ -1,0 +1,136 @@
+"""What a frozen backbone makes of the images, kept in whole chunks: nothing of it is computed twice.
+
+A run that was killed goes on after its last chunk, and another recipe in the same folder finds the features there.
+"""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from components.progress import report_progress
+from components.trainer.batches import Augment
+from components.trainer.inputs import Split, distribute
+from components.trainer.learner import feature_model
+from data.files import remove_path
+
+STORE_PREFIX = "features-"
+_CHUNK_SECONDS = 10.0
+
+
+class FeatureStore:
+    """A folder with chunks of features; without a folder, they are computed and not kept."""
+
+    def __init__(self, root: str | None, marks: Mapping[str, Any]) -> None:
+        """Removes the features of others from a disk.
+
+        Args:
+            root: local or `gs://` folder of all trainings of one pipeline; None keeps nothing.
+            marks: all that the features depend on, but for the split and the view; JSON's types.
+        """
+        self._folder: str | None = None
+        if root is None:
+            return
+        name = STORE_PREFIX + hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:16]
+        self._folder = os.path.join(root, name)
+        if "://" not in root and tf.io.gfile.isdir(root):
+            for found in tf.io.gfile.listdir(root):
+                if found.startswith(STORE_PREFIX) and found.rstrip("/") != name:
+                    remove_path(os.path.join(root, found.rstrip("/")))
+
+    def compute(
+        self,
+        model: tf_keras.Model,
+        split: Split,
+        name: str,
+        view: tuple[int, Augment] | None = None,
+        until: Callable[[], bool] = lambda: False,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns float32 features [n, ...] and int64 labels [n] of the images that weigh anything, in order.
+
+        Args:
+            model: whose features are wanted, from images.
+            split: of images.
+            name: of split and view: a file name, and shown.
+            view: number and way of changing the images; None leaves them alone.
+            until: is asked after each batch; if it says True, what is complete is kept and the result is None.
+        """
+        chunks = self._read(name)
+        # A batch more than the images fill would be computed for nothing.
+        batches, done = -(-split.count // split.batch_size), sum(chunk["batches"] for chunk in chunks)
+        images = sum(len(chunk["labels"]) for chunk in chunks)
+        if done < batches:
+            strategy, network = model.distribute_strategy, feature_model(model)
+
+            def forward(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                return tf.cast(network(images, training=False), tf.float32), labels, weights
+
+            @tf.autograph.experimental.do_not_convert
+            def run(batch: Any) -> Any:
+                return strategy.run(forward, args=batch)
+
+            def read(share: Any) -> tf.data.Dataset:
+                in_order = partial(split.in_order, share) if view is None else partial(split.in_order, share, *view)
+                return in_order().skip(done)
+
+            dataset = distribute(strategy, read)
+            function = tf.function(run, input_signature=[dataset.element_spec], autograph=False)
+            pending: list[tuple[np.ndarray, np.ndarray]] = []
+            saved_at = time.monotonic()
+            for number, batch in enumerate(dataset, start=done + 1):
+                parts = [strategy.experimental_local_results(values) for values in function(batch)]
+                found, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
+                pending.append((found[weights > 0], labels[weights > 0]))
+                images += len(pending[-1][1])
+                report_progress(f"features of {name}", completed=images, total=split.count)
+                stop = until()
+                if stop or number == batches or time.monotonic() - saved_at > _CHUNK_SECONDS:
+                    chunks.append(self._write(name, len(chunks), pending))
+                    pending, saved_at = [], time.monotonic()
+                if stop:
+                    return None
+        if not chunks:
+            return np.zeros([0, *feature_model(model).output_shape[1:]], np.float32), np.zeros(0, np.int64)
+        features = np.concatenate([chunk["features"] for chunk in chunks])
+        return features, np.concatenate([chunk["labels"] for chunk in chunks])
+
+    def _path(self, name: str, number: int) -> str:
+        assert self._folder is not None
+        return os.path.join(self._folder, f"{name}-{number:05d}.npz")
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        chunks: list[dict[str, Any]] = []
+        while self._folder is not None and tf.io.gfile.exists(self._path(name, len(chunks))):
+            with (
+                tf.io.gfile.GFile(self._path(name, len(chunks)), "rb") as file,
+                np.load(io.BytesIO(file.read()), allow_pickle=False) as saved,
+            ):
+                chunks.append(
+                    {"features": saved["features"], "labels": saved["labels"], "batches": int(saved["batches"])}
+                )
+        return chunks
+
+    def _write(self, name: str, number: int, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+        """Puts a chunk in place by a rename, and returns it."""
+        chunk = {
+            "features": np.concatenate([features for features, _ in batches]),
+            "labels": np.concatenate([labels for _, labels in batches]),
+            "batches": len(batches),
+        }
+        if self._folder is not None:
+            content = io.BytesIO()
+            np.savez(content, **chunk)
+            tf.io.gfile.makedirs(self._folder)
+            path = self._path(name, number)
+            with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
+                file.write(content.getvalue())
+            tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+        return chunk
