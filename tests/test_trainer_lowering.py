@@ -15,7 +15,7 @@ from components.trainer.lowering import (
     lower_step,
     make_phase_steps,
 )
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 from data.errors import UserError
 
 BATCH, CLASSES = 8, 5
@@ -23,7 +23,7 @@ BATCH, CLASSES = 8, 5
 
 @pytest.fixture(scope="module")
 def steps() -> PhaseSteps:
-    settings = TrainerSettings(fine_tune_blocks=2)
+    settings = ResolvedSettings(fine_tune_blocks=2)
     return make_phase_steps(settings, choose_phase(settings), 32, CLASSES)
 
 
@@ -70,10 +70,10 @@ def test_it_computes_in_bfloat16_at_the_replicas_shapes(steps: PhaseSteps, monke
 
 
 def test_phases_are_the_trainers() -> None:
-    assert choose_phase(TrainerSettings()).name == "fine-tune"
-    assert choose_phase(TrainerSettings(), "head").blocks == 0
+    assert choose_phase(ResolvedSettings()).name == "fine-tune"
+    assert choose_phase(ResolvedSettings(), "head").blocks == 0
     with pytest.raises(UserError, match="phase head: it has no epochs in these settings; there is fine-tune"):
-        choose_phase(TrainerSettings(head_epochs=0), "head")
+        choose_phase(ResolvedSettings(head_epochs=0), "head")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_routine_of_the_cpu_is_refused(steps: PhaseSteps, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("weights", "learns"), [("none", True), ("imagenet", False)])
 def test_norms_learn_where_the_trainers_do(weights: str, learns: bool) -> None:
-    settings = TrainerSettings(backbone="mobilenetv3-small", weights=weights, fine_tune_blocks=4, dropout=0.0)
+    settings = ResolvedSettings(backbone="mobilenetv3-small", weights=weights, fine_tune_blocks=4, dropout=0.0)
     model = make_phase_steps(settings, choose_phase(settings), 32, CLASSES).model
     before = [variable.numpy() for variable in model.non_trainable_variables]
     model(tf.random.uniform([4, 32, 32, 3], maxval=255), training=True)

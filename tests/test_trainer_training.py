@@ -13,7 +13,7 @@ from components.trainer.inputs import ArraySplit
 from components.trainer.learner import Judge, Learner
 from components.trainer.model import ImageClassifier
 from components.trainer.phases import EpochResult, Phase, make_phases
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 from components.trainer.training import train
 from data.errors import UserError
 from tests.tiny_training import make_model, make_points, make_settings
@@ -30,7 +30,7 @@ def data() -> ArraySplit:
 
 
 def run(
-    model: ImageClassifier, train_split: ArraySplit, eval_split: ArraySplit, settings: TrainerSettings, folder: Path
+    model: ImageClassifier, train_split: ArraySplit, eval_split: ArraySplit, settings: ResolvedSettings, folder: Path
 ) -> tuple[list[EpochResult], EpochResult]:
     return train(model, train_split, eval_split, settings, str(folder), CheckpointDir(str(folder / "resume")))
 

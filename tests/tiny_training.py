@@ -12,7 +12,7 @@ from components.trainer.mixing import UNMIXED
 from components.trainer.model import ImageClassifier, set_trainable_blocks
 from components.trainer.noise import StepNoise
 from components.trainer.phases import Phase
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 
 
 def make_model(dropout: float = 0.0, seed: int = 0) -> ImageClassifier:
@@ -30,8 +30,8 @@ def make_points(*, flipped: bool = False, count: int = 64, batch_size: int = 16,
     return ArraySplit(points, (points[:, 0] > 0) != flipped, batch_size, **options)
 
 
-def make_settings(**values: Any) -> TrainerSettings:
-    return TrainerSettings(**{"head_epochs": 2, "fine_tune_epochs": 3, "head_learning_rate": 0.05, **values})
+def make_settings(**values: Any) -> ResolvedSettings:
+    return ResolvedSettings(**{"head_epochs": 2, "fine_tune_epochs": 3, "head_learning_rate": 0.05, **values})
 
 
 def take_step(
@@ -39,6 +39,6 @@ def take_step(
 ) -> tf.Tensor:
     """Does the Trainer's own first step of a phase in which the last blocks learn; without tracing, which is slower."""
     set_trainable_blocks(model, blocks)
-    learner = Learner(model, Phase("fine-tune", 1, rate, blocks), TrainerSettings(), StepNoise(model, 0))
+    learner = Learner(model, Phase("fine-tune", 1, rate, blocks), ResolvedSettings(), StepNoise(model, 0))
     weights = tf.ones(len(labels))
     return learner.train_step(tf.constant(0, tf.int64), UNMIXED, tf.constant(images), tf.constant(labels), weights)

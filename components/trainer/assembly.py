@@ -217,7 +217,7 @@ def _find_facts(
 
 
 @contextmanager
-def seeded(settings: ResolvedSettings) -> Iterator[None]:
+def seeded(settings: TrainerSettings) -> Iterator[None]:
     """Inside it, random numbers follow from the seed, and sums from a fixed order if wanted; clears Keras after it."""
     tf_keras.utils.set_random_seed(settings.seed)
     if settings.deterministic:

@@ -65,7 +65,7 @@ class FeatureStore:
         """
         chunks = self._read(name)
         # A batch more than the images fill would be computed for nothing.
-        batches, done = -(-split.count // split.batch_size), sum(chunk["batches"] for chunk in chunks)
+        batches, done = -(-split.count // split.batch_size), sum(int(chunk["batches"]) for chunk in chunks)
         images = sum(len(chunk["labels"]) for chunk in chunks)
         if done < batches:
             strategy, network = model.distribute_strategy, feature_model(model)
@@ -113,9 +113,7 @@ class FeatureStore:
                 tf.io.gfile.GFile(self._path(name, len(chunks)), "rb") as file,
                 np.load(io.BytesIO(file.read()), allow_pickle=False) as saved,
             ):
-                chunks.append(
-                    {"features": saved["features"], "labels": saved["labels"], "batches": int(saved["batches"])}
-                )
+                chunks.append({key: saved[key] for key in ("features", "labels", "batches")})
         return chunks
 
     def _write(self, name: str, number: int, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """What `trainer.recipe` comes to: from what is known of the images, the machine and the weights, to settings.
 
-The order of its parts is that of Kumar et al. 2022 ("Fine-tuning can distort pretrained features"): first the head alone,
-solved on what the frozen backbone knows, then fine-tuning from there, at a small rate. That steps, and not epochs, are
-what to count, and that they follow from how many images there are, is BiT's rule (Kolesnikov et al. 2020, section 3.3);
-rates that fall from block to block towards the image are those of ULMFiT (Howard & Ruder 2018, section 3.2).
+The order of its parts is that of Kumar et al. 2022 ("Fine-tuning can distort pretrained features"): first the head
+alone, solved on what the frozen backbone knows, then fine-tuning from there, at a small rate. That steps, and not
+epochs, are what to count, and that they follow from how many images there are, is BiT's rule (Kolesnikov et al. 2020,
+section 3.3); rates that fall from block to block towards the image are those of ULMFiT (Howard & Ruder 2018, section
+3.2).
 """
 
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
     settings = ResolvedSettings.model_validate({**chosen, **asked.set_values()})
     if reason:
         lines.append(reason)
-    passes = (1 + views) * facts.train_images + facts.eval_images
+    passes: float = (1 + views) * facts.train_images + facts.eval_images
     passes += settings.fine_tune_epochs * _epoch_passes(facts, settings.fine_tune_blocks, cached=not settings.augments)
     return Plan(settings, poolings, passes, tuple(lines))
 

@@ -83,7 +83,8 @@ class TrainerSettings(Settings):
     """A phase ends after so many epochs in a row without a lower loss on `eval` (`manual`: 3)."""
 
     optimizer: Literal["adam", "adamw", "sgd"] | None = None
-    """`adam` (`manual`); `adamw`, whose weight decay is decoupled from the gradient; `sgd` with Nesterov momentum 0.9."""
+    """`adam` (`manual`); `adamw`, whose weight decay is decoupled from the gradient; `sgd` with Nesterov momentum
+    0.9."""
 
     weight_decay: float | None = Field(default=None, ge=0.0, le=1.0)
     """Share of a kernel, times the rate, that each step takes off it (`adamw`, `sgd`); biases and norms

@@ -1,7 +1,7 @@
-"""The solved head: the frozen backbone runs once over each image, and the head is the optimum of what it made of them.
+"""The solved head: the optimum of a logistic regression on what the frozen backbone makes of each image.
 
-The features are standardised by train's mean and deviation, and each depth is scaled to the same total variance, so that
-one strength of the penalty suits all. Both are folded into the head's kernel and bias: the model has no layer for them.
+The features are standardised by train's mean and deviation, and each depth is scaled to the same total variance, so
+that one strength of the penalty suits all. Both are folded into the head's kernel and bias: no layer is added.
 """
 
 from collections.abc import Sequence

@@ -64,9 +64,9 @@ def train(
 ) -> tuple[list[EpochResult], EpochResult]:
     """Trains the head on the frozen backbone, then the head and the last blocks at a lower rate.
 
-    Each phase starts from, and the model ends with, the weights of the lowest loss on `eval` over all phases so far; or,
-    where the head was solved, of the winner of the competition that it opened. That head rests while blocks learn: it is
-    as ill-conditioned as its features, and a rate that suits the blocks would throw it far off.
+    Each phase starts from, and the model ends with, the weights of the lowest loss on `eval` over all phases so far;
+    or, where the head was solved, of the winner of the competition that it opened. That head rests while blocks learn:
+    it is as ill-conditioned as its features, and a rate that suits the blocks would throw it far off.
     Killed at any moment and called again, it goes on from its last checkpoint and ends as it would have.
 
     Args:

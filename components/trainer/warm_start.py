@@ -139,7 +139,7 @@ def load_base(model: ImageClassifier, base_model: str, class_names: Sequence[str
 
 
 def read_base_kernel(base_model: str, class_names: Sequence[str]) -> np.ndarray:
-    """Returns the kernel of a base's head, float64 [features, classes], for our classes: 0 for those it does not know."""
+    """Returns the kernel of a base's head for our classes, float64 [features, classes], 0 for new ones."""
     saved = _read_checkpoint(base_model).get_tensor(_key("head_kernel"))
     new_rows, old_rows = _match_rows(base_model, class_names)
     kernel = np.zeros([len(saved), len(class_names)])

@@ -96,11 +96,11 @@ def train_ours(weights: str, data: Any, epochs: int, _: int) -> dict[str, Any]:
     from components.trainer.learner import Judge
     from components.trainer.model import load_weights, make_model
     from components.trainer.precision import choose_precision
-    from components.trainer.settings import TrainerSettings
+    from components.trainer.settings import ResolvedSettings
     from components.trainer.strategy import make_strategy
     from components.trainer.training import train
 
-    settings = TrainerSettings(
+    settings = ResolvedSettings(
         weights="none",
         batch_size=BATCH_SIZE,
         dropout=DROPOUT,

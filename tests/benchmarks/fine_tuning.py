@@ -55,10 +55,10 @@ def time_ours(batch_size: int, images: int, epochs: int) -> list[float]:
     """Returns the images/s of each epoch of the Trainer's loop, the evaluation of one batch counted."""
     from components.trainer.checkpoints import CheckpointDir
     from components.trainer.inputs import ArraySplit
-    from components.trainer.settings import TrainerSettings
+    from components.trainer.settings import ResolvedSettings
     from components.trainer.training import train
 
-    settings = TrainerSettings(
+    settings = ResolvedSettings(
         weights="none", batch_size=batch_size, head_epochs=0, fine_tune_epochs=epochs, fine_tune_blocks=5
     )
     pixels, labels = make_data(images)
@@ -80,9 +80,9 @@ def time_unfed(batch_size: int, images: int, epochs: int) -> list[float]:
     from components.trainer.model import set_trainable_blocks
     from components.trainer.noise import StepNoise
     from components.trainer.phases import make_phases
-    from components.trainer.settings import TrainerSettings
+    from components.trainer.settings import ResolvedSettings
 
-    settings = TrainerSettings(
+    settings = ResolvedSettings(
         weights="none", batch_size=batch_size, head_epochs=0, fine_tune_epochs=epochs, fine_tune_blocks=5
     )
     model = _make_model(settings)
