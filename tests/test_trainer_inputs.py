@@ -37,7 +37,7 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(params=["memory", "unpacked", "records"])
 def split(request: pytest.FixtureRequest, pattern: str, monkeypatch: pytest.MonkeyPatch) -> Split:
-    monkeypatch.setattr("components.trainer.image_cache._is_in_memory", lambda *_: False)  # wherever the tests run
+    monkeypatch.setattr("components.trainer.room._is_in_memory", lambda *_: False)  # wherever the tests run
     if request.param != "memory":
         monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", 20 * 32 * 32 * 3)  # found out while reading
     split = open_split([pattern], 32, 16, seed=1, image_cache=request.param == "unpacked")

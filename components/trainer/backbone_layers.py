@@ -42,6 +42,15 @@ class PreprocessingLayer(tf_keras.layers.Layer):
         return tf.cast(preprocess(images, self._preprocessing), self.compute_dtype)
 
 
+def average_depth(depth: tf.Tensor) -> tf.Tensor:
+    """Maps a depth [batch, height, width, channels] to its averages over the image, float32 [batch, channels].
+
+    Averages [batch, channels] stay what they are.
+    """
+    depth = tf.cast(depth, tf.float32)
+    return tf.reduce_mean(depth, [1, 2]) if depth.shape.rank == 4 else depth
+
+
 class RootsLayer(tf_keras.layers.Layer):
     """Square roots of the averages of several depths' channels, side by side, in float32.
 
@@ -51,9 +60,7 @@ class RootsLayer(tf_keras.layers.Layer):
 
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps maps [batch, height, width, channels] or their averages [batch, channels] to [batch, all channels]."""
-        depths = [tf.cast(depth, tf.float32) for depth in inputs]
-        averages = [tf.reduce_mean(depth, [1, 2]) if depth.shape.rank == 4 else depth for depth in depths]
-        joined = tf.concat(averages, axis=-1)
+        joined = tf.concat([average_depth(depth) for depth in inputs], axis=-1)
         return joined / tf.sqrt(tf.abs(joined) + _NEAR_ZERO)
 
 

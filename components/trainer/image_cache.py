@@ -5,8 +5,6 @@ image after another in one file also lets an epoch be a permutation of all image
 """
 
 import itertools
-import os
-import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ import tensorflow as tf
 
 from components.progress import report_progress
 from components.trainer.batches import read_records
+from components.trainer.room import usable_disk_bytes
 from components.transform.features import (
     CHANNELS,
     TRANSFORMED_FEATURE_SPEC,
@@ -29,7 +28,6 @@ from data.errors import UserError
 
 _SAMPLED_RECORDS = 64
 _RECORDS_AT_ONCE = 256
-_SHARE_OF_FREE_DISK = 0.5
 
 
 def can_unpack(files: Sequence[str], image_size: int, mounts: Path = Path("/proc/mounts")) -> bool:
@@ -40,15 +38,13 @@ def can_unpack(files: Sequence[str], image_size: int, mounts: Path = Path("/proc
         image_size: height and width in pixels.
         mounts: the kernel's list of mounted file systems; a folder in memory does not count as a disk.
     """
-    folder = tempfile.gettempdir()
     sample = [record.numpy() for record in itertools.islice(read_records(files), _SAMPLED_RECORDS)]
-    if not sample or _is_in_memory(folder, mounts):
+    if not sample:
         return False
     # How many images there are is guessed from how far gzip shrinks the first ones.
     packed_bytes = len(zlib.compress(b"".join(sample))) / len(sample)
     count = sum(tf.io.gfile.stat(file).length for file in files) / packed_bytes
-    free = shutil.disk_usage(folder).free
-    return count * image_size * image_size * CHANNELS <= free * _SHARE_OF_FREE_DISK
+    return count * image_size * image_size * CHANNELS <= usable_disk_bytes(mounts)
 
 
 def unpack(files: Sequence[str], image_size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -104,14 +100,3 @@ def _parse(records: tf.data.Dataset, image_size: int) -> Iterator[tuple[np.ndarr
         features = tf.io.parse_example(batch, TRANSFORMED_FEATURE_SPEC)
         images = unpack_images(features[TRANSFORMED_IMAGE_KEY], image_size)
         yield images.numpy(), features[TRANSFORMED_LABEL_KEY].numpy()
-
-
-def _is_in_memory(folder: str, mounts: Path) -> bool:
-    """Tells whether a folder is of a file system that lives in memory, where a cache would only cost twice."""
-    path = os.path.realpath(folder)
-    kinds = {}
-    for line in mounts.read_text(encoding="utf-8").splitlines() if mounts.is_file() else []:
-        _, point, kind, *_ = line.split()
-        if os.path.commonpath([path, point]) == point:
-            kinds[point] = kind
-    return kinds.get(max(kinds, key=len, default=""), "") in ("tmpfs", "ramfs")

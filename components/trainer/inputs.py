@@ -30,6 +30,9 @@ from components.transform.features import (
 _MEMORY_BYTES = 512 * 2**20
 _READ_RECORDS = 1024
 
+# A tensor of an array is a copy, made anew in each epoch: what is larger is read from the array.
+_COPIED_BYTES = 64 * 2**20
+
 
 class Split(Protocol):
     """What the training loop reads; images or features, from memory or from disk."""
@@ -172,14 +175,14 @@ class ArraySplit:
             order = order[: len(order) // self.batch_size * self.batch_size]
             order = order.reshape(-1, share.count, self.batch_size // share.count)[:, share.number].reshape(-1)
         labels = tf.constant(self.labels)
-        if isinstance(self._inputs, np.memmap):
-            stored = self._inputs
+        stored = self._inputs
+        if isinstance(stored, np.memmap) or (isinstance(stored, np.ndarray) and stored.nbytes > _COPIED_BYTES):
 
             def read(batch: tf.Tensor) -> tf.Tensor:
                 rows = tf.numpy_function(lambda index: np.asarray(stored[index]), [batch], stored.dtype)
                 return tf.ensure_shape(rows, [batch.shape[0], *stored.shape[1:]])
         else:
-            inputs = tf.convert_to_tensor(self._inputs)
+            inputs = tf.convert_to_tensor(stored)
 
             def read(batch: tf.Tensor) -> tf.Tensor:
                 return tf.gather(inputs, batch)

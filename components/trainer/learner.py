@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ _MOST_CONFUSED_CLASSES = 100
 
 TrainFunction = Callable[..., tf.Tensor]
 
+Forward = Callable[..., tf.Tensor]
+"""(inputs [n, ...], training=bool) -> float32 logits [n, classes]."""
+
 
 def feature_model(model: tf_keras.Model) -> tf_keras.Model:
     """Returns the part of a classifier below dropout and head, with the same layers: images -> features."""
@@ -40,6 +44,7 @@ class Learner:
         noise: StepNoise,
         *,
         reads_features: bool = False,
+        forward: Forward | None = None,
         class_weights: np.ndarray | None = None,
     ) -> None:
         """Makes the optimizer's variables, in the scope of the model's strategy.
@@ -50,12 +55,14 @@ class Learner:
             settings: the optimizer, label smoothing, the average of weights.
             noise: of the model's dropout.
             reads_features: the inputs are outputs of `feature_model` (only where the backbone is frozen).
+            forward: maps what the inputs are, where they are not images, to logits; with the model's own layers.
             class_weights: float32 [classes], what an example of each class weighs; None weighs all alike.
         """
         self.model = model
         self.strategy = model.distribute_strategy
         self._phase, self._settings, self._noise = phase, settings, noise
         self._reads_features, self._class_weights = reads_features, class_weights
+        self._forward = forward or (model if phase.blocks else partial(classify, model))
         self.mixes = settings.mixup_alpha > 0 or settings.cutmix_alpha > 0
         self._features = feature_model(model)
         with self.strategy.scope():
@@ -134,7 +141,7 @@ class Learner:
                 # In inference, outside of the tape: neither statistics nor gradients of what does not learn.
                 inputs = self._features(inputs, training=False)
             with tf.GradientTape() as tape:
-                logits = classify(self.model, inputs) if frozen else self.model(inputs, training=True)
+                logits = self._forward(inputs, training=True)
                 losses = tf.nn.softmax_cross_entropy_with_logits(self._smooth(targets), logits)
                 loss = tf.reduce_sum(losses * weights) / images_per_step
         variables = self.model.trainable_variables
@@ -150,9 +157,10 @@ class Learner:
 class Judge:
     """The step that evaluates, the same in all phases."""
 
-    def __init__(self, model: tf_keras.Model, *, reads_features: bool = False) -> None:
-        """Judges a model; `reads_features` as in `Learner`."""
-        self._model, self._reads_features = model, reads_features
+    def __init__(self, model: tf_keras.Model, *, reads_features: bool = False, forward: Forward | None = None) -> None:
+        """Judges a model; `reads_features` and `forward` as in `Learner`."""
+        self._model = model
+        self._forward = forward or (partial(classify, model) if reads_features else model)
         self._function: TrainFunction | None = None
         self._logits_function: Callable[..., Any] | None = None
         self.confusion: np.ndarray | None = None
@@ -219,10 +227,7 @@ class Judge:
 
         The result is followed by the confusion matrix, row by row, where there are few classes.
         """
-        if self._reads_features:
-            logits = classify(self._model, inputs, training=False)
-        else:
-            logits = self._model(inputs, training=False)
+        logits = self._forward(inputs, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         sums = _sums(losses, labels, logits, weights)
         if not self._counts_confusion:
