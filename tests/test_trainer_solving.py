@@ -9,7 +9,8 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer.batches import WHOLE
-from components.trainer.feature_store import STORE_PREFIX, FeatureStore
+from components.trainer.checkpoints import FEATURES_PREFIX
+from components.trainer.feature_store import FeatureStore
 from components.trainer.first_head import make_view
 from components.trainer.inputs import ArraySplit
 from components.trainer.learner import feature_model
@@ -151,7 +152,7 @@ def test_features_are_computed_once(
     monkeypatch.setattr("components.trainer.feature_store._CHUNK_SECONDS", 0.0)
     asked = iter([False, True])
     assert FeatureStore(str(tmp_path), {}).compute(model, split, "train", until=lambda: next(asked)) is None
-    assert len(list(tmp_path.glob(f"{STORE_PREFIX}*/train-*.npz"))) == 2
+    assert len(list(tmp_path.glob(f"{FEATURES_PREFIX}*/train-*.npz"))) == 2
     whole = FeatureStore(None, {}).compute(model, split, "train")
     resumed = FeatureStore(str(tmp_path), {}).compute(model, split, "train")
     assert whole is not None

@@ -19,6 +19,9 @@ from components.trainer.phases import EpochResult
 from components.trainer.weights import WEIGHTS_DIR_KEY
 from data.files import remove_path
 
+FEATURES_PREFIX = "features-"
+"""Of folders beside those of trainings, in which features are kept: they serve other trainings, too."""
+
 _STATE_FILE = "state.json"
 _CHOICES_FILE = "choices.json"
 
@@ -230,7 +233,11 @@ def _remove_others(root: str, key: str) -> None:
     shared = _is_shared(root)
     for name in tf.io.gfile.listdir(root):
         folder = os.path.join(root, name.rstrip("/"))
-        if os.path.basename(folder) == key or (shared and time.time() - _written_at(folder) < _KEPT_SECONDS):
+        if (
+            os.path.basename(folder) == key
+            or name.startswith(FEATURES_PREFIX)
+            or (shared and time.time() - _written_at(folder) < _KEPT_SECONDS)
+        ):
             continue
         remove_path(folder)
 

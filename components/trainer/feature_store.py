@@ -18,11 +18,11 @@ import tf_keras
 
 from components.progress import report_progress
 from components.trainer.batches import Augment
+from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.inputs import Split, distribute
 from components.trainer.learner import feature_model
 from data.files import remove_path
 
-STORE_PREFIX = "features-"
 _CHUNK_SECONDS = 10.0
 
 
@@ -39,11 +39,11 @@ class FeatureStore:
         self._folder: str | None = None
         if root is None:
             return
-        name = STORE_PREFIX + hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:16]
+        name = FEATURES_PREFIX + hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:16]
         self._folder = os.path.join(root, name)
         if "://" not in root and tf.io.gfile.isdir(root):
             for found in tf.io.gfile.listdir(root):
-                if found.startswith(STORE_PREFIX) and found.rstrip("/") != name:
+                if found.startswith(FEATURES_PREFIX) and found.rstrip("/") != name:
                     remove_path(os.path.join(root, found.rstrip("/")))
 
     def compute(
@@ -53,6 +53,7 @@ class FeatureStore:
         name: str,
         view: tuple[int, Augment] | None = None,
         until: Callable[[], bool] = lambda: False,
+        forward: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Returns float32 features [n, ...] and int64 labels [n] of the images that weigh anything, in order.
 
@@ -62,20 +63,22 @@ class FeatureStore:
             name: of split and view: a file name, and shown.
             view: number and way of changing the images; None leaves them alone.
             until: is asked after each batch; if it says True, what is complete is kept and the result is None.
+            forward: maps the inputs of a split that does not hold images to features.
         """
         chunks = self._read(name)
         # A batch more than the images fill would be computed for nothing.
         batches, done = -(-split.count // split.batch_size), sum(int(chunk["batches"]) for chunk in chunks)
         images = sum(len(chunk["labels"]) for chunk in chunks)
         if done < batches:
-            strategy, network = model.distribute_strategy, feature_model(model)
+            strategy = model.distribute_strategy
+            read_features = forward or partial(feature_model(model), training=False)
 
-            def forward(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                return tf.cast(network(images, training=False), tf.float32), labels, weights
+            def compute(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                return tf.cast(read_features(inputs), tf.float32), labels, weights
 
             @tf.autograph.experimental.do_not_convert
             def run(batch: Any) -> Any:
-                return strategy.run(forward, args=batch)
+                return strategy.run(compute, args=batch)
 
             def read(share: Any) -> tf.data.Dataset:
                 in_order = partial(split.in_order, share) if view is None else partial(split.in_order, share, *view)

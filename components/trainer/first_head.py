@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -10,16 +11,25 @@ from components.progress import report_progress
 from components.trainer.assembly import Assembly
 from components.trainer.augmentation import make_augment, mirror, random_crop, random_flip
 from components.trainer.batches import Augment, Share
-from components.trainer.competition import Competition
+from components.trainer.competition import Competition, Judged
 from components.trainer.feature_store import FeatureStore
-from components.trainer.inputs import balance_classes
-from components.trainer.logistic_regression import InterruptedSolveError, log_losses
-from components.trainer.model import ImageClassifier, repool
-from components.trainer.phases import EpochResult
+from components.trainer.inputs import Split, balance_classes
+from components.trainer.logistic_regression import Head, InterruptedSolveError, log_losses
+from components.trainer.model import set_trainable_blocks
+from components.trainer.phases import EpochResult, make_phases
 from components.trainer.preemption import Preemption
+from components.trainer.prefix_cache import PrefixCache, PrefixSplit, join_views, plan_prefix_cache
 from components.trainer.settings import ResolvedSettings
-from components.trainer.solving import Features, SolvedHead, depths_of, read_head, set_head, solve_head
-from components.trainer.training import Start
+from components.trainer.solving import (
+    Features,
+    SolvedHead,
+    depths_of,
+    read_head,
+    set_head,
+    solve_head,
+    widen,
+)
+from components.trainer.training import Rows, Start
 
 SOLVE = "solve"
 """The phase of the solved head's row, whose epoch is 0: before the first step."""
@@ -28,24 +38,28 @@ _CROPPED_AREA = 0.5
 _MOST_SOLVER_WORK = 100 * 60 * 4  # solves, iterations, and operations on each number of features x classes
 
 
-def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[ImageClassifier, Start, SolvedHead]:
-    """Returns the model with the solved head, which reads what did best, and the competition that it opens.
+def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, SolvedHead]:
+    """Gives the model the solved head, and opens the competition with it.
+
+    The model goes on reading the widest pooling; what the head does not read of it has a kernel of 0 until the head is
+    `narrow`ed: the head rests from now on, and checkpoints of all choices have one form.
 
     Args:
         made: whose model reads the widest pooling.
         store: keeps the features.
     """
-    started, settings = time.monotonic(), made.settings
+    started, settings, model = time.monotonic(), made.settings, made.model
     with Preemption() as preemption:
 
         def noticed() -> bool:
             return preemption.noticed
 
-        features = _compute_features(made, store, noticed)
-        if features is None:
+        computed = _compute_features(made, store, noticed)
+        if computed is None:
             preemption.leave()
+        features, rows = computed
         report_progress("solving the head")
-        classes = made.model.output_shape[-1]
+        classes = model.output_shape[-1]
         counts = np.bincount(features.train_labels, minlength=classes)
         class_weights = balance_classes(counts) if settings.class_weights == "balanced" else None
         try:
@@ -61,40 +75,44 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[ImageClassifi
             )
         except InterruptedSolveError:
             preemption.leave()
-    head, of_the_file = solved.head, False
     if made.file_head:
-        own = read_head(made.model)
-        if solved.out_of_fold is None:
-            loss = float(log_losses(features.eval @ own.kernel + own.bias, features.eval_labels).mean())
-        else:
-            train = features.train[: len(features.train_labels)]
-            loss = float(log_losses(train @ own.kernel + own.bias, features.train_labels).mean())
-        of_the_file = loss < solved.choice_loss
-        if of_the_file:
-            report_progress(
-                f"the head in the file of weights is better than the solved one: log loss {loss:.3f}", lasting=True
-            )
-            head = own
-    with made.model.distribute_strategy.scope():
-        model = made.model if solved.pooling == made.model.pooling else repool(made.model, solved.pooling)
-    set_head(model, head)
-    judged = solved.eval
-    if of_the_file:
-        judged = type(judged)(features.eval @ head.kernel + head.bias, judged.labels, judged.weights)
-    known = judged.labels >= 0
-    judged = type(judged)(judged.logits[known], judged.labels[known], judged.weights[known])
+        solved = _prefer_head_of_file(read_head(model), solved, features)
+    set_head(model, widen(solved.head, sum(features.depths)))
+    known = solved.eval.labels >= 0
+    judged = Judged(solved.eval.logits[known], solved.eval.labels[known], solved.eval.weights[known])
     eval_loss, eval_accuracy = judged.loss_and_accuracy()
     row = EpochResult(
-        SOLVE,
-        0,
-        solved.train_loss,
-        solved.train_accuracy,
-        eval_loss,
-        eval_accuracy,
-        0.0,
-        round(time.monotonic() - started, 3),
+        phase=SOLVE,
+        epoch=0,
+        loss=solved.train_loss,
+        accuracy=solved.train_accuracy,
+        eval_loss=eval_loss,
+        eval_accuracy=eval_accuracy,
+        learning_rate=0.0,
+        seconds=round(time.monotonic() - started, 3),
     )
-    return model, Start(row, Competition(judged, None if of_the_file else solved.out_of_fold)), solved
+    return Start(row, Competition(judged, solved.out_of_fold), rows), solved
+
+
+def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> SolvedHead:
+    """Returns the head of a file of weights, if it does better on images that neither it nor the solved one learned."""
+    train = own.logits(features.train[: len(features.train_labels)])
+    judged = own.logits(features.eval)
+    on_eval = solved.chosen_on == "eval"
+    logits, labels = (judged, features.eval_labels) if on_eval else (train, features.train_labels)
+    loss = float(log_losses(logits, labels).mean())
+    if loss >= solved.choice_loss:
+        return solved
+    report_progress(f"the head in the file of weights is better than the solved one: {loss:.3f}", lasting=True)
+    train_loss, train_accuracy = Judged(train, features.train_labels, np.ones(len(train))).loss_and_accuracy()
+    return replace(
+        solved,
+        head=own,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        eval=replace(solved.eval, logits=judged),
+        out_of_fold=None if on_eval else Judged(train, features.train_labels, np.ones(len(train))),
+    )
 
 
 def make_view(settings: ResolvedSettings, number: int) -> Augment:
@@ -112,23 +130,47 @@ def make_view(settings: ResolvedSettings, number: int) -> Augment:
     return crop
 
 
-def _compute_features(made: Assembly, store: FeatureStore, until: Callable[[], bool]) -> Features | None:
+def _compute_features(
+    made: Assembly, store: FeatureStore, until: Callable[[], bool]
+) -> tuple[Features, Rows | None] | None:
+    """Returns the features, and what fine-tuning reads in place of images, in one pass; None if it is to leave."""
     settings, model = made.settings, made.model
-    train = store.compute(model, made.train_split, "train", until=until)
-    if train is None:
-        return None
-    views = [train[0]]
+    views: list[Augment | None] = [None]
+    views += [make_view(settings, number) for number in range(1, settings.feature_cache_views + 1)]
     drawn = f"{settings.seed}-{settings.random_flip:d}-{settings.random_crop_area:g}-{settings.trivial_augment:g}"
-    for number in range(1, settings.feature_cache_views + 1):
-        view = number, make_view(settings, number)
-        found = store.compute(model, made.train_split, f"train-view-{number}-{drawn}", view, until)
-        if found is None:
+    names = ["train", *(f"train-view-{number}-{drawn}" for number in range(1, len(views)))]
+    wanted = [(made.train_split, name, view) for name, view in zip(names, views, strict=True)]
+    wanted.append((made.eval_split, "eval", None))
+    cache = _plan_rows(made)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    rows: list[PrefixSplit] = []
+    for number, (split, name, view) in enumerate(wanted):
+        source: Split = split
+        if cache is not None:
+            computed = cache.compute(split, name, until, view)
+            if computed is None:
+                return None
+            rows.append(computed)
+            source = computed
+        changed = None if view is None or cache is not None else (number, view)
+        features = store.compute(model, source, name, changed, until, cache.features if cache else None)
+        if features is None:
             return None
-        views.append(found[0])
-    judged = store.compute(model, made.eval_split, "eval", until=until)
-    if judged is None:
+        found.append(features)
+    train, (eval_features, eval_labels) = found[:-1], found[-1]
+    kept = Rows(cache, join_views(rows[:-1]), rows[-1]) if cache else None
+    joined = np.concatenate([features for features, _ in train])
+    return Features(joined, train[0][1], eval_features, eval_labels, depths_of(model)), kept
+
+
+def _plan_rows(made: Assembly) -> PrefixCache | None:
+    settings = made.settings
+    phases = make_phases(settings)
+    if not phases:
         return None
-    return Features(np.concatenate(views), train[1], *judged, depths_of(model))
+    set_trainable_blocks(made.model, phases[0].blocks)
+    views = settings.feature_cache_views
+    return plan_prefix_cache(phases[0], settings, made.train_split, made.eval_split, made.model, views=views)
 
 
 def _share_that_chooses(made: Assembly, features: int, classes: int) -> float:

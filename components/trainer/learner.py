@@ -196,9 +196,7 @@ class Judge:
         strategy = self._model.distribute_strategy
 
         def forward(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            if self._reads_features:
-                return classify(self._model, inputs, training=False), labels, weights
-            return self._model(inputs, training=False), labels, weights
+            return self._forward(inputs, training=False), labels, weights
 
         @tf.autograph.experimental.do_not_convert
         def run(batch: Any) -> Any:

@@ -41,6 +41,10 @@ class Cut:
 
     def read_rows(self, rows: tf.Tensor, training: bool) -> tf.Tensor:
         """Maps rows to logits, float32 [n, classes]."""
+        return classify(self._model, self.read_features(rows, training), training=training)
+
+    def read_features(self, rows: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Maps rows to what the head reads, [n, features]."""
         values = {id(self._cut): _unpack(rows[:, : self._map_bytes], self._cut.dtype, self._cut.shape[1:])}
         start = self._map_bytes
         for side in self._sides:
@@ -56,7 +60,7 @@ class Cut:
             if node.layer._expects_training_arg:
                 kwargs["training"] = in_training
             values[id(node.outputs)] = node.layer(*args, **kwargs)
-        return classify(self._model, values[id(self._output)], training=training)
+        return values[id(self._output)]
 
 
 def cut(model: ImageClassifier, blocks: int) -> Cut | None:

@@ -4,7 +4,7 @@ The steps on it end in the bits of those on images, in float32 on a CPU.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import FileIO
 from typing import Any
@@ -15,14 +15,14 @@ import tf_keras
 
 from components.progress import report_progress
 from components.trainer.backbone_layers import iterate_layers
-from components.trainer.batches import WHOLE, Share
+from components.trainer.batches import WHOLE, Augment, Share
 from components.trainer.image_cache import write_array
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.model import ImageClassifier
 from components.trainer.phases import Phase
 from components.trainer.prefix import Cut, cut
 from components.trainer.room import usable_disk_bytes, usable_memory_bytes
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 from components.trainer.strategy import is_tpu_strategy, runs_on_cpu
 from data.errors import UserError
 
@@ -54,13 +54,20 @@ class PrefixCache:
         """Maps rows to logits: for `Learner` and `Judge`."""
         return self._cut.read_rows(rows, training)
 
-    def compute(self, split: Split, name: str, until: Callable[[], bool] = lambda: False) -> "PrefixSplit | None":
+    def features(self, rows: tf.Tensor) -> tf.Tensor:
+        """Maps rows to what the head reads, in inference."""
+        return self._cut.read_features(rows)
+
+    def compute(
+        self, split: Split, name: str, until: Callable[[], bool] = lambda: False, augment: Augment | None = None
+    ) -> "PrefixSplit | None":
         """Returns a split whose inputs are the rows of another one's images, in the same order.
 
         Args:
             split: of images, on one host.
             name: of the split, shown while it is computed.
             until: is asked after each batch; if it says True, the result is None.
+            augment: changes the images; None leaves them alone.
 
         Raises:
             UserError: the disk has turned out to be too small.
@@ -70,7 +77,8 @@ class PrefixCache:
         shape = (split.count, self._cut.row_bytes)
         with tempfile.TemporaryFile(prefix="prefix-", buffering=0) as file:
             stored = np.empty(shape, np.uint8) if self._place == _MEMORY else None
-            for rows, batch_labels, weights in self._run(split.in_order):
+            read = split.in_order if augment is None else partial(split.in_order, view=1, augment=augment)
+            for rows, batch_labels, weights in self._run(read):
                 kept = rows[: split.count - done]  # the rest fills the last batch
                 if stored is None:
                     _append(file, kept)
@@ -128,6 +136,7 @@ class PrefixSplit(ArraySplit):
             compute_rest: (images, epoch) -> the last batch of an epoch, computed as the batch that it is.
         """
         super().__init__(rows, labels, images.batch_size, seed=images.seed, drop_remainder=images.drop_remainder)
+        self.rows = rows
         self._images, self._compute_rest = images, compute_rest
         self._rest_differs: bool | None = None
 
@@ -151,13 +160,29 @@ class PrefixSplit(ArraySplit):
         return batches.take(full_steps - first_step).concatenate(tf.data.Dataset.from_tensors(rest))
 
 
+def join_views(views: Sequence[PrefixSplit]) -> ArraySplit:
+    """Returns a split of several versions of the same images, of which the epochs take turns; one stays as it is."""
+    first = views[0]
+    if len(views) == 1:
+        return first
+    return ArraySplit(
+        np.concatenate([view.rows for view in views]),
+        first.labels,
+        first.batch_size,
+        seed=first.seed,
+        drop_remainder=first.drop_remainder,
+        views=len(views),
+    )
+
+
 def plan_prefix_cache(
     phase: Phase,
-    settings: TrainerSettings,
+    settings: ResolvedSettings,
     train_split: Split,
     eval_split: Split,
     model: ImageClassifier,
     done_epochs: int = 0,
+    views: int = 0,
 ) -> PrefixCache | None:
     """Tells whether, and where, to keep what the frozen blocks make of the images of a phase.
 
@@ -171,6 +196,7 @@ def plan_prefix_cache(
         eval_split: the same.
         model: whose blocks below those of the phase are frozen.
         done_epochs: of the phase, by a run that was killed.
+        views: changed versions of train that are kept, too.
 
     Returns:
         None where each epoch sees other images, or where it would not be faster or find no room.
@@ -192,7 +218,7 @@ def plan_prefix_cache(
         or (parts := cut(model, phase.blocks)) is None
     ):
         return None
-    size = parts.row_bytes * (train_split.count + eval_split.count)
+    size = parts.row_bytes * ((1 + views) * train_split.count + eval_split.count)
     if size <= usable_memory_bytes():
         place = _MEMORY
     elif size <= usable_disk_bytes():

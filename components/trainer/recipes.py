@@ -15,9 +15,8 @@ from components.trainer.settings import ResolvedSettings, TrainerSettings
 
 KnownWeights = Literal["imagenet", "file", "warm start", "none"]
 
-FEWEST_TO_JUDGE = 200
-"""Images of eval below which they cannot tell whether fine-tuning helped: one standard error of an accuracy of 0.8 is
-2.8 points there, and what fine-tuning gains is less."""
+FEWEST_TO_JUDGE = 60
+"""Images of eval below which they cannot tell whether fine-tuning helped."""
 
 SOLVER_BYTES = 2 * 2**30
 """Of features and logits in float64 beyond which the head is not solved but stepped."""
@@ -172,20 +171,18 @@ def _choose_fine_tuning(asked: TrainerSettings, facts: Facts, views: int) -> tup
     augments = bool(best and not asked.augmentation_is_set())
     cached = not best
     budget = _BUDGET[asked.recipe] * once - (1 + views) * facts.train_images - facts.eval_images
-    if cached:
-        budget -= (1.0 - _learning_share(facts, blocks)) * once
     epochs = int(budget / _epoch_passes(facts, blocks, cached=cached)) if once else 0
     epochs = min(epochs, _MOST_EPOCHS.get(asked.recipe, 1))
     if asked.fine_tune_epochs is None and epochs < _FEWEST_EPOCHS:
         return {}, f"no fine-tuning: {_FEWEST_EPOCHS} epochs would take the run over its budget; best has more"
     epochs = asked.fine_tune_epochs or epochs
     steps = epochs * max(1, -(-facts.train_images // asked.batch_size))
-    rate = 1e-4 if facts.weights == "none" else 1e-5 if blocks > 1 else 3e-5
+    rate = 1e-4 if facts.weights == "none" or blocks == 1 else 3e-5
     chosen: dict[str, object] = {
         "fine_tune_epochs": epochs,
         "fine_tune_blocks": blocks,
         "fine_tune_learning_rate": rate,
-        "early_stopping_patience": max(3, epochs // 3),
+        "early_stopping_patience": epochs,  # the rate is at its lowest, and the loss too, at the end
         "warmup_steps": max(1, steps // 10),
         "layer_decay": 0.7 if blocks > 1 else 1.0,
         "gradient_clip_norm": 1.0,

@@ -30,7 +30,7 @@ from components.trainer.origin import Origin
 from components.trainer.phases import EpochResult
 from components.trainer.precision import PrecisionChoice
 from components.trainer.settings import TrainerSettings
-from components.trainer.solving import read_head, set_head
+from components.trainer.solving import narrow, read_head, set_head
 from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.training import Start, train
 from components.trainer.warm_start import base_folder, write_origin
@@ -96,9 +96,11 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     model, start, solved = made.model, None, None
     if made.settings.head == "solved":
         store = FeatureStore(root, _mark_features(made, image_size, config, files))
-        model, start, solved = solve_first_head(made, store)
+        start, solved = solve_first_head(made, store)
     history, best = train(model, made.train_split, made.eval_split, made.settings, run_dir, checkpoint_dir, start=start)
     temperature = _fold_temperature(model, start)
+    if solved is not None:
+        model = narrow(model, solved.pooling)
 
     report_progress("exporting the model")
     export_model(model, made.transform_output, image_size, export_dir)

@@ -24,7 +24,7 @@ from components.trainer.logistic_regression import (
     log_losses,
     make_zero_head,
 )
-from components.trainer.model import ImageClassifier
+from components.trainer.model import ImageClassifier, repool
 
 _SMALLEST_DEVIATION = 1e-6  # of a feature's largest value: below it is rounding
 
@@ -218,6 +218,22 @@ def set_head(model: ImageClassifier, head: Head) -> None:
     kernel, bias = model.get_layer("head").weights
     kernel.assign(tf.constant(head.kernel, tf.float32))
     bias.assign(tf.constant(head.bias, tf.float32))
+
+
+def widen(head: Head, features: int) -> Head:
+    """Returns a head that reads nothing but the last of more features."""
+    return Head(np.pad(head.kernel, [[features - len(head.kernel), 0], [0, 0]]), head.bias)
+
+
+def narrow(model: ImageClassifier, pooling: Pooling) -> ImageClassifier:
+    """Returns the model whose head reads what a narrower pooling gives; that of wider ones must not be read."""
+    if pooling == model.pooling:
+        return model
+    head = read_head(model)
+    with model.distribute_strategy.scope():
+        narrower = repool(model, pooling)
+    set_head(narrower, Head(head.kernel[len(head.kernel) - sum(depths_of(narrower)) :], head.bias))
+    return narrower
 
 
 def read_head(model: ImageClassifier) -> Head:

@@ -24,6 +24,7 @@ from components.trainer.noise import StepNoise
 from components.trainer.pace import Pace
 from components.trainer.phases import EpochResult, Phase, make_phases
 from components.trainer.preemption import Preemption
+from components.trainer.prefix_cache import PrefixCache, plan_prefix_cache
 from components.trainer.reports import TensorBoard, report_epoch, report_start, report_step
 from components.trainer.settings import ResolvedSettings
 from components.trainer.workers import Workers
@@ -36,16 +37,27 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Splits of rows, in place of images, and what maps them to logits."""
+
+    cache: PrefixCache
+    train: Split
+    eval: Split
+
+
+@dataclass(frozen=True)
 class Start:
     """A solved head that fine-tuning starts from and competes with.
 
     Attributes:
         row: what it came to, as the first of the epochs.
         competition: which it opened.
+        rows: what the frozen blocks below the first one that learns make of train and eval, if that was kept.
     """
 
     row: EpochResult
     competition: Competition
+    rows: "Rows | None" = None
 
 
 class DivergedError(UserError):
@@ -147,8 +159,16 @@ class _Training:
                 state.lowest_loss, state.stale_epochs = None, 0
             set_trainable_blocks(self._model, phases[number].blocks)
             cached = can_cache_features(phases[number], self._settings, self._train_split, self._model)
+            rows = self._find_rows(phases[number])
+            forward = rows.cache.forward if rows else None
             learner = Learner(
-                self._model, phases[number], self._settings, self._noise, reads_features=cached, class_weights=weights
+                self._model,
+                phases[number],
+                self._settings,
+                self._noise,
+                reads_features=cached,
+                forward=forward,
+                class_weights=weights,
             )
             if saved and number == saved[0].phase:
                 read_variables(self._variables(learner), saved[1])
@@ -161,11 +181,29 @@ class _Training:
             if cached:
                 splits = self._compute_features(phases[number])
                 judge = Judge(self._model, reads_features=True)
+            elif rows is not None:
+                splits, judge = (rows.train, rows.eval), Judge(self._model, forward=forward)
             self._run_phase(phases[number], learner, judge, *splits)
             self._restore_best()
         assert self.state.best is not None
         write_variables(self._model.weights, os.path.join(self._run_dir, "checkpoints", "best"))
         return self.state.history, self.state.best
+
+    def _find_rows(self, phase: Phase) -> Rows | None:
+        """Returns what a phase reads in place of images, or leaves while it is computed."""
+        if self._start is not None:
+            return self._start.rows
+        done = self.state.epoch if phase.blocks else 0
+        cache = plan_prefix_cache(phase, self._settings, self._train_split, self._eval_split, self._model, done)
+        if cache is None:
+            return None
+        computed: list[Split] = []
+        for split, name in (self._train_split, "train"), (self._eval_split, "eval"):
+            found = cache.compute(split, name, until=lambda: self._preemption.noticed)
+            if found is None:
+                self._preemption.leave()
+            computed.append(found)
+        return Rows(cache, *computed)
 
     def _enter(self, start: Start) -> None:
         """Makes the solved head the first candidate, or takes up a competition that was interrupted."""
@@ -178,7 +216,9 @@ class _Training:
         elif state.best_name != "best-0":
             present = [variable.numpy() for variable in self._model.weights]
             self._restore_best()
-            best = self._judge.read_logits(*self._eval_batches(self._eval_split))
+            rows = start.rows
+            judge = Judge(self._model, forward=rows.cache.forward) if rows else self._judge
+            best = judge.read_logits(*self._eval_batches(rows.eval if rows else self._eval_split))
             assert best is not None
             competition.restore(best)
             self._model.set_weights(present)

@@ -1,0 +1,153 @@
+"""Recipes as TFX's Trainer runs them: what is shipped, recorded, kept and gone on with."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.trainer import training
+from components.trainer.checkpoints import FEATURES_PREFIX
+from components.trainer.feature_store import FeatureStore
+from components.trainer.origin import read_pooling
+from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
+from tests.test_trainer_run_fn import CLASSES, make_images, run_trainer
+from tests.transform_run import make_example, run_transform
+
+QUICK = {"recipe": "quick", "weights": "none", "batch_size": 8, "precision": "float32"}
+TUNED = {**QUICK, "recipe": "balanced", "fine_tune_epochs": 2, "fine_tune_learning_rate": 1e-3, "deterministic": True}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Transformed images of which the test split is destroyed: a trainer that reads it fails."""
+    root = tmp_path_factory.mktemp("transform")
+    images = {"train": make_images(30, seed=0), "eval": make_images(12, seed=1), "test": make_images(6, seed=2)}
+    run_transform(root, images, {"image_size": 32})
+    for path in (root / "transformed" / "Split-test").iterdir():
+        path.write_bytes(b"whoever reads this fails")
+    return root
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    return json.loads((output / "model_run" / TRAINING_FILE).read_text(encoding="utf-8"))
+
+
+def read_history(output: Path) -> list[dict[str, str]]:
+    with (output / "model_run" / HISTORY_FILE).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_weights(saved_model: Path) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in tf.saved_model.load(str(saved_model)).weights.items()}
+
+
+@pytest.fixture(scope="module")
+def resume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+@pytest.fixture(scope="module")
+def quick(root: Path, resume: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("quick")
+    run_trainer(root, output, QUICK, checkpoint_dir=str(resume))
+    return output
+
+
+def test_quick_ships_the_solved_head(quick: Path) -> None:
+    record = read_record(quick)
+    assert [(row["phase"], row["epoch"]) for row in read_history(quick)] == [("solve", "0")]
+    assert record["shipped"] == "solve"
+    assert record["settings"]["fine_tune_epochs"] is None
+    assert record["resolved"]["fine_tune_epochs"] == 0
+    assert record["recipe"]["solved"]["chosen_on"] == "folds"
+    assert record["recipe"]["reasons"][0].startswith("recipe quick: 30 train and 12 eval images, 6 classes")
+    assert 0.5 <= record["temperature"] <= 5.0
+    assert record["best"]["accuracy"] == 1.0
+    saved_model = quick / "model" / "Format-Serving"
+    assert read_pooling(str(saved_model)) == record["pooling"] == record["recipe"]["solved"]["pooling"]
+
+
+def test_the_export_answers_as_the_solved_model_does(root: Path, quick: Path) -> None:
+    saved_model = quick / "model" / "Format-Serving"
+    model = tf.saved_model.load(str(saved_model))
+    examples = tf.constant([make_example(encoded, label, "") for encoded, label in make_images(30, seed=0)])
+    answers = model.signatures["serving_examples"](examples=examples)["probabilities"].numpy().argmax(1)
+    assert answers.tolist() == [CLASSES.index(label) for _, label in make_images(30, seed=0)]
+    embeddings = model.signatures["embed_examples"](examples=examples)["embeddings"]
+    assert embeddings.shape[1] == len(read_weights(saved_model)["head_kernel"])
+
+
+def test_going_on_to_balanced_does_not_repeat_the_features(
+    root: Path, quick: Path, resume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(resume.glob(f"{FEATURES_PREFIX}*/train-0*.npz"))
+    computed: list[str] = []
+    write = FeatureStore._write
+
+    def count(self: FeatureStore, name: str, *arguments: Any) -> Any:
+        computed.append(name)
+        return write(self, name, *arguments)
+
+    monkeypatch.setattr(FeatureStore, "_write", count)
+    run_trainer(root, tmp_path, {**QUICK, "recipe": "balanced"}, checkpoint_dir=str(resume))
+    assert [name.partition("-")[0] for name in computed] == ["train"]
+    assert "view" in computed[0]  # what quick had not
+    assert "cannot judge" in read_record(tmp_path)["recipe"]["reasons"][-1] or read_record(tmp_path)["shipped"]
+
+
+@pytest.fixture(scope="module")
+def tuned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("tuned")
+    run_trainer(root, output, TUNED)
+    return output
+
+
+def test_fine_tuning_starts_from_the_solved_head_and_competes_with_it(tuned: Path) -> None:
+    record = read_record(tuned)
+    assert [(row["phase"], row["epoch"]) for row in read_history(tuned)] == [
+        ("solve", "0"),
+        ("fine-tune", "1"),
+        ("fine-tune", "2"),
+    ]
+    assert len(record["offers"]) == 2
+    won = [offer["won"] for offer in record["offers"]]
+    assert record["shipped"] == ("fine-tune" if any(won) else "solve")
+
+
+def test_a_run_that_fine_tuning_does_not_help_ships_the_solved_head(root: Path, quick: Path, tmp_path: Path) -> None:
+    settings = {**TUNED, "fine_tune_epochs": 1, "fine_tune_learning_rate": 1e-8, "feature_cache_views": 0}
+    run_trainer(root, tmp_path, settings)
+    assert read_record(tmp_path)["shipped"] == "solve"
+    wanted, found = (read_weights(folder / "model" / "Format-Serving") for folder in (quick, tmp_path))
+    assert wanted.keys() == found.keys()
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("killed_at", [1, 6])
+def test_a_killed_run_ends_as_one_that_was_not(
+    root: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    steps = iter(range(1, 100))
+
+    def report_step(*_: Any) -> None:
+        if next(steps) == killed_at:
+            raise Killed
+
+    settings = {**TUNED, "checkpoint_every_steps": 1, "steps_per_execution": 1}
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "report_step", report_step)
+        with pytest.raises(Killed):
+            run_trainer(root, tmp_path / "killed", settings, checkpoint_dir=str(tmp_path / "resume"))
+    run_trainer(root, tmp_path / "resumed", settings, checkpoint_dir=str(tmp_path / "resume"))
+    wanted, found = (read_weights(folder / "model" / "Format-Serving") for folder in (tuned, tmp_path / "resumed"))
+    for name in wanted:
+        np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+    assert len(read_history(tmp_path / "resumed")) == 3
