@@ -71,6 +71,10 @@ class TrainingState:
     best: EpochResult | None = None
     best_name: str | None = None
 
+    def count_step(self) -> None:
+        """Adds one to all counts of steps."""
+        self.step, self.phase_steps, self.total_steps = self.step + 1, self.phase_steps + 1, self.total_steps + 1
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainingState":
         """Reads what `asdict` wrote."""

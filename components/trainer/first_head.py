@@ -29,7 +29,7 @@ from components.trainer.solving import (
     solve_head,
     widen,
 )
-from components.trainer.training import Rows, Start
+from components.trainer.start import Rows, Start
 
 SOLVE = "solve"
 """The phase of the solved head's row, whose epoch is 0: before the first step."""

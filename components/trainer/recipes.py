@@ -177,7 +177,7 @@ def _choose_fine_tuning(asked: TrainerSettings, facts: Facts, views: int) -> tup
         return {}, f"no fine-tuning: {_FEWEST_EPOCHS} epochs would take the run over its budget; best has more"
     epochs = asked.fine_tune_epochs or epochs
     steps = epochs * max(1, -(-facts.train_images // asked.batch_size))
-    rate = 1e-4 if facts.weights == "none" or blocks == 1 else 3e-5
+    rate = 1e-4 if facts.weights == "none" else 2e-4 if blocks == 1 else 3e-5
     chosen: dict[str, object] = {
         "fine_tune_epochs": epochs,
         "fine_tune_blocks": blocks,

@@ -31,8 +31,9 @@ from components.trainer.phases import EpochResult
 from components.trainer.precision import PrecisionChoice
 from components.trainer.settings import TrainerSettings
 from components.trainer.solving import narrow, read_head, set_head
+from components.trainer.start import Start
 from components.trainer.strategy import describe_strategy, make_strategy
-from components.trainer.training import Start, train
+from components.trainer.training import train
 from components.trainer.warm_start import base_folder, write_origin
 from components.trainer.workers import Workers
 from data.errors import UserError

@@ -85,6 +85,13 @@ def standardise(features: np.ndarray, depths: Sequence[int]) -> Standardisation:
     return Standardisation(mean, scale)
 
 
+def standardise_by_moments(mean: np.ndarray, mean_square: np.ndarray) -> Standardisation:
+    """Returns what brings features of this mean and mean square, float64 [features], to deviation 1."""
+    variance = np.maximum(mean_square - mean * mean, 0.0)
+    varies = variance > _SMALLEST_DEVIATION * np.maximum(mean_square, 1e-30)
+    return Standardisation(mean, np.where(varies, 1.0 / np.sqrt(np.where(varies, variance, 1.0)), 0.0))
+
+
 @dataclass(frozen=True)
 class SolvedHead:
     """The optimum, and how it was found.

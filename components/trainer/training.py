@@ -4,9 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +12,6 @@ import tf_keras
 
 from components.progress import report_progress
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
-from components.trainer.competition import Competition
-from components.trainer.feature_cache import FeatureCache, can_cache_features
 from components.trainer.inputs import Split, balance_classes, count_steps, distribute
 from components.trainer.learner import Judge, Learner, TrainFunction
 from components.trainer.mixing import draw_mix, mix
@@ -24,9 +20,10 @@ from components.trainer.noise import StepNoise
 from components.trainer.pace import Pace
 from components.trainer.phases import EpochResult, Phase, make_phases
 from components.trainer.preemption import Preemption
-from components.trainer.prefix_cache import PrefixCache, plan_prefix_cache
+from components.trainer.reading import open_reading
 from components.trainer.reports import TensorBoard, report_epoch, report_start, report_step
 from components.trainer.settings import ResolvedSettings
+from components.trainer.start import Start, judge_candidate
 from components.trainer.workers import Workers
 from data.errors import UserError
 
@@ -34,30 +31,6 @@ _REMEDY = (
     "lower trainer.head_learning_rate and trainer.fine_tune_learning_rate, set trainer.gradient_clip_norm to 1, "
     "or set trainer.precision to float32"
 )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Splits of rows, in place of images, and what maps them to logits."""
-
-    cache: PrefixCache
-    train: Split
-    eval: Split
-
-
-@dataclass(frozen=True)
-class Start:
-    """A solved head that fine-tuning starts from and competes with.
-
-    Attributes:
-        row: what it came to, as the first of the epochs.
-        competition: which it opened.
-        rows: what the frozen blocks below the first one that learns make of train and eval, if that was kept.
-    """
-
-    row: EpochResult
-    competition: Competition
-    rows: "Rows | None" = None
 
 
 class DivergedError(UserError):
@@ -99,10 +72,9 @@ def train(
         UserError: train has fewer images than a batch.
     """
     with Preemption() as preemption:
-        training = _Training(
+        return _Training(
             model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step, start
-        )
-        return training.run()
+        ).run()
 
 
 class _Training:
@@ -126,8 +98,6 @@ class _Training:
         self._checkpoint_dir, self._preemption, self._on_step = checkpoint_dir, preemption, on_step
         self._noise = StepNoise(model, settings.seed)
         self._tensorboard = TensorBoard(os.path.join(run_dir, "tensorboard"))
-        self._judge = Judge(model)
-        self._cache = FeatureCache(model)
         self._workers = Workers(model.distribute_strategy)
         self._saved_at = time.monotonic()
         self._saved_step = 0
@@ -147,8 +117,6 @@ class _Training:
                 f"{self.state.step}",
                 lasting=True,
             )
-        if self._start is not None:
-            self._model.get_layer("head").trainable = False
         weights = None
         if self._settings.class_weights == "balanced":
             weights = balance_classes(self._train_split.count_labels(self._model.output_shape[-1]))
@@ -158,16 +126,26 @@ class _Training:
                 state.phase, state.epoch, state.step, state.phase_steps = number, 0, 0, 0
                 state.lowest_loss, state.stale_epochs = None, 0
             set_trainable_blocks(self._model, phases[number].blocks)
-            cached = can_cache_features(phases[number], self._settings, self._train_split, self._model)
-            rows = self._find_rows(phases[number])
-            forward = rows.cache.forward if rows else None
+            if self._settings.head != "stepped":
+                self._model.get_layer("head").trainable = not phases[number].blocks
+            reading = open_reading(
+                phases[number],
+                self._settings,
+                (self._train_split, self._eval_split),
+                self._model,
+                self._start.rows if self._start else None,
+                self.state.epoch,
+                until=lambda: self._preemption.noticed,
+            )
+            if reading is None:  # nothing was learnt since the last save
+                self._preemption.leave()
             learner = Learner(
                 self._model,
                 phases[number],
                 self._settings,
                 self._noise,
-                reads_features=cached,
-                forward=forward,
+                reads_features=reading.reads_features,
+                forward=reading.forward,
                 class_weights=weights,
             )
             if saved and number == saved[0].phase:
@@ -177,68 +155,29 @@ class _Training:
                 images, labels, _ = next(iter(self._train_split.epoch(len(self.state.history))))
                 mixing = draw_mix(self._settings, self.state.total_steps)
                 self._tensorboard.write_images(phases[number], mix(images, tf.one_hot(labels, 1), mixing)[0])
-            splits, judge = (self._train_split, self._eval_split), self._judge
-            if cached:
-                splits = self._compute_features(phases[number])
-                judge = Judge(self._model, reads_features=True)
-            elif rows is not None:
-                splits, judge = (rows.train, rows.eval), Judge(self._model, forward=forward)
-            self._run_phase(phases[number], learner, judge, *splits)
+            self._run_phase(phases[number], learner, reading.judge, reading.train, reading.eval)
             self._restore_best()
+            if reading.standardised is not None:
+                reading.standardised.fold()
+                self.state.best_name = f"best-{self.state.total_steps}-folded"
+                self._checkpoint_dir.write(self.state.best_name, self._model.weights)
         assert self.state.best is not None
         write_variables(self._model.weights, os.path.join(self._run_dir, "checkpoints", "best"))
         return self.state.history, self.state.best
 
-    def _find_rows(self, phase: Phase) -> Rows | None:
-        """Returns what a phase reads in place of images, or leaves while it is computed."""
-        if self._start is not None:
-            return self._start.rows
-        done = self.state.epoch if phase.blocks else 0
-        cache = plan_prefix_cache(phase, self._settings, self._train_split, self._eval_split, self._model, done)
-        if cache is None:
-            return None
-        computed: list[Split] = []
-        for split, name in (self._train_split, "train"), (self._eval_split, "eval"):
-            found = cache.compute(split, name, until=lambda: self._preemption.noticed)
-            if found is None:
-                self._preemption.leave()
-            computed.append(found)
-        return Rows(cache, *computed)
-
     def _enter(self, start: Start) -> None:
         """Makes the solved head the first candidate, or takes up a competition that was interrupted."""
-        state, competition = self.state, start.competition
-        if state.best is None:
+        state = self.state
+        if state.best is None and start.counts:
             state.best, state.best_name = start.row, "best-0"
             state.history.append(start.row)
             self._checkpoint_dir.write(state.best_name, self._model.weights)
             report_start(start.row)
-        elif state.best_name != "best-0":
-            present = [variable.numpy() for variable in self._model.weights]
+        elif state.best_name not in (None, "best-0"):
+            present = self._model.get_weights()
             self._restore_best()
-            rows = start.rows
-            judge = Judge(self._model, forward=rows.cache.forward) if rows else self._judge
-            best = judge.read_logits(*self._eval_batches(rows.eval if rows else self._eval_split))
-            assert best is not None
-            competition.restore(best)
+            start.take_up(self._model, self._eval_split)
             self._model.set_weights(present)
-
-    def _eval_batches(self, eval_split: Split) -> tuple[Any, int]:
-        return distribute(self._model.distribute_strategy, eval_split.in_order), -(
-            -eval_split.count // eval_split.batch_size
-        )
-
-    def _compute_features(self, phase: Phase) -> tuple[Split, Split]:
-        """Returns train and eval of features, or leaves: nothing was learnt since the last save."""
-        views = min(self._settings.feature_cache_views, phase.epochs)
-        computed: list[Split] = []
-        for split, name, count in (self._train_split, "train", views), (self._eval_split, "eval", 0):
-            # No other worker is left waiting: where there are several, none computes features.
-            features = self._cache.compute(split, name, count, until=lambda: self._preemption.noticed)
-            if features is None:
-                self._preemption.leave()
-            computed.append(features)
-        return computed[0], computed[1]
 
     def _run_phase(self, phase: Phase, learner: Learner, judge: Judge, train_split: Split, eval_split: Split) -> None:
         state = self.state
@@ -268,11 +207,7 @@ class _Training:
         sums = function(tf.constant(state.total_steps, tf.int64), tf.constant(rates), tf.constant(mixings)).numpy()
         self._pace.measure(count, time.monotonic() - started)
         for sums_of_step in sums.tolist():
-            state.step, state.phase_steps, state.total_steps = (
-                state.step + 1,
-                state.phase_steps + 1,
-                state.total_steps + 1,
-            )
+            state.count_step()
             if not math.isfinite(sums_of_step[0]):
                 self._checkpoint_dir.remove()
                 raise DivergedError(
@@ -291,10 +226,18 @@ class _Training:
         state = self.state
         started = time.monotonic()
         rate = phase.learning_rate_at(state.epoch, state.phase_steps - 1)
-        batches, eval_steps = self._eval_batches(eval_split)
+        batches = distribute(learner.strategy, eval_split.in_order)
+        eval_steps = -(-eval_split.count // eval_split.batch_size)
         with learner.averaged():
             # Several workers evaluate to the end: one that stopped would leave the others waiting.
-            judged, won = self._judge_epoch(judge, batches, eval_steps)
+            def leaves() -> bool:
+                return self._preemption.noticed and not self._workers.several
+
+            won: bool | None = None
+            if self._start is None:
+                judged = judge.evaluate(batches, until=leaves, steps=eval_steps)
+            else:
+                judged, won = judge_candidate(judge, self._start.competition, batches, eval_steps, leaves)
             if judged is not None:
                 result = self._make_result(phase, *judged, rate, state.seconds + time.monotonic() - started)
                 # The loss and not the accuracy: on a small `eval` split many epochs share one accuracy.
@@ -313,21 +256,6 @@ class _Training:
         self._tensorboard.write(result, judge.confusion)
         report_epoch(phase, result)
         self._save_if_due(learner)
-
-    def _judge_epoch(self, judge: Judge, batches: Any, steps: int) -> tuple[tuple[float, float] | None, bool | None]:
-        """Returns loss and accuracy on eval, None if the run is to leave, and whether a competition was won."""
-
-        def leaves() -> bool:
-            return self._preemption.noticed and not self._workers.several
-
-        if self._start is None:
-            return judge.evaluate(batches, until=leaves, steps=steps), None
-        found = judge.read_logits(batches, steps, until=leaves)
-        if found is None:
-            return None, None
-        if not np.isfinite(found.logits).all():
-            return (math.nan, 0.0), None
-        return found.loss_and_accuracy(), self._start.competition.offer(found)
 
     def _make_result(
         self, phase: Phase, eval_loss: float, eval_accuracy: float, rate: float, seconds: float
