@@ -1,7 +1,8 @@
 """The first part of a recipe: features of the frozen backbone, the head solved on them, and the model that has it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,7 @@ from components.trainer.phases import EpochResult
 from components.trainer.preemption import Preemption
 from components.trainer.settings import ResolvedSettings
 from components.trainer.solving import Features, SolvedHead, depths_of, read_head, set_head, solve_head
+from components.trainer.strategy import describe_strategy
 from components.trainer.training import Start
 
 SOLVE = "solve"
@@ -95,6 +97,30 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[ImageClassifi
         round(time.monotonic() - started, 3),
     )
     return model, Start(row, Competition(judged, None if of_the_file else solved.out_of_fold)), solved
+
+
+def mark_features(made: Assembly, files: Sequence[str], *, base: str | None, code: str | None) -> dict[str, Any]:
+    """Returns all that features depend on, but for the split and the view; see `FeatureStore`.
+
+    Args:
+        made: model, settings and strategy.
+        files: of train and eval; patterns, too.
+        base: the folder of the base of a warm start.
+        code: hash of what computes features.
+    """
+    found = sorted(tf.io.gfile.glob(list(files)))
+    return {
+        "files": [(file, tf.io.gfile.stat(file).length) for file in found],
+        "backbone": made.settings.backbone,
+        "weights": made.weights.sha256 or ["none", made.settings.seed],
+        "base": base,
+        "code": code,
+        "image_size": made.model.input_shape[1],
+        "precision": made.precision.name,
+        "devices": describe_strategy(made.model.distribute_strategy),
+        "batch_size": made.settings.batch_size,
+        "pooling": made.model.pooling,
+    }
 
 
 def make_view(settings: ResolvedSettings, number: int) -> Augment:

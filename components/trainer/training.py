@@ -42,10 +42,12 @@ class Start:
     Attributes:
         row: what it came to, as the first of the epochs.
         competition: which it opened.
+        counts: whether it competes; what a Tuner compares is what came of its steps alone.
     """
 
     row: EpochResult
     competition: Competition
+    counts: bool = True
 
 
 class DivergedError(UserError):
@@ -170,6 +172,8 @@ class _Training:
     def _enter(self, start: Start) -> None:
         """Makes the solved head the first candidate, or takes up a competition that was interrupted."""
         state, competition = self.state, start.competition
+        if state.best is None and not start.counts:
+            return
         if state.best is None:
             state.best, state.best_name = start.row, "best-0"
             state.history.append(start.row)
