@@ -19,7 +19,7 @@ from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
-from components.tuner.settings import TunerSettings, tuned_names
+from components.tuner.settings import TunerSettings, may_fine_tune, tuned_names
 from data.errors import UserError
 from data.settings import DataSettings, Settings
 
@@ -70,6 +70,12 @@ class PipelineConfig(Settings):
         if self.tuner.enabled and self.trainer.strategy == "multi_worker":
             raise ValueError("trainer.strategy is multi_worker, which a Tuner cannot use; tune on one machine")
         if self.tuner.enabled and not tuned_names(self.tuner, self.trainer):
+            recipe = self.trainer.recipe
+            if recipe != "manual" and not may_fine_tune(self.trainer):
+                raise ValueError(
+                    f"trainer.recipe {recipe} solves the head and steps nothing here: there is nothing to tune; "
+                    "set recipe=balanced, best or manual, and fine_tune_epochs to null or more than 0"
+                )
             raise ValueError("tuner has no range of anything that is trained; give one of its settings a range")
         return self
 

@@ -22,7 +22,7 @@ from pipeline.tpu_compiler import CompilerFault, check_environment, compile_for_
 from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
 
 if TYPE_CHECKING:
-    from components.trainer.lowering import LoweredStep
+    from components.trainer.lowering import LoweredStep, StepName
 
 EXIT_FITS, EXIT_REFUSED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_CLASSES = 1000
@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--classes {arguments.classes}: must be at least 2")
         batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
         check_environment()
-        report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch)
+        if arguments.images is not None and arguments.images < 1:
+            raise UserError(f"--images {arguments.images}: must be at least 1")
+        report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch, arguments.images)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -90,6 +92,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--phase", choices=["head", "fine-tune"], help="phase of training (default: the last, which needs most)"
     )
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="images of all splits, from which the recipe follows (default: as many as make its widest step)",
+    )
     parser.add_argument("--json", action="store_true", help="print an object")
     return parser
 
@@ -128,8 +136,12 @@ def run(
     batch_per_core: int,
     phase_name: str | None,
     find_batch: bool,
+    images: int | None = None,
 ) -> PreflightReport:
     """Lowers and compiles both steps; with `find_batch` for the largest batch that fits.
+
+    What is lowered is the widest step that the recipe may take, with `images` of them over all splits; where it steps
+    nothing, `test_step` alone.
 
     Raises:
         UserError: a step cannot be lowered, or the settings have no such phase.
@@ -144,8 +156,12 @@ def run(
         from components.trainer import lowering
 
         image_size = config.transform.image_size
-        phase = lowering.choose_phase(config.trainer, phase_name)
-        steps = lowering.make_phase_steps(config.trainer, phase, image_size, class_count)
+        from components.trainer.widest_plan import plan_widest
+
+        shares = config.data.eval_share, config.data.test_share
+        plan = plan_widest(config.trainer, image_size, class_count, images, shares, device="tpu")
+        phase = lowering.choose_phase(plan.settings, phase_name)
+        steps = lowering.make_phase_steps(plan.settings, phase, image_size, class_count)
 
     def attempt(step_name: Any, batch: int) -> StepReport:
         with output_to_log(Path(os.devnull), verbose=False):
@@ -154,14 +170,24 @@ def run(
 
     search: BatchSearch | None = None
     reports: list[StepReport] = []
+    names = lowering.STEPS if phase else lowering.STEPS[1:]
     if find_batch:
-        search, reports = _search(attempt, tpu, batch_per_core)
+        search, reports = _search(attempt, tpu, batch_per_core, names[0])
         batch_per_core = search.largest or search.trials[-1].batch_size
-    for step_name in lowering.STEPS[len(reports) :]:
+    for step_name in names[len(reports) :]:
         reports.append(attempt(step_name, batch_per_core))
     precision = "bfloat16" if config.trainer.precision == "auto" else config.trainer.precision
     return PreflightReport(
-        tpu, image_size, class_count, precision, phase.name, phase.blocks, batch_per_core, tuple(reports), search
+        tpu,
+        image_size,
+        class_count,
+        precision,
+        config.trainer.recipe,
+        phase.name if phase else None,
+        phase.blocks if phase else 0,
+        batch_per_core,
+        tuple(reports),
+        search,
     )
 
 
@@ -182,16 +208,16 @@ def compile_step(step: "LoweredStep", tpu: TpuType) -> StepReport:
 
 
 def _search(
-    attempt: Callable[[Any, int], StepReport], tpu: TpuType, start: int
+    attempt: Callable[[Any, int], StepReport], tpu: TpuType, start: int, step_name: "StepName"
 ) -> tuple[BatchSearch, list[StepReport]]:
-    """Searches with `train_step`, which needs more memory than `test_step`; returns its report for the batch found."""
+    """Searches with a step, of several the one that needs the most memory; returns its report for the batch found."""
     reports: dict[int, StepReport] = {}
 
     def try_batch(batch: int) -> Trial:
-        reports[batch] = attempt("train_step", batch)
+        reports[batch] = attempt(step_name, batch)
         compilation = reports[batch].compilation
         if not compilation.compiled and compilation.fits:
-            raise CompilerFault(f"train_step does not compile for {tpu.name} at any batch: {compilation.reason}")
+            raise CompilerFault(f"{step_name} does not compile for {tpu.name} at any batch: {compilation.reason}")
         return Trial(batch, compilation.compiled, compilation.hbm_bytes)
 
     search = find_largest_batch(try_batch, tpu.generation.program_hbm_bytes, start)

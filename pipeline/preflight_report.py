@@ -30,13 +30,14 @@ class StepReport:
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """All that the command found."""
+    """All that the command found; `phase` is None where the recipe steps nothing."""
 
     tpu: TpuType
     image_size: int
     class_count: int
     precision: str
-    phase: str
+    recipe: str
+    phase: str | None
     blocks: int
     batch_per_core: int
     steps: tuple[StepReport, ...]
@@ -83,7 +84,9 @@ def to_json(report: PreflightReport) -> dict[str, Any]:
             "replicas": report.tpu.replicas,
             "generation": asdict(report.tpu.generation),
         },
-        **{key: getattr(report, key) for key in ("image_size", "class_count", "precision", "phase", "blocks")},
+        **{
+            key: getattr(report, key) for key in ("image_size", "class_count", "precision", "recipe", "phase", "blocks")
+        },
         "batch_per_core": report.batch_per_core,
         "batch_size": report.batch_per_core * report.tpu.cores,
         "steps": [_step_json(item) for item in report.steps],
@@ -115,9 +118,12 @@ def print_report(report: PreflightReport) -> None:
         f"{chip.hbm_bandwidth / chip.cores_per_chip / 1e9:.4g} GB/s",
         soft_wrap=True,
     )
+    phase = f"phase {report.phase} ({report.blocks} of the backbone's blocks learn)"
+    if report.phase is None:
+        phase = f"nothing is stepped by recipe {report.recipe} (the head is solved on what the forward pass gives)"
     console.print(
-        f"{report.image_size} px, {report.class_count:,} classes, {report.precision}, phase {report.phase} "
-        f"({report.blocks} of the backbone's blocks learn), {report.batch_per_core} images per core, "
+        f"{report.image_size} px, {report.class_count:,} classes, {report.precision}, {phase}, "
+        f"{report.batch_per_core} images per core, "
         f"{report.batch_per_core * tpu.cores:,} in a step\n",
         soft_wrap=True,
     )

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer.lowering import PhaseSteps, choose_phase, lower_step, make_phase_steps
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 from pipeline import preflight, tpu_compiler
 from pipeline.hlo_traffic import Traffic
 from pipeline.tpu_compiler import Compilation, compile_for_tpu, parse_refusal
@@ -53,6 +53,7 @@ def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[Compilation]:
         (["--tpu", "v2-8", "--set", "trainer.batch_size=12"], "not a multiple of the 8 cores of v2-8; use 8 or 16"),
         (["--tpu", "v2-8", "--set", "trainer.batch_size=4"], "use 8, or say --batch N"),
         (["--tpu", "v2-8", "--batch", "0"], "--batch 0: must be at least 1"),
+        (["--tpu", "v5e-4", "--images", "0"], "--images 0: must be at least 1"),
         (["--tpu", "v2-8", "--classes", "1"], "--classes 1: must be at least 2"),
         (["--tpu", "v2-8"], ".venv-tpu is missing; run make preflight"),
     ],
@@ -87,6 +88,31 @@ def test_what_a_person_sees(fake_compiler: list[Compilation], capfd: pytest.Capt
     assert "25%" in text
     assert "all-reduce of 60.9 MB of gradients over 4 chips: at least 0.91 ms" in text
     assert "CPU kernels" in text
+
+
+def test_a_recipe_that_steps_nothing_compiles_its_forward_pass(
+    fake_compiler: list[Compilation], capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--set", "trainer.recipe=quick", "transform.image_size=32"]
+    assert preflight.main(["--tpu", "v5e-4", "--preset", "photos", *settings]) == 0
+    text = capfd.readouterr().out
+    assert "nothing is stepped by recipe quick" in text
+    assert "test_step" in text
+    assert "train_step" not in text
+
+
+def test_few_images_narrow_the_step_of_a_recipe(
+    fake_compiler: list[Compilation], capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--tpu", "v5e-4", "--preset", "photos", "--set", "transform.image_size=32", "--classes", "5", "--json"]
+    assert preflight.main([*arguments, "--find-batch", "--images", "400"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert (report["recipe"], report["phase"], report["blocks"]) == ("balanced", None, 0)
+    assert [step["name"] for step in report["steps"]] == ["test_step"]
+    assert preflight.main(arguments) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert (report["phase"], report["blocks"]) == ("fine-tune", 1)
+    assert [step["name"] for step in report["steps"]] == ["train_step", "test_step"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -153,7 +179,7 @@ def test_a_refusal_for_another_reason_is_not_for_memory() -> None:
 @pytest.mark.slow
 @needs_compiler
 def test_the_tpu_compiler_takes_the_trainers_steps() -> None:
-    settings = TrainerSettings(fine_tune_blocks=1)
+    settings = ResolvedSettings(fine_tune_blocks=1)
     steps = make_phase_steps(settings, choose_phase(settings), 32, 10)
     for name in ("train_step", "test_step"):
         step = lower_step(steps, name, 16)
@@ -175,7 +201,7 @@ def test_the_tpu_compiler_can_refuse() -> None:
     def with_complex128(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.math.real(scale * tf.cast(images, tf.complex128)), tf.float32)
 
-    settings = TrainerSettings(fine_tune_blocks=1)
+    settings = ResolvedSettings(fine_tune_blocks=1)
     steps = with_first(make_phase_steps(settings, choose_phase(settings), 32, 10), with_complex128)
     compilation = compile_for_tpu(lower_step(steps, "train_step", 8).hlo, V5E)
     assert not compilation.compiled

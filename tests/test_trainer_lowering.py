@@ -15,7 +15,8 @@ from components.trainer.lowering import (
     lower_step,
     make_phase_steps,
 )
-from components.trainer.settings import ResolvedSettings
+from components.trainer.settings import ResolvedSettings, TrainerSettings
+from components.trainer.widest_plan import plan_widest
 from data.errors import UserError
 
 BATCH, CLASSES = 8, 5
@@ -111,3 +112,38 @@ def test_norms_learn_where_the_trainers_do(weights: str, learns: bool) -> None:
     model(tf.random.uniform([4, 32, 32, 3], maxval=255), training=True)
     after = model.non_trainable_variables
     assert any((old != new.numpy()).any() for old, new in zip(before, after, strict=True)) == learns
+
+
+def test_of_a_recipe_the_blocks_learn_and_the_solved_head_rests() -> None:
+    plan = plan_widest(TrainerSettings(recipe="balanced"), 32, CLASSES, images=150_000, device="tpu")
+    assert plan.settings.head == "solved"
+    phase = choose_phase(plan.settings)
+    assert phase is not None
+    steps = make_phase_steps(plan.settings, phase, 32, CLASSES)
+    assert steps.model.pooling == "roots-3"
+    assert lower_step(steps, "train_step", BATCH).trained_parameters == 3 * (512 * 9 + 1) * 512
+
+
+def test_where_nothing_is_stepped_there_is_the_forward_pass() -> None:
+    settings = plan_widest(TrainerSettings(recipe="quick"), 32, CLASSES, device="tpu").settings
+    assert choose_phase(settings) is None
+    with pytest.raises(UserError, match="phase head: it has no epochs in these settings; nothing is stepped"):
+        choose_phase(settings, "head")
+    steps = make_phase_steps(settings, None, 32, CLASSES)
+    assert lower_step(steps, "test_step", BATCH).trained_parameters == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "blocks"),
+    [
+        ({"recipe": "balanced"}, None, 1),
+        ({"recipe": "best"}, None, 5),
+        ({"recipe": "best", "fine_tune_blocks": 2}, None, 2),
+        ({"recipe": "balanced"}, 400, 0),
+        ({"recipe": "quick"}, None, 0),
+        ({"recipe": "manual", "fine_tune_blocks": 3}, None, 3),
+    ],
+)
+def test_the_widest_step_of_a_recipe(asked: dict[str, Any], images: int | None, blocks: int) -> None:
+    phase = choose_phase(plan_widest(TrainerSettings(**asked), 224, 10, images).settings)
+    assert (phase.blocks if phase else 0) == blocks

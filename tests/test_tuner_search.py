@@ -13,7 +13,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from components.progress import LOGGER
 from components.trainer.assembly import Assembly
 from components.trainer.precision import PrecisionChoice
-from components.trainer.settings import TrainerSettings
+from components.trainer.recipes import Facts, resolve_recipe
+from components.trainer.settings import ResolvedSettings, TrainerSettings
 from components.trainer.training import DivergedError
 from components.trainer.warm_start import WarmStart
 from components.trainer.weights import ResolvedWeights
@@ -23,9 +24,14 @@ from components.tuner.settings import TunerSettings
 from components.tuner.trial_tuner import TrialTuner
 from components.tuner.trials import Trial, TrialStore
 from data.errors import UserError
-from tests.tiny_training import make_model, make_points, make_settings
+from tests.tiny_training import make_model, make_points
 
-SETTINGS = make_settings(fine_tune_epochs=0, dropout=0.1, head_learning_rate=0.05)
+
+def make_settings(**values: Any) -> TrainerSettings:
+    return TrainerSettings(**{"head_epochs": 2, "fine_tune_epochs": 3, "head_learning_rate": 0.05, **values})
+
+
+SETTINGS = make_settings(fine_tune_epochs=0, dropout=0.1)
 RANGES = TunerSettings(head_learning_rate=(0.001, 0.1), max_trials=4, max_epochs=2)
 
 
@@ -34,14 +40,18 @@ class KilledError(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def tiny_models(monkeypatch: pytest.MonkeyPatch) -> list[TrainerSettings]:
+def tiny_models(monkeypatch: pytest.MonkeyPatch) -> list[ResolvedSettings]:
     """Puts two dense layers in the place of the backbone; the list grows by the settings of each training."""
-    trained: list[TrainerSettings] = []
+    trained: list[ResolvedSettings] = []
 
-    def assemble(settings: TrainerSettings, *_: Any) -> Assembly:
+    def assemble(asked: TrainerSettings, *_: Any) -> Assembly:
+        plan = resolve_recipe(asked, Facts((32, 32), (20, 20), 32, "cpu", 1, asked.backbone, "none", 8))
+        settings = plan.settings
         trained.append(settings)
         splits = make_points(seed=settings.seed), make_points(count=40)
         return Assembly(
+            settings,
+            plan,
             make_model(settings.dropout, settings.seed),
             *splits,
             ResolvedWeights("none"),
@@ -92,11 +102,11 @@ def heard() -> Any:
 
 
 def test_the_first_trial_is_what_was_there_and_all_are_within_the_ranges(
-    tmp_path: Path, tiny_models: list[TrainerSettings], heard: list[str]
+    tmp_path: Path, tiny_models: list[ResolvedSettings], heard: list[str]
 ) -> None:
     tuner = search(tmp_path)
     assert len(tuner.trials) == len(tiny_models) == 4
-    assert tiny_models[0] == SETTINGS
+    assert tiny_models[0] == SETTINGS.with_literal_defaults()
     assert len({json.dumps(trial.values) for trial in tuner.trials}) == 4
     for settings in tiny_models:
         assert 0.001 <= settings.head_learning_rate <= 0.1
@@ -110,15 +120,22 @@ def test_the_first_trial_is_what_was_there_and_all_are_within_the_ranges(
     assert f"best so far: {best.number}" in heard[-1]
 
 
-def test_trials_are_shorter_than_the_training(tmp_path: Path, tiny_models: list[TrainerSettings]) -> None:
+def test_trials_are_shorter_than_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, trained = trial_tuner.train, []
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        trained.append(arguments[3])
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(trial_tuner, "train", note)
     settings = make_settings(head_epochs=1, fine_tune_epochs=9, fine_tune_blocks=2)
     search(tmp_path, settings=settings, ranges=TunerSettings(max_trials=1, max_epochs=3))
-    assert [(one.head_epochs, one.fine_tune_epochs) for one in tiny_models] == [(1, 3)]
+    assert [(one.head_epochs, one.fine_tune_epochs) for one in trained] == [(1, 3)]
 
 
 @pytest.mark.parametrize("algorithm", ["random", "bayesian"])
 def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
-    tmp_path: Path, tiny_models: list[TrainerSettings], monkeypatch: pytest.MonkeyPatch, algorithm: str
+    tmp_path: Path, tiny_models: list[ResolvedSettings], monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
     ranges = RANGES.model_copy(update={"algorithm": algorithm, "max_trials": 6})
     (undisturbed := tmp_path / "undisturbed").mkdir()
@@ -129,10 +146,10 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
     train = trial_tuner.train
 
     def kill_in(number: int) -> Callable[..., Any]:
-        def train_or_die(*arguments: Any) -> Any:
+        def train_or_die(*arguments: Any, **options: Any) -> Any:
             if len(tiny_models) == number:
                 raise KilledError
-            return train(*arguments)
+            return train(*arguments, **options)
 
         return train_or_die
 
@@ -148,7 +165,7 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
     assert not list((killed / "resume").glob("*/trial-*"))
 
 
-def test_another_search_repeats_all(tmp_path: Path, tiny_models: list[TrainerSettings]) -> None:
+def test_another_search_repeats_all(tmp_path: Path, tiny_models: list[ResolvedSettings]) -> None:
     search(tmp_path)
     search(tmp_path, ranges=RANGES.model_copy(update={"dropout": (0.1, 0.2)}))
     assert len(tiny_models) == 8
@@ -157,10 +174,10 @@ def test_another_search_repeats_all(tmp_path: Path, tiny_models: list[TrainerSet
 def test_a_trial_that_diverges_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: list[str]) -> None:
     train = trial_tuner.train
 
-    def diverge_once(*arguments: Any) -> Any:
+    def diverge_once(*arguments: Any, **options: Any) -> Any:
         if len(tuner.trials) == 1:
             raise DivergedError("training diverged: the loss was nan")
-        return train(*arguments)
+        return train(*arguments, **options)
 
     monkeypatch.setattr(trial_tuner, "train", diverge_once)
     tuner = make_tuner(tmp_path)
@@ -178,7 +195,7 @@ def test_a_trial_that_diverges_is_an_answer(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_if_all_diverge_the_search_fails_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverge(*_: Any) -> Any:
+    def diverge(*_: Any, **__: Any) -> Any:
         raise DivergedError("training diverged")
 
     monkeypatch.setattr(trial_tuner, "train", diverge)
@@ -190,7 +207,7 @@ def test_if_all_diverge_the_search_fails_in_one_line(tmp_path: Path, monkeypatch
 def test_other_errors_end_the_search_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise error
 
     monkeypatch.setattr(trial_tuner, "train", fail)
@@ -208,7 +225,7 @@ def test_equal_values_are_not_trained_twice(tmp_path: Path) -> None:
     assert again.find(1, {"dropout": 0.2}) is None
 
 
-def test_a_range_of_one_value_is_that_value(tmp_path: Path, tiny_models: list[TrainerSettings]) -> None:
+def test_a_range_of_one_value_is_that_value(tmp_path: Path, tiny_models: list[ResolvedSettings]) -> None:
     search(tmp_path, ranges=RANGES.model_copy(update={"dropout": (0.3, 0.3), "augmentation_strength": None}))
     assert {settings.dropout for settings in tiny_models} == {0.3}
-    assert {settings.trivial_augment for settings in tiny_models} == {SETTINGS.trivial_augment}
+    assert {settings.trivial_augment for settings in tiny_models} == {SETTINGS.with_literal_defaults().trivial_augment}

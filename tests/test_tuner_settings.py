@@ -7,8 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from components.trainer.hyperparameters import apply_hyperparameters, augmentation_strength, changed_settings
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings, TrainerSettings
+from components.trainer.widest_plan import plan_widest
 from components.tuner.settings import TunerSettings, tuned_names
+from components.tuner.space import make_space
 from data.errors import UserError
 from pipeline.config import load_config
 
@@ -97,7 +99,7 @@ def test_values_take_the_place_of_settings_in_three_digits() -> None:
         "trivial_augment": 0.5,
         "random_crop_area": 0.75,
     }
-    assert augmentation_strength(after) == 0.5
+    assert augmentation_strength(after.with_literal_defaults()) == 0.5
     assert apply_hyperparameters(after, {"augmentation_strength": 0.0}).random_crop_area == 1.0
 
 
@@ -118,4 +120,52 @@ def test_values_are_checked_like_settings(values: dict[str, Any]) -> None:
     [({}, 0.0), ({"trivial_augment": 0.3}, 0.3), ({"random_crop_area": 0.8}, 0.4), ({"random_crop_area": 0.1}, 1.0)],
 )
 def test_the_strength_of_settings(settings: dict[str, Any], strength: float) -> None:
-    assert augmentation_strength(TrainerSettings(**settings)) == pytest.approx(strength)
+    assert augmentation_strength(ResolvedSettings(**settings)) == pytest.approx(strength)
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({"recipe": "quick"}, []),
+        ({"recipe": "quick", "fine_tune_epochs": 2}, ["fine_tune_learning_rate", "fine_tune_blocks"]),
+        ({"recipe": "balanced"}, ["fine_tune_learning_rate", "fine_tune_blocks"]),
+        ({"recipe": "balanced", "fine_tune_epochs": 0}, []),
+        (
+            {"recipe": "balanced", "random_flip": True},
+            ["fine_tune_learning_rate", "fine_tune_blocks", "augmentation_strength"],
+        ),
+        ({"recipe": "best"}, ["fine_tune_learning_rate", "fine_tune_blocks", "augmentation_strength"]),
+    ],
+)
+def test_only_what_a_recipe_steps_is_tuned(asked: dict[str, Any], names: list[str]) -> None:
+    assert tuned_names(TunerSettings(), TrainerSettings(**asked)) == names
+
+
+def test_a_recipe_that_steps_nothing_cannot_be_tuned() -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("photos", overrides=["data.source=digits", "trainer.recipe=quick", "tuner.enabled=true"])
+    assert str(caught.value).startswith("trainer.recipe quick solves the head and steps nothing here")
+    assert "set recipe=balanced, best or manual" in str(caught.value)
+    assert load_config(
+        "photos", overrides=["data.source=digits", "trainer.recipe=best", "tuner.enabled=true"]
+    ).tuner.enabled
+
+
+def test_values_win_over_the_recipe_which_still_mirrors() -> None:
+    asked = TrainerSettings(recipe="best", feature_cache_views=2)
+    after = apply_hyperparameters(asked, {"fine_tune_learning_rate": 2e-5, "augmentation_strength": 0.0})
+    settings = plan_widest(after, 224, 2).settings
+    assert (settings.fine_tune_learning_rate, settings.trivial_augment, settings.random_crop_area) == (2e-5, 0.0, 1.0)
+    assert settings.random_flip
+    # Views are what the solved head learns from; what the steps see has no say in that.
+    assert after.feature_cache_views == 2
+
+
+def test_the_first_trial_has_what_the_recipe_comes_to() -> None:
+    for recipe, values in {
+        "balanced": {"fine_tune_learning_rate": 3e-5, "fine_tune_blocks": 1},
+        "best": {"fine_tune_learning_rate": 1e-5, "fine_tune_blocks": 5, "augmentation_strength": 1.0},
+    }.items():
+        asked = TrainerSettings(recipe=recipe)
+        space = make_space(TunerSettings(), asked, plan_widest(asked, 224, 2).settings)
+        assert {parameter.name: parameter.default for parameter in space.space} == values

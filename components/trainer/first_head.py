@@ -1,8 +1,9 @@
 """The first part of a recipe: features of the frozen backbone, the head solved on them, and the model that has it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,7 @@ from components.trainer.solving import (
     widen,
 )
 from components.trainer.start import Rows, Start
+from components.trainer.strategy import describe_strategy
 
 SOLVE = "solve"
 """The phase of the solved head's row, whose epoch is 0: before the first step."""
@@ -113,6 +115,30 @@ def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> S
         eval=replace(solved.eval, logits=judged),
         out_of_fold=None if on_eval else Judged(train, features.train_labels, np.ones(len(train))),
     )
+
+
+def mark_features(made: Assembly, files: Sequence[str], *, base: str | None, code: str | None) -> dict[str, Any]:
+    """Returns all that features depend on, but for the split and the view; see `FeatureStore`.
+
+    Args:
+        made: model, settings and strategy.
+        files: of train and eval; patterns, too.
+        base: the folder of the base of a warm start.
+        code: hash of what computes features.
+    """
+    found = sorted(tf.io.gfile.glob(list(files)))
+    return {
+        "files": [(file, tf.io.gfile.stat(file).length) for file in found],
+        "backbone": made.settings.backbone,
+        "weights": made.weights.sha256 or ["none", made.settings.seed],
+        "base": base,
+        "code": code,
+        "image_size": made.model.input_shape[1],
+        "precision": made.precision.name,
+        "devices": describe_strategy(made.model.distribute_strategy),
+        "batch_size": made.settings.batch_size,
+        "pooling": made.model.pooling,
+    }
 
 
 def make_view(settings: ResolvedSettings, number: int) -> Augment:

@@ -49,17 +49,20 @@ class LoweredStep:
     input_bytes: int
 
 
-def choose_phase(settings: ResolvedSettings, name: str | None = None) -> Phase:
-    """Returns a phase by name, by default the last one: it trains the most variables.
+def choose_phase(settings: ResolvedSettings, name: str | None = None) -> Phase | None:
+    """Returns a phase by name, by default the last one: it trains the most variables; None where no image is stepped.
 
     Raises:
         UserError: the settings have no such phase.
     """
-    phases = {phase.name: phase for phase in make_phases(settings)}
+    # A head that is not stepped with its backbone learns from features, whose steps are no burden to any device.
+    stepped = settings.head == "stepped"
+    phases = {phase.name: phase for phase in make_phases(settings) if phase.blocks or stepped}
     if name is None:
-        return list(phases.values())[-1]
+        return list(phases.values())[-1] if phases else None
     if name not in phases:
-        raise UserError(f"phase {name}: it has no epochs in these settings; there is {', '.join(phases)}")
+        there = f"there is {', '.join(phases)}" if phases else "nothing is stepped"
+        raise UserError(f"phase {name}: it has no epochs in these settings; {there}")
     return phases[name]
 
 
@@ -69,17 +72,21 @@ class PhaseSteps:
 
     Attributes:
         model: what they train and judge.
-        train_step: (step int64, mixing float32 [4], images, labels int64 [n], weights float32 [n]) -> sums.
+        train_step: (step int64, mixing float32 [4], images, labels int64 [n], weights float32 [n]) -> sums; None where
+            nothing is stepped.
         test_step: (images, labels, weights) -> sums.
     """
 
     model: tf_keras.Model
-    train_step: Callable[..., tf.Tensor]
+    train_step: Callable[..., tf.Tensor] | None
     test_step: Callable[..., tf.Tensor]
 
 
-def make_phase_steps(settings: ResolvedSettings, phase: Phase, image_size: int, class_count: int) -> PhaseSteps:
-    """Builds model and steps as the Trainer does for a phase on a TPU: `auto` precision is bfloat16 there."""
+def make_phase_steps(settings: ResolvedSettings, phase: Phase | None, image_size: int, class_count: int) -> PhaseSteps:
+    """Builds model and steps as the Trainer does for a phase on a TPU: `auto` precision is bfloat16 there.
+
+    A solved head rests while blocks learn. Without a phase there is `test_step` alone: the forward pass.
+    """
     precision = "bfloat16" if settings.precision == "auto" else settings.precision
     model = make_model(
         class_count,
@@ -88,7 +95,11 @@ def make_phase_steps(settings: ResolvedSettings, phase: Phase, image_size: int, 
         precision,
         settings.backbone,
         learn_statistics=settings.weights == "none",
+        pooling=settings.pooling,
     )
+    if phase is None:
+        return PhaseSteps(model, None, Judge(model).test_step)
+    model.get_layer("head").trainable = settings.head != "solved"
     set_trainable_blocks(model, phase.blocks)
     learner = Learner(model, phase, settings, StepNoise(model, settings.seed))
     return PhaseSteps(model, learner.train_step, Judge(model).test_step)

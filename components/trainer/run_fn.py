@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -19,11 +18,11 @@ import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
-from components.trainer.assembly import Assembly, assemble, seeded
+from components.trainer.assembly import assemble, seeded
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir, peek_choices
 from components.trainer.export import export_model
 from components.trainer.feature_store import FeatureStore
-from components.trainer.first_head import solve_first_head
+from components.trainer.first_head import mark_features, solve_first_head
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
 from components.trainer.model import ImageClassifier
 from components.trainer.origin import Origin
@@ -96,7 +95,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     checkpoint_dir.save_choices({"precision": made.precision.to_record()})
     model, start, solved = made.model, None, None
     if made.settings.head == "solved":
-        store = FeatureStore(root, _mark_features(made, image_size, config, files))
+        store = FeatureStore(root, mark_features(made, files, base=config["base"], code=config.get("code_hash")))
         start, solved = solve_first_head(made, store)
     history, best = train(model, made.train_split, made.eval_split, made.settings, run_dir, checkpoint_dir, start=start)
     temperature = _fold_temperature(model, start)
@@ -147,23 +146,6 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             f"{fn_args.serving_model_dir}; run the pipeline on the chief alone, and call its Trainer on the other "
             "workers with the chief's arguments, on a folder that all of them see"
         )
-
-
-def _mark_features(made: Assembly, image_size: int, config: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
-    """Returns all that features depend on, but for the split and the view."""
-    found = sorted(tf.io.gfile.glob(list(files)))
-    return {
-        "files": [(file, tf.io.gfile.stat(file).length) for file in found],
-        "backbone": made.settings.backbone,
-        "weights": made.weights.sha256 or ["none", made.settings.seed],
-        "base": config["base"],
-        "code": config.get("code_hash"),
-        "image_size": image_size,
-        "precision": made.precision.name,
-        "devices": config["devices"],
-        "batch_size": made.settings.batch_size,
-        "pooling": made.model.pooling,
-    }
 
 
 def _fold_temperature(model: ImageClassifier, start: Start | None) -> float:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from components.trainer.hyperparameters import recipe_augments
 from components.trainer.settings import TrainerSettings
 from data.settings import Settings
 
@@ -16,7 +17,11 @@ _LIMITS = {
 
 
 class TunerSettings(Settings):
-    """Which of the Trainer's settings are tried out, in which ranges; each trial is judged by its loss on `eval`."""
+    """Which of the Trainer's settings are tried out, in which ranges; each trial is judged by its loss on `eval`.
+
+    With another `trainer.recipe` than `manual` that is what its fine-tuning reads: the rate and the blocks, and the
+    strength of augmentation where the recipe or the settings augment. A solved head reads neither a rate nor dropout.
+    """
 
     enabled: bool = False
     """Whether a Tuner runs before the Trainer and hands it its best values; `--tune` says true."""
@@ -80,14 +85,25 @@ class TunerSettings(Settings):
 
 
 def tuned_names(tuner: TunerSettings, trainer: TrainerSettings) -> list[str]:
-    """Returns the fields of the tuner section that have a range, and a phase in which they matter."""
-    epochs = {
-        "head_learning_rate": trainer.head_epochs,
-        "fine_tune_learning_rate": trainer.fine_tune_epochs,
-        "fine_tune_blocks": trainer.fine_tune_epochs,
-    }
-    names = [*epochs, "dropout", "augmentation_strength"]
-    return [name for name in names if getattr(tuner, name) is not None and epochs.get(name, 1) > 0]
+    """Returns the fields of the tuner section that have a range, and a phase that is stepped and reads them."""
+    if trainer.recipe == "manual":
+        epochs = trainer.with_literal_defaults()
+        stepped = ["head_learning_rate"] * (epochs.head_epochs > 0)
+        stepped += ["fine_tune_learning_rate", "fine_tune_blocks"] * (epochs.fine_tune_epochs > 0)
+        stepped += ["dropout", "augmentation_strength"]
+    elif not may_fine_tune(trainer):
+        stepped = []
+    else:
+        stepped = ["fine_tune_learning_rate", "fine_tune_blocks"]
+        stepped += ["augmentation_strength"] * (recipe_augments(trainer) or trainer.augmentation_is_set())
+    return [name for name in stepped if getattr(tuner, name) is not None]
+
+
+def may_fine_tune(trainer: TrainerSettings) -> bool:
+    """Tells whether there are images that the recipe would fine-tune."""
+    if trainer.fine_tune_epochs is None:
+        return trainer.recipe != "quick"
+    return trainer.fine_tune_epochs > 0
 
 
 def _show(values: tuple[float | None, ...]) -> str:

@@ -9,7 +9,7 @@ from keras_tuner.oracles import BayesianOptimizationOracle, RandomSearchOracle
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.hyperparameters import AUGMENTATION_STRENGTH, augmentation_strength
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings, TrainerSettings
 from components.tuner.settings import TunerSettings, tuned_names
 
 OBJECTIVE = "eval_loss"
@@ -20,17 +20,23 @@ _SAMPLING: dict[str, dict[str, Any]] = {
 }
 
 
-def make_space(tuner: TunerSettings, trainer: TrainerSettings) -> HyperParameters:
-    """Returns the hyperparameters, whose defaults are the Trainer's own values, as near as the ranges hold them."""
+def make_space(tuner: TunerSettings, trainer: TrainerSettings, own_values: ResolvedSettings) -> HyperParameters:
+    """Returns the hyperparameters, whose defaults are the Trainer's own values, as near as the ranges hold them.
+
+    Args:
+        tuner: the ranges.
+        trainer: what the Trainer is asked for.
+        own_values: what that comes to, where it fine-tunes.
+    """
     space = HyperParameters()
     for name in tuned_names(tuner, trainer):
         if name == "fine_tune_blocks":
             fewest, most = tuner.fine_tune_blocks or (1, None)
             most = most or len(BACKBONES[trainer.backbone].blocks)
-            space.Int(name, fewest, most, default=min(max(trainer.fine_tune_blocks, fewest), most))
+            space.Int(name, fewest, most, default=min(max(own_values.fine_tune_blocks, fewest), most))
             continue
         least, most = getattr(tuner, name)
-        own = augmentation_strength(trainer) if name == AUGMENTATION_STRENGTH else getattr(trainer, name)
+        own = augmentation_strength(own_values) if name == AUGMENTATION_STRENGTH else getattr(own_values, name)
         space.Float(name, least, most, **_SAMPLING.get(name, {}), default=min(max(own, least), most))
     return space
 

@@ -4,6 +4,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,18 +15,27 @@ from keras_tuner.errors import FailedTrialError, FatalError
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import passing_progress, report_progress
-from components.trainer.assembly import assemble, seeded
+from components.trainer.assembly import Assembly, assemble, seeded
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
+from components.trainer.competition import Competition
+from components.trainer.feature_store import FeatureStore
+from components.trainer.first_head import mark_features, solve_first_head
 from components.trainer.hyperparameters import apply_hyperparameters, round_values
 from components.trainer.phases import EpochResult
 from components.trainer.precision import PrecisionChoice
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings, TrainerSettings
+from components.trainer.start import Start
 from components.trainer.strategy import make_strategy
 from components.trainer.training import DivergedError, train
+from components.trainer.widest_plan import plan_widest
 from components.tuner.settings import TunerSettings
 from components.tuner.space import make_oracle, make_space
 from components.tuner.trials import Trial, TrialStore
 from data.errors import UserError
+
+
+class UnsteppedError(UserError):
+    """The recipe does not fine-tune these images: there is nothing to compare."""
 
 
 class TrialTuner(BaseTuner):
@@ -46,7 +56,9 @@ class TrialTuner(BaseTuner):
                 search that is killed leaves its state.
         """
         self.settings, self.tuner_settings, self._fn_args = settings, tuner_settings, fn_args
-        oracle = make_oracle(make_space(tuner_settings, settings), tuner_settings, settings.seed)
+        # Trials step only where the recipe fine-tunes: what it then comes to is known before images are counted.
+        self._own = plan_widest(settings, fn_args.custom_config["image_size"], class_count=2).settings
+        oracle = make_oracle(make_space(tuner_settings, settings, self._own), tuner_settings, settings.seed)
         super().__init__(oracle, directory=fn_args.working_dir, project_name="keras_tuner")
         files = [*fn_args.train_files, *fn_args.eval_files]
         root = fn_args.custom_config["checkpoint_dir"]
@@ -111,25 +123,33 @@ class TrialTuner(BaseTuner):
         return {"eval_loss": finished.eval_loss, "eval_accuracy": finished.eval_accuracy}
 
     def trial_settings(self, values: Mapping[str, Any]) -> TrainerSettings:
-        """Returns what a trial of these values trains with: fewer epochs than the Trainer, and never a warm start."""
-        settings, most = apply_hyperparameters(self.settings, values), self.tuner_settings.max_epochs
-        return settings.model_copy(
-            update={
-                "warm_start": "none",
-                "head_epochs": min(settings.head_epochs, most),
-                "fine_tune_epochs": min(settings.fine_tune_epochs, most),
-            }
-        )
+        """Returns what a trial of these values asks for: what the Trainer would, but never a warm start."""
+        return apply_hyperparameters(self.settings, values).model_copy(update={"warm_start": "none"})
+
+    def shorten(self, settings: ResolvedSettings) -> ResolvedSettings:
+        """Returns settings with the epochs of a trial; a warm-up that the recipe chose shrinks with them."""
+        most, epochs = self.tuner_settings.max_epochs, settings.fine_tune_epochs
+        shorter: dict[str, Any] = {"fine_tune_epochs": min(epochs, most)}
+        if settings.head == "stepped":
+            shorter["head_epochs"] = min(settings.head_epochs, most)
+        if self.settings.warmup_steps is None and epochs > most:
+            shorter["warmup_steps"] = settings.warmup_steps * most // epochs
+        return settings.model_copy(update=shorter)
 
     def _run(self, number: int, values: dict[str, Any]) -> Trial:
         settings, started = self.trial_settings(values), time.monotonic()
         checkpoint_dir = CheckpointDir(self.store.trial_folder(values))
-        best, error = None, None
+        best: EpochResult | None = None
+        error: str | None = None
         with passing_progress(f"trial {number}/{self.tuner_settings.max_trials}: "), seeded(settings):
             try:
                 best = self._train(settings, checkpoint_dir)
             except DivergedError as diverged:
                 error = str(diverged)
+            except UnsteppedError as unstepped:
+                if not any(trial.error is None for trial in self._done):
+                    raise
+                error = str(unstepped)
         gc.collect()  # A model and its graphs hold each other.
         checkpoint_dir.remove()
         seconds = round(time.monotonic() - started, 3)
@@ -141,8 +161,29 @@ class TrialTuner(BaseTuner):
         saved = PrecisionChoice.from_record(self._search_dir.load_choices().get("precision"), "saved")
         made = assemble(settings, self._fn_args.custom_config["image_size"], self._fn_args, self._strategy, saved)
         self._search_dir.save_choices({"precision": made.precision.to_record()})
+        start: Start | None = None
+        if made.settings.head != "stepped" and not made.settings.fine_tune_epochs:
+            raise UnsteppedError(_explain_unstepped(settings, made.plan.reasons))
+        if made.settings.head == "solved":
+            start = self._solve_head(made)
+        shorter = self.shorten(made.settings)
         with tempfile.TemporaryDirectory(prefix="trial-") as run_dir:
-            return train(made.model, made.train_split, made.eval_split, settings, run_dir, checkpoint_dir)[1]
+            return train(made.model, made.train_split, made.eval_split, shorter, run_dir, checkpoint_dir, start=start)[
+                1
+            ]
+
+    def _solve_head(self, made: Assembly) -> Start:
+        """Solves the head on features that all trials share, and returns a start that does not count.
+
+        Views change images as the Trainer's own settings say, whatever strength of augmentation the trial has: other
+        views would be another pass, and the trial is about the steps.
+        """
+        own = {name: getattr(self._own, name) for name in ("random_flip", "random_crop_area", "trivial_augment")}
+        files = [*self._fn_args.train_files, *self._fn_args.eval_files]
+        marks = mark_features(made, files, base=None, code=self._fn_args.custom_config.get("code_hash"))
+        solving = replace(made, settings=made.settings.model_copy(update=own))
+        start, _ = solve_first_head(solving, FeatureStore(self._search_dir.folder, marks))
+        return replace(start, competition=Competition(None, None), counts=False)
 
     @cached_property
     def _strategy(self) -> tf.distribute.Strategy:
@@ -156,3 +197,11 @@ class TrialTuner(BaseTuner):
         best = f"best so far: {self.best.number}" if self.best else "none so far is any good"
         number = f"{trial.number}/{self.tuner_settings.max_trials}"
         report_progress(f"trial {number} {result} ({values}), {best}", lasting=True)
+
+
+def _explain_unstepped(asked: TrainerSettings, reasons: Sequence[str]) -> str:
+    why = f" ({reasons[-1]})" if len(reasons) > 1 else ""
+    return (
+        f"trainer.recipe {asked.recipe} does not fine-tune these images{why}, so that there is nothing to tune; set "
+        "tuner.enabled=false, or recipe to best or manual"
+    )
