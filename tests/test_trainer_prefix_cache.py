@@ -24,14 +24,14 @@ from components.trainer.prefix import cut
 from components.trainer.prefix_cache import PrefixCache, PrefixSplit, plan_prefix_cache
 from components.trainer.record_split import RecordSplit
 from components.trainer.room import usable_disk_bytes, usable_memory_bytes
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import ResolvedSettings
 from data.errors import UserError
 from tests.full_disk import full_disk
 from tests.images import make_pixels
 from tests.tiny_training import make_model as make_tiny_model
 
 CLASSES, SIZE, BATCH = 3, 32, 16
-SETTINGS = TrainerSettings(batch_size=BATCH)
+SETTINGS = ResolvedSettings(batch_size=BATCH)
 
 
 def make(pooling: Any = "last", precision: Any = "float32", **values: Any) -> ImageClassifier:
