@@ -73,7 +73,7 @@ class PipelineConfig(Settings):
             recipe = self.trainer.recipe
             if recipe != "manual" and not may_fine_tune(self.trainer):
                 raise ValueError(
-                    f"trainer.recipe {recipe} solves the head and steps nothing here, so that there is nothing to tune; "
+                    f"trainer.recipe {recipe} solves the head and steps nothing here: there is nothing to tune; "
                     "set recipe=balanced, best or manual, and fine_tune_epochs to null or more than 0"
                 )
             raise ValueError("tuner has no range of anything that is trained; give one of its settings a range")

@@ -45,4 +45,4 @@ def test_mistakes_are_named(values: dict[str, Any], message: str) -> None:
 
 
 def test_head_alone_is_a_choice() -> None:
-    assert TrainerSettings(fine_tune_epochs=0, fine_tune_blocks=0).head_epochs == 1
+    assert TrainerSettings(fine_tune_epochs=0, fine_tune_blocks=0).with_literal_defaults().head_epochs == 1

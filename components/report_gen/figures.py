@@ -5,6 +5,7 @@ from typing import Any
 from markupsafe import Markup
 
 from components.report_gen.charts import Axes, Line, draw_bars, draw_lines, nice_ticks
+from components.report_gen.training_text import SOLVE
 
 _SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -27,16 +28,30 @@ def draw_histogram(histogram: list[dict[str, Any]]) -> Markup:
 
 
 def draw_training(history: list[dict[str, Any]], kind: str, best: dict[str, Any] | None = None) -> Markup:
-    """Draws `loss` or `accuracy` of train and eval over the epochs of all phases; a line where a phase begins."""
-    epochs = list(range(1, len(history) + 1))
-    values = [row[key] for row in history for key in (kind, f"eval_{kind}")]
-    ticks = nice_ticks(0.0, max(values)) if kind == "loss" else list(_SHARES)
-    last = max(2, len(history))
-    x_ticks = epochs if last <= 12 else [tick for tick in nice_ticks(1, last) if 1 <= tick <= last]
-    axes = Axes((1, last), (ticks[0], ticks[-1]), "epoch", kind, x_ticks, ticks)
+    """Draws `loss` or `accuracy` of train and eval over the epochs of all phases; a line where a phase begins.
+
+    A solved head is epoch 0, a dot of its own. Figures of an eval without images are None, and left out.
+    """
+    first = 0 if history and history[0].get("phase") == SOLVE else 1
+    epochs = list(range(first, first + len(history)))
+    values = [row[key] for row in history for key in (kind, f"eval_{kind}") if row[key] is not None]
+    ticks = nice_ticks(0.0, max(values, default=1.0)) if kind == "loss" else list(_SHARES)
+    last = max(first + 1, epochs[-1])
+    x_ticks = epochs if last <= 12 else [tick for tick in nice_ticks(first, last) if first <= tick <= last]
+    axes = Axes((first, last), (ticks[0], ticks[-1]), "epoch", kind, x_ticks, ticks)
     lines = [
-        Line("train", [(x, row[kind]) for x, row in zip(epochs, history, strict=True)], 1),
-        Line("eval", [(x, row[f"eval_{kind}"]) for x, row in zip(epochs, history, strict=True)], 2),
+        Line("train", _points(epochs, history, kind), 1),
+        Line("eval", _points(epochs, history, f"eval_{kind}"), 2),
     ]
-    starts = [i + 0.5 for i in range(1, len(history)) if history[i]["phase"] != history[i - 1]["phase"]]
+    starts = [epochs[i] - 0.5 for i in range(1, len(history)) if history[i]["phase"] != history[i - 1]["phase"]]
     return draw_lines(axes, lines, f"{kind} by epoch, train and eval", marks=starts)
+
+
+def _points(epochs: list[int], history: list[dict[str, Any]], key: str) -> list[tuple[float, float | None]]:
+    """Returns the points of a line, interrupted after a solved head: no step leads from it to the mean of an epoch."""
+    points: list[tuple[float, float | None]] = []
+    for x, row in zip(epochs, history, strict=True):
+        points.append((x, row[key]))
+        if row.get("phase") == SOLVE:
+            points.append((x, None))
+    return points

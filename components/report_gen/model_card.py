@@ -8,6 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from components.report_gen.numbers import format_interval, format_number
+from components.report_gen.training_text import (
+    pooling_text,
+    recipe_lines,
+    shipped_text,
+    solved_text,
+    stepped_epochs,
+    temperature_text,
+)
 
 _WEAK_RECALL = 0.8
 _FEW_IMAGES = 30
@@ -48,12 +56,17 @@ def _model(facts: dict[str, Any]) -> Iterator[str]:
         start = "random weights" if weights["kind"] == "none" else f"weights: {weights['kind']}"
         if weights.get("sha256"):
             start += f" (SHA-256 {weights['sha256'][:16]}...)"
-        yield f"An image classifier: {settings['backbone']}, averaged features, a dense layer; it started from {start}."
-        best = training["best"]
+        features = pooling_text(training)
+        yield f"An image classifier: {settings['backbone']}, {features}, a dense layer; it started from {start}."
+        yield from (f"{line}." for line in recipe_lines(training))
+        epochs = len(stepped_epochs(training))
         yield (
-            f"Trained on {training['strategy']} in {training['precision']} for {len(training['history'])} epochs; the "
-            f"weights are those of epoch {best['epoch']} of the phase {best['phase']}, with the lowest loss on eval."
+            f"Trained on {training['strategy']} in {training['precision']} for {epochs} epochs; shipped: "
+            f"{shipped_text(training)}."
         )
+        for text in solved_text(training), temperature_text(training):
+            if text:
+                yield f"{text[0].upper()}{text[1:]}."
     else:
         yield "A model whose training is not recorded here."
     names = ", ".join(row["name"] for row in classes[:_LISTED]) + (", ..." if len(classes) > _LISTED else "")

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from components.report_gen import figures, numbers
+from components.report_gen import figures, numbers, training_text
 from components.report_gen.model_card import verdict_text
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
@@ -32,6 +32,7 @@ def render_page(facts: dict[str, Any]) -> str:
         mistakes_count=sum(cell[2] for cell in cells),
         slice_columns=_columns([row["metrics"] for row in facts["slices"]["by_label"]]),
         figures=figures,
+        training_text=training_text,
     )
 
 

@@ -18,7 +18,7 @@ import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
-from components.trainer.assembly import Assembly, assemble, seeded
+from components.trainer.assembly import assemble, seeded
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir, peek_choices
 from components.trainer.export import export_model
 from components.trainer.feature_store import FeatureStore
