@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_step_config(arguments)
         if arguments.classes < 2:
             raise UserError(f"--classes {arguments.classes}: must be at least 2")
-        batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
-        check_environment()
         if arguments.images is not None and arguments.images < 1:
             raise UserError(f"--images {arguments.images}: must be at least 1")
+        batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
+        check_environment()
         report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch, arguments.images)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -53,7 +53,7 @@ def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[Compilation]:
         (["--tpu", "v2-8", "--set", "trainer.batch_size=12"], "not a multiple of the 8 cores of v2-8; use 8 or 16"),
         (["--tpu", "v2-8", "--set", "trainer.batch_size=4"], "use 8, or say --batch N"),
         (["--tpu", "v2-8", "--batch", "0"], "--batch 0: must be at least 1"),
-        (["--tpu", "v5e-4", "--images", "0"], "--images 0: must be at least 1"),
+        (["--tpu", "v2-8", "--batch", "8", "--images", "0"], "--images 0: must be at least 1"),
         (["--tpu", "v2-8", "--classes", "1"], "--classes 1: must be at least 2"),
         (["--tpu", "v2-8"], ".venv-tpu is missing; run make preflight"),
     ],

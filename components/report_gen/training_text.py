@@ -49,7 +49,7 @@ def shipped_text(training: dict[str, Any]) -> str:
     if best["phase"] == SOLVE:
         text = f"the solved head (loss on eval {loss})"
         if offers:
-            nearest = _offer_text(max(offers, key=lambda offer: offer["gain"]))
+            nearest = _offer_text(max(offers, key=_gain))
             text += f"; none of {len(offers)} epochs after it won by more than the noise: {nearest} at best"
         return text
     text = f"epoch {best['epoch']} of {best['phase']}"
@@ -81,6 +81,11 @@ def solved_text(training: dict[str, Any]) -> str | None:
 def _offer_text(offer: dict[str, Any]) -> str:
     gain, noise = _known(offer["gain"]), _known(offer["noise"])
     return f"log loss {'?' if gain is None else f'{-gain:+.4f}'}, noise {format_number(noise)}"
+
+
+def _gain(offer: dict[str, Any]) -> float:
+    gain = _known(offer["gain"])
+    return float("-inf") if gain is None else gain
 
 
 def _known(value: float | None) -> float | None:
