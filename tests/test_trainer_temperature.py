@@ -87,3 +87,10 @@ def test_losses_and_accuracy_are_weighted() -> None:
     loss, accuracy = Judged(judged.logits, judged.labels, weights).loss_and_accuracy()
     assert loss == pytest.approx(log_losses(judged.logits, judged.labels)[3])
     assert accuracy in (0.0, 1.0)
+
+
+def test_an_eval_without_images_decides_nothing() -> None:
+    nothing = Judged(np.zeros([0, 3]), np.zeros(0, np.int64), np.zeros(0))
+    competition = Competition(nothing, make_judged(50))
+    assert not competition.offer(nothing)
+    assert np.isnan(nothing.loss_and_accuracy()).all()

@@ -71,6 +71,8 @@ class Competition:
         if self._best is None:
             self._best = candidate
             return True
+        if not len(candidate.labels):
+            return False
         gains = self._best.losses_at_best() - candidate.losses_at_best()
         gain = float(np.average(gains, weights=candidate.weights))
         count = max(2, np.count_nonzero(candidate.weights))

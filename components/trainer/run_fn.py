@@ -5,6 +5,7 @@ The Trainer reloads this module: it holds functions and constants only.
 
 import csv
 import json
+import math
 import os
 import platform
 import tempfile
@@ -162,7 +163,16 @@ def _write_record(path: str, record: dict[str, Any]) -> None:
     """Writes JSON to a local or `gs://` path."""
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(record, indent=2) + "\n")
+        file.write(json.dumps(_without_nan(record), indent=2) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    """Returns JSON's types with null for what is no number, as the loss on an eval without images: JSON has none."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _write_csv(path: str, history: list[EpochResult]) -> None:
