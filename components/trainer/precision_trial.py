@@ -76,6 +76,8 @@ def plan_work(settings: ResolvedSettings, train_images: int, eval_images: int) -
     passes = min(settings.head_epochs, max(1, views)) if cached else settings.head_epochs
     evaluations = (min(settings.head_epochs, 1) if cached else settings.head_epochs) + settings.fine_tune_epochs
     trained = train_images * settings.fine_tune_epochs
+    if settings.head != "stepped":  # each image and view once
+        passes, evaluations = 1 + views, 1 + settings.fine_tune_epochs
     return Work(train_images * passes + eval_images * evaluations, trained, settings.fine_tune_blocks if trained else 0)
 
 
@@ -147,7 +149,7 @@ class PrecisionTrial:
         """See `Timing`; random numbers start anew from the seed after it, as if nothing had been built."""
         started = self._clock()
         # Never slower than by arithmetic: what is too short even so is not worth building a model for.
-        speed = self._flops_per_second or _measure_flops_per_second()
+        speed = self._flops_per_second or measure_flops_per_second()
         flops = 2e9 * BACKBONES[self._settings.backbone].multiply_adds * (self._image_size / 224) ** 2
         all_learn = self._work.blocks == len(BACKBONES[self._settings.backbone].blocks)
         cost = _TRAINED_COST if all_learn else 1.0
@@ -219,7 +221,7 @@ class PrecisionTrial:
         return lambda: train().numpy()
 
 
-def _measure_flops_per_second() -> float:
+def measure_flops_per_second() -> float:
     """Returns what products of float32 matrices reach here: more than any model does."""
     matrix = tf.random.stateless_uniform([1024, 1024], [0, 0])
     times = []

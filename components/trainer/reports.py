@@ -57,7 +57,7 @@ class TensorBoard:
         """
         values = {"train": (result.loss, result.accuracy), "validation": (result.eval_loss, result.eval_accuracy)}
         for split, (loss, accuracy) in values.items():
-            with self._writer(result.phase, split).as_default(result.epoch - 1):
+            with self._writer(result.phase, split).as_default(max(result.epoch - 1, 0)):
                 tf.summary.scalar("epoch_loss", loss)
                 tf.summary.scalar("epoch_accuracy", accuracy)
                 if split == "train":
