@@ -75,8 +75,12 @@ class Assembly:
 
     @property
     def poolings(self) -> tuple[Pooling, ...]:
-        """What a solved head may read; that of a file's head, where there is one."""
-        return ("last",) if self.file_head else self.plan.poolings
+        """What a solved head may read: what the base's does, so that its rows count, or that of a file's head."""
+        if self.file_head:
+            return ("last",)
+        if self.base_head is not None and self.base_head[0] in self.plan.poolings:
+            return (self.base_head[0],)
+        return self.plan.poolings
 
     @property
     def forward_operations(self) -> float:

@@ -77,6 +77,8 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
             )
         except InterruptedSolveError:
             preemption.leave()
+    if made.base_head is not None and made.base_head[0] != solved.pooling:
+        report_progress(f"the base's head reads {made.base_head[0]}: none of its rows can be kept", lasting=True)
     if made.file_head:
         solved = _prefer_head_of_file(read_head(model), solved, features)
     set_head(model, widen(solved.head, sum(features.depths)))
