@@ -58,6 +58,28 @@ def test_one_that_is_better_by_less_than_the_noise_does_not_win() -> None:
     assert competition.solved_is_best
 
 
+def test_the_noise_is_two_standard_errors() -> None:
+    start = make_judged(noise=1.0)
+    random = np.random.default_rng(4)
+    for share, wins in ((1.5, False), (3.0, True)):
+        # Better in each image by a number of its own: logits are not needed to be those of a model.
+        competition = Competition(start, None)
+        gains = random.normal(size=400)
+        gains = gains - gains.mean() + share * gains.std(ddof=1) / 20
+        losses = start.losses_at_best() - gains
+        candidate = _Losses(start.logits, start.labels, start.weights, losses)
+        assert competition.offer(candidate) is wins
+
+
+class _Losses(Judged):
+    def __init__(self, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, losses: np.ndarray) -> None:
+        super().__init__(logits, labels, weights)
+        object.__setattr__(self, "losses", losses)
+
+    def losses_at_best(self) -> np.ndarray:
+        return self.losses  # type: ignore[attr-defined, no-any-return]
+
+
 def test_certainty_alone_wins_nothing() -> None:
     """Each is judged at its own best temperature: the same answers, ten times as sure, are no better and no worse."""
     start = make_judged()
