@@ -17,7 +17,7 @@ from components.evaluator.settings import EvaluatorSettings
 from components.report_gen.settings import ReportSettings
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import RECIPE_DECIDES, TrainerSettings
 from components.transform.settings import TransformSettings
 from components.tuner.settings import TunerSettings, may_fine_tune, tuned_names
 from data.errors import UserError
@@ -122,14 +122,16 @@ def load_config(
     if preset not in preset_names():
         raise UserError(f"--preset {preset}: unknown; there are {', '.join(preset_names())}")
     tree = read_yaml(PRESETS_DIR / f"{preset}.yaml")
+    chosen = read_yaml(Path(config_file)) if config_file is not None else {}
+    overriding = [parse_override(override) for override in overrides]
+    _leave_to_recipe(tree, [chosen, *overriding])
     if data is not None:
         tree["name"] = data.name
-    if config_file is not None:
-        _merge(tree, read_yaml(Path(config_file)))
+    _merge(tree, chosen)
     if data is not None:
         _merge(tree, {"data": data.settings})
-    for override in overrides:
-        _merge(tree, parse_override(override))
+    for override_tree in overriding:
+        _merge(tree, override_tree)
     config = parse_config(tree)
     if config.trainer.weights == "auto" and preset != "digits":
         raise UserError("trainer.weights is auto, which only the digits preset may use; use imagenet, none or a path")
@@ -140,6 +142,15 @@ def load_config(
                 f"--set {override}: nothing is tuned without tuner.enabled=true (run_local: --tune); add it"
             )
     return config
+
+
+def _leave_to_recipe(preset: dict[str, Any], chosen: Sequence[Mapping[str, Any]]) -> None:
+    """Takes out of a preset what its own recipe came with, where the user chooses another one."""
+    sections = [tree.get("trainer") for tree in chosen]
+    recipes = [section["recipe"] for section in sections if isinstance(section, dict) and section.get("recipe")]
+    own = preset.get("trainer", {})
+    if recipes and recipes[-1] != own.get("recipe"):
+        preset["trainer"] = {name: value for name, value in own.items() if name not in RECIPE_DECIDES}
 
 
 def parse_config(tree: Mapping[str, Any]) -> PipelineConfig:

@@ -114,3 +114,13 @@ def test_every_setting_is_described() -> None:
 def test_a_section_with_comments_only_keeps_the_presets(tmp_path: Path) -> None:
     file = write(tmp_path / "c.yaml", "trainer:\n  # seed: 5\n")
     assert load_config("digits", file, overrides=["trainer.seed=6"]).trainer.fine_tune_blocks == 5
+
+
+def test_another_recipe_than_the_preset_s_does_not_bring_the_preset_s_steps() -> None:
+    trainer = load_config("digits", overrides=["trainer.recipe=quick"]).trainer
+    assert (trainer.recipe, trainer.head_epochs, trainer.fine_tune_epochs) == ("quick", None, None)
+    assert trainer.weights == "auto"
+    assert load_config("digits").trainer.head_epochs == 1
+    assert load_config("digits", overrides=["trainer.recipe=manual"]).trainer.head_epochs == 1
+    with pytest.raises(UserError, match=r"trainer\.head_epochs is 3, but with recipe quick"):
+        load_config("digits", overrides=["trainer.recipe=quick", "trainer.head_epochs=3"])

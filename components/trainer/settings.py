@@ -234,6 +234,9 @@ class ResolvedSettings(TrainerSettings):
 
 _LITERAL = {name: field.default for name, field in ResolvedSettings.model_fields.items()}
 
+RECIPE_DECIDES = frozenset(ResolvedSettings.__annotations__) & frozenset(TrainerSettings.model_fields)
+"""Settings that a recipe decides where they are null."""
+
 STEPPED_HEAD_ONLY = ("dropout", "head_epochs", "head_learning_rate", "label_smoothing", "mixup_alpha", "cutmix_alpha")
 """Settings of which a head that is solved knows nothing."""
 
@@ -253,7 +256,7 @@ def _find_mistake(asked: TrainerSettings, settings: ResolvedSettings) -> str | N
         )
     if pooled_blocks(settings.pooling) > blocks:
         return f"trainer.pooling is {settings.pooling}, but {asked.backbone} has {blocks} blocks"
-    if solved and isinstance(asked, TrainerSettings) and not isinstance(asked, ResolvedSettings):
+    if solved and not isinstance(asked, ResolvedSettings):
         stepped = [name for name in STEPPED_HEAD_ONLY if getattr(asked, name) is not None]
         if stepped:
             return (
