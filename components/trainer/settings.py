@@ -244,7 +244,7 @@ STEPPED_HEAD_ONLY = ("dropout", "head_epochs", "head_learning_rate", "label_smoo
 def _find_mistake(asked: TrainerSettings, settings: ResolvedSettings) -> str | None:
     """Tells which settings do not go together; `settings` has `manual`'s values in place of nulls."""
     blocks, solved = len(BACKBONES[asked.backbone].blocks), asked.recipe != "manual"
-    if settings.weight_decay and settings.optimizer == "adam" and not (solved and asked.optimizer is None):
+    if settings.weight_decay and settings.optimizer == "adam":
         return (
             f"weight_decay is {settings.weight_decay:g}, which adam does not decouple from the gradient; "
             "set optimizer to adamw or sgd, or weight_decay to 0"
@@ -269,13 +269,8 @@ def _find_mistake(asked: TrainerSettings, settings: ResolvedSettings) -> str | N
                 "computed once; set recipe=manual, or feature_cache to auto"
             )
         if asked.fine_tune_epochs and asked.fine_tune_blocks == 0:
-            return (
-                f"fine_tune_epochs is {asked.fine_tune_epochs} but fine_tune_blocks is 0; set it to 1..{blocks} or null"
-            )
-        return None
-    if solved:
-        return None
-    return _find_mistake_of_steps(settings, blocks)
+            return f"fine_tune_epochs is {asked.fine_tune_epochs} but fine_tune_blocks is 0; use 1..{blocks} or null"
+    return None if solved else _find_mistake_of_steps(settings, blocks)
 
 
 def _find_mistake_of_steps(settings: ResolvedSettings, blocks: int) -> str | None:
