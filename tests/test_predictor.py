@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from tfx.types import Artifact, standard_artifacts
 
 from components.predictor.executor import Executor
 from components.predictor.predictions import Predictions, PredictionsWriter, read_predictions
-from tests.tiny_classifier import make_examples, make_model
+from tests.tiny_classifier import make_examples, make_model, softmax
 
 CLASSES = ["cat", "dog", "äpfel"]
 LABELS = ["dog", "cat", "äpfel", "dog", "bird"]
@@ -39,7 +38,7 @@ def test_every_test_image_gets_a_row_in_order(tmp_path: Path, examples: Artifact
     assert predictions.class_names == tuple(CLASSES)
     assert predictions.label_names == LABELS
     assert predictions.labels.tolist() == [1, 0, 2, 1, -1]
-    np.testing.assert_array_equal(predictions.probabilities, tf.nn.softmax(LOGITS).numpy())
+    np.testing.assert_array_equal(predictions.probabilities, softmax(LOGITS).numpy())
     assert predictions.predicted.tolist() == LOGITS.argmax(axis=1).tolist()
     assert predictions.label_probabilities[4] == 0
     assert predictions.embeddings is None
@@ -49,7 +48,7 @@ def test_every_test_image_gets_a_row_in_order(tmp_path: Path, examples: Artifact
 def test_a_baseline_with_the_same_classes_answers_too(tmp_path: Path, examples: Artifact, model: Artifact) -> None:
     baseline = make_model(tmp_path / "baseline", CLASSES, -np.eye(3), id=2)
     predictions = predict(tmp_path, examples, model, baseline)
-    np.testing.assert_array_equal(predictions.baseline_probabilities, tf.nn.softmax(-LOGITS).numpy())
+    np.testing.assert_array_equal(predictions.baseline_probabilities, softmax(-LOGITS).numpy())
 
 
 def test_a_baseline_with_other_classes_is_left_out(tmp_path: Path, examples: Artifact, model: Artifact) -> None:

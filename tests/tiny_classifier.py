@@ -12,6 +12,15 @@ from components.transform.features import TRANSFORMED_LABEL_KEY
 from data.features import IMAGE_KEY, LABEL_KEY
 
 
+def softmax(logits: tf.Tensor) -> tf.Tensor:
+    """Computes float32 probabilities in float64.
+
+    In float32 the last bit follows from an example's place in its batch: a CPU computes what fills its registers by
+    another routine than the rest. Two nearly equal probabilities then change places.
+    """
+    return tf.cast(tf.nn.softmax(tf.cast(logits, tf.float64)), tf.float32)
+
+
 class _TinyClassifier(tf.Module):
     """Takes an Example's image bytes for float32 logits of the classes, and weighs them."""
 
@@ -31,7 +40,7 @@ class _TinyClassifier(tf.Module):
     def serving_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.io.parse_example(examples, {IMAGE_KEY: tf.io.FixedLenFeature([], tf.string)})[IMAGE_KEY]
         logits = tf.reshape(tf.io.decode_raw(image, tf.float32), [-1, self.weights.shape[0]])
-        return {"probabilities": tf.nn.softmax(logits @ self.weights)}
+        return {"probabilities": softmax(logits @ self.weights)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def transform_features(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
