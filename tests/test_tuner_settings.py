@@ -163,8 +163,8 @@ def test_values_win_over_the_recipe_which_still_mirrors() -> None:
 
 def test_the_first_trial_has_what_the_recipe_comes_to() -> None:
     for recipe, values in {
-        "balanced": {"fine_tune_learning_rate": 3e-5, "fine_tune_blocks": 1},
-        "best": {"fine_tune_learning_rate": 1e-5, "fine_tune_blocks": 5, "augmentation_strength": 1.0},
+        "balanced": {"fine_tune_learning_rate": 2e-4, "fine_tune_blocks": 1},
+        "best": {"fine_tune_learning_rate": 3e-5, "fine_tune_blocks": 5, "augmentation_strength": 1.0},
     }.items():
         asked = TrainerSettings(recipe=recipe)
         space = make_space(TunerSettings(), asked, plan_widest(asked, 224, 2).settings)
