@@ -32,7 +32,7 @@ $(INSTALLED): requirements.txt requirements-setup.txt
 run: $(INSTALLED) ## Run the pipeline on the embedded digits (ARGS="..." adds options)
 	@$(BIN)/python -m pipeline.run_local $(ARGS)
 
-test: $(INSTALLED) ## Run the tests (at most 15 minutes on 2 cores)
+test: $(INSTALLED) ## Run the tests (15 to 30 minutes on 2 cores)
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the tests that take longer
