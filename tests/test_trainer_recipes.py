@@ -42,6 +42,12 @@ def test_no_recipe_is_over_its_budget(recipe: str, train: int, evaluated: int) -
         assert plan.settings.warmup_steps >= 1
 
 
+@pytest.mark.parametrize("recipe", ["balanced", "best"])
+def test_nor_is_one_whose_images_the_user_changes(recipe: str) -> None:
+    plan = resolve(recipe, random_flip=True)  # each epoch runs the frozen blocks, too
+    assert plan.passes <= {"balanced": 3.0, "best": 30.0}[recipe] * resolve("quick").passes
+
+
 def test_balanced_fine_tunes_what_eval_can_judge() -> None:
     few = replace(FACTS, eval_counts=(FEWEST_TO_JUDGE - 1,))
     plan = resolve(facts=few)

@@ -15,7 +15,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
 from components.trainer.augmentation import make_augment
-from components.trainer.backbones import BACKBONES, Pooling, count_features
+from components.trainer.backbones import Pooling, count_features, forward_operations
 from components.trainer.inputs import Split, open_split
 from components.trainer.kernel_gradient import speed_up_kernel_gradients
 from components.trainer.model import ImageClassifier, load_weights, make_model, repool
@@ -82,12 +82,6 @@ class Assembly:
             return (self.base_head[0],)
         return self.plan.poolings
 
-    @property
-    def forward_operations(self) -> float:
-        """Floating-point operations of the backbone for one image."""
-        image_size = self.model.input_shape[1]
-        return 2e9 * BACKBONES[self.settings.backbone].multiply_adds * (image_size / 224) ** 2
-
 
 def assemble(
     asked: TrainerSettings,
@@ -150,7 +144,7 @@ def assemble(
     for reason in plan.reasons:
         report_progress(reason, lasting=True)
     if plan.passes and runs_on_cpu(strategy):
-        operations = plan.passes * 2e9 * BACKBONES[settings.backbone].multiply_adds * (image_size / 224) ** 2
+        operations = plan.passes * forward_operations(settings.backbone, image_size)
         report_progress(f"about {_in_words(operations / (_OF_PEAK * measure_flops_per_second()))}", lasting=True)
     learn_statistics = warm_start.learn_statistics if warm_start.applies else weights.path is None
     solved = settings.head == "solved"

@@ -211,6 +211,11 @@ def count_features(backbone: str, pooling: Pooling | None = None) -> int:
     return sum(spec.channels[-max(map(pooled_blocks, (pooling,) if pooling else spec.pooling)) :])
 
 
+def forward_operations(backbone: str, image_size: int) -> float:
+    """Returns the floating-point operations of a backbone's forward pass over one image."""
+    return 2e9 * BACKBONES[backbone].multiply_adds * (image_size / 224) ** 2
+
+
 # A type checker wants literals to be written out: that would be a second place to name a backbone.
 if TYPE_CHECKING:
     BackboneName: TypeAlias = str

@@ -11,6 +11,7 @@ import tensorflow as tf
 from components.progress import report_progress
 from components.trainer.assembly import Assembly
 from components.trainer.augmentation import make_augment, mirror, random_crop, random_flip
+from components.trainer.backbones import forward_operations
 from components.trainer.batches import Augment, Share
 from components.trainer.competition import Competition, Judged
 from components.trainer.feature_store import FeatureStore
@@ -82,9 +83,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
     if made.file_head:
         solved = _prefer_head_of_file(read_head(model), solved, features)
     set_head(model, widen(solved.head, sum(features.depths)))
-    known = solved.eval.labels >= 0
-    judged = Judged(solved.eval.logits[known], solved.eval.labels[known], solved.eval.weights[known])
-    eval_loss, eval_accuracy = judged.loss_and_accuracy()
+    eval_loss, eval_accuracy = solved.eval.loss_and_accuracy()
     row = EpochResult(
         phase=SOLVE,
         epoch=0,
@@ -95,7 +94,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
         learning_rate=0.0,
         seconds=round(time.monotonic() - started, 3),
     )
-    return Start(row, Competition(judged, solved.out_of_fold), rows), solved
+    return Start(row, Competition(solved.eval, solved.out_of_fold), rows), solved
 
 
 def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> SolvedHead:
@@ -207,4 +206,4 @@ def _share_that_chooses(made: Assembly, features: int, classes: int) -> float:
     Not by the clock: the same images must give the same model.
     """
     per_image = _MOST_SOLVER_WORK * features * classes * (1 + made.settings.feature_cache_views)
-    return min(1.0, made.forward_operations / per_image)
+    return min(1.0, forward_operations(made.settings.backbone, made.model.input_shape[1]) / per_image)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import tensorflow as tf
 import tf_keras
 
-from components.trainer.backbones import BACKBONES
+from components.trainer.backbones import BACKBONES, forward_operations
 from components.trainer.kernel_gradient import speed_up_kernel_gradients
 from components.trainer.learner import Learner, feature_model
 from components.trainer.mixing import UNMIXED
@@ -150,7 +150,7 @@ class PrecisionTrial:
         started = self._clock()
         # Never slower than by arithmetic: what is too short even so is not worth building a model for.
         speed = self._flops_per_second or measure_flops_per_second()
-        flops = 2e9 * BACKBONES[self._settings.backbone].multiply_adds * (self._image_size / 224) ** 2
+        flops = forward_operations(self._settings.backbone, self._image_size)
         all_learn = self._work.blocks == len(BACKBONES[self._settings.backbone].blocks)
         cost = _TRAINED_COST if all_learn else 1.0
         shortest = flops / speed * (self._work.forward_images + cost * self._work.trained_images)

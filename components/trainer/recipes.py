@@ -169,7 +169,7 @@ def _choose_fine_tuning(asked: TrainerSettings, facts: Facts, views: int) -> tup
     best = asked.recipe == "best" or facts.weights == "none"
     blocks = asked.fine_tune_blocks or (blocks_in_all if best else 1)
     augments = bool(best and not asked.augmentation_is_set())
-    cached = not best
+    cached = not (augments or asked.with_literal_defaults().augments)
     budget = _BUDGET[asked.recipe] * once - (1 + views) * facts.train_images - facts.eval_images
     epochs = int(budget / _epoch_passes(facts, blocks, cached=cached)) if once else 0
     epochs = min(epochs, _MOST_EPOCHS.get(asked.recipe, 1))

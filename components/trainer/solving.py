@@ -167,7 +167,7 @@ def solve_head(
     """
     labels, count = features.train_labels, len(features.train_labels)
     weights = np.ones(count) if class_weights is None else class_weights[labels].astype(np.float64)
-    on_eval = np.count_nonzero(features.eval_labels >= 0) >= FEWEST_TO_CALIBRATE
+    on_eval = len(features.eval_labels) >= FEWEST_TO_CALIBRATE
     chosen_rows = np.random.default_rng([seed, 6]).permutation(count) < max(1, round(share * count))
     found: dict[Pooling, tuple[Choice, Standardisation, slice]] = {}
     solves = 0
