@@ -137,6 +137,11 @@ def test_a_full_disk_is_explained(missing_bytes: int, monkeypatch: pytest.Monkey
     message = r"^trainer\.feature_cache: /.* has no space .*\(File too large\).*TMPDIR.* to off$"
     with full_disk(64 * 8 * 4 - missing_bytes), pytest.raises(UserError, match=message):
         compute(FeatureCache(make_model()), make_points(count=64))
+    message = (
+        r"^trainer\.feature_cache: .*TMPDIR.*, or set trainer\.recipe to manual and trainer\.feature_cache to off$"
+    )
+    with full_disk(64 * 8 * 4 - missing_bytes), pytest.raises(UserError, match=message):
+        compute(FeatureCache(make_model(), "quick"), make_points(count=64))
 
 
 def test_only_what_stays_the_same_is_cached() -> None:

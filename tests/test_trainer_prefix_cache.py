@@ -24,7 +24,7 @@ from components.trainer.prefix import cut
 from components.trainer.prefix_cache import PrefixCache, PrefixSplit, plan_prefix_cache
 from components.trainer.record_split import RecordSplit
 from components.trainer.room import usable_disk_bytes, usable_memory_bytes
-from components.trainer.settings import ResolvedSettings
+from components.trainer.settings import ResolvedSettings, TrainerSettings
 from data.errors import UserError
 from tests.full_disk import full_disk
 from tests.images import make_pixels
@@ -144,6 +144,17 @@ def test_a_disk_that_turns_out_too_small_is_one_line() -> None:
     message = r"^trainer\.feature_cache: /.* has no space .*\(File too large\).*TMPDIR.* to off$"
     with full_disk(1000), pytest.raises(UserError, match=message):
         PrefixCache(model, parts, "disk").compute(make_split(4), "train")
+
+
+def test_a_recipe_that_cannot_go_without_the_cache_names_another_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_cache, "usable_memory_bytes", lambda: 0)
+    monkeypatch.setattr(prefix_cache, "usable_disk_bytes", lambda: 2**40)
+    cache = plan(make(), 1, recipe="balanced")
+    assert cache is not None
+    message = r"^trainer\.feature_cache: .*TMPDIR to another disk, or set trainer\.fine_tune_epochs to 0$"
+    with full_disk(1000), pytest.raises(UserError, match=message):
+        cache.compute(make_split(4), "train")
+    TrainerSettings(recipe="balanced", fine_tune_epochs=0)  # and is not refused
 
 
 def test_it_ends_when_asked() -> None:

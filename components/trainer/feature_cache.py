@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,11 @@ import tensorflow as tf
 import tf_keras
 
 from components.progress import report_progress
-from components.trainer.image_cache import write_array
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.learner import feature_model
 from components.trainer.phases import Phase
-from components.trainer.settings import ResolvedSettings
-from data.errors import UserError
+from components.trainer.room import keep_array
+from components.trainer.settings import RecipeName, ResolvedSettings
 
 _MEMORY_BYTES = 2**30
 
@@ -41,8 +39,14 @@ def can_cache_features(phase: Phase, settings: ResolvedSettings, split: Split, m
 class FeatureCache:
     """Features of splits, in memory as far as they fit, else in a file without a name, which ends with the array."""
 
-    def __init__(self, model: tf_keras.Model) -> None:
-        """Computes with a model's present weights, in its precision and on its devices."""
+    def __init__(self, model: tf_keras.Model, recipe: RecipeName = "manual") -> None:
+        """Computes with a model's present weights, in its precision and on its devices.
+
+        Args:
+            model: whose backbone is frozen.
+            recipe: tells what a user can do where the disk is full: only `manual` may go without the cache.
+        """
+        self._way_out = f"{'' if recipe == 'manual' else 'trainer.recipe to manual and '}trainer.feature_cache to off"
         self._strategy = model.distribute_strategy
         self._features = feature_model(model)
 
@@ -73,7 +77,7 @@ class FeatureCache:
                 size += features.nbytes
                 if size > _MEMORY_BYTES:
                     for chunk in chunks:
-                        _append(file, chunk)
+                        keep_array(file, chunk, "the features of the frozen backbone", self._way_out)
                     chunks = []
                 if until():
                     return None
@@ -110,18 +114,3 @@ class FeatureCache:
                 parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
                 features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
                 yield view, features[weights > 0], labels[weights > 0]
-
-
-def _append(file: FileIO, features: np.ndarray) -> None:
-    """Writes an array's bytes.
-
-    Raises:
-        UserError: there is no space.
-    """
-    try:
-        write_array(file, features)
-    except OSError as error:
-        raise UserError(
-            f"trainer.feature_cache: {tempfile.gettempdir()} has no space for the features of the frozen backbone "
-            f"({error.strerror}); free some, point TMPDIR to another disk, or set trainer.feature_cache to off"
-        ) from error

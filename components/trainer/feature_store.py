@@ -3,6 +3,7 @@
 A run that was killed goes on after its last chunk, and another recipe in the same folder finds the features there.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from components.trainer.batches import Augment
 from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.inputs import Split, distribute
 from components.trainer.learner import feature_model
+from data.errors import UserError
 from data.files import remove_path
 
 _CHUNK_SECONDS = 10.0
@@ -64,6 +66,9 @@ class FeatureStore:
             view: number and way of changing the images; None leaves them alone.
             until: is asked after each batch; if it says True, what is complete is kept and the result is None.
             forward: maps the inputs of a split that does not hold images to features.
+
+        Raises:
+            UserError: there is no space for a chunk; those before it are kept.
         """
         chunks = self._read(name)
         # A batch more than the images fill would be computed for nothing.
@@ -129,9 +134,25 @@ class FeatureStore:
         if self._folder is not None:
             content = io.BytesIO()
             np.savez(content, **chunk)
-            tf.io.gfile.makedirs(self._folder)
-            path = self._path(name, number)
-            with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
-                file.write(content.getvalue())
-            tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+            _put(self._path(name, number), content.getvalue())
         return chunk
+
+
+def _put(path: str, content: bytes) -> None:
+    """Writes a local or `gs://` file whole, or not at all.
+
+    Raises:
+        UserError: there is no space, or the place cannot be written.
+    """
+    try:
+        tf.io.gfile.makedirs(os.path.dirname(path))
+        with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
+            file.write(content)
+        tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+    except tf.errors.OpError as error:
+        with contextlib.suppress(tf.errors.OpError):
+            remove_path(f"{path}.tmp")
+        raise UserError(
+            f"{path}: the features of {len(content):,} bytes cannot be written ({error.message.split('; ')[-1]}); free "
+            "some space there, or use another output folder, and run again: the chunks before it are kept"
+        ) from error

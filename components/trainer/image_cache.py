@@ -8,7 +8,6 @@ import itertools
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from components.progress import report_progress
 from components.trainer.batches import read_records
-from components.trainer.room import usable_disk_bytes
+from components.trainer.room import usable_disk_bytes, write_array
 from components.transform.features import (
     CHANNELS,
     TRANSFORMED_FEATURE_SPEC,
@@ -77,22 +76,6 @@ def unpack(files: Sequence[str], image_size: int, name: str) -> tuple[np.ndarray
             report_progress(f"unpacking images of {name}", completed=done)
         shape = (done, image_size, image_size, CHANNELS)
         return np.memmap(file, np.uint8, "r", shape=shape), np.concatenate(labels)
-
-
-def write_array(file: FileIO, array: np.ndarray) -> None:
-    """Writes an array's bytes.
-
-    Args:
-        file: unbuffered: where there is no space, a buffer would fail once more when the file is closed.
-        array: of any type.
-
-    Raises:
-        OSError: there is no space.
-    """
-    # A write that finds some space, but too little, takes a part and raises nothing.
-    rest = memoryview(array.tobytes())
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _parse(records: tf.data.Dataset, image_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -6,7 +6,6 @@ The steps on it end in the bits of those on images, in float32 on a CPU.
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,13 @@ import tf_keras
 from components.progress import report_progress
 from components.trainer.backbone_layers import iterate_layers
 from components.trainer.batches import WHOLE, Augment, Share
-from components.trainer.image_cache import write_array
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.model import ImageClassifier
 from components.trainer.phases import Phase
 from components.trainer.prefix import Cut, cut
-from components.trainer.room import usable_disk_bytes, usable_memory_bytes
-from components.trainer.settings import ResolvedSettings
+from components.trainer.room import keep_array, usable_disk_bytes, usable_memory_bytes
+from components.trainer.settings import RecipeName, ResolvedSettings
 from components.trainer.strategy import is_tpu_strategy, runs_on_cpu
-from data.errors import UserError
 
 _MEMORY, _DISK = "memory", "disk"
 
@@ -41,14 +38,16 @@ _LEAST_EPOCHS = 2  # the pass that fills the cache costs what it saves in each e
 class PrefixCache:
     """Rows of splits, see `prefix.Cut`, and what maps them to logits."""
 
-    def __init__(self, model: ImageClassifier, cut: Cut, place: str) -> None:
+    def __init__(self, model: ImageClassifier, cut: Cut, place: str, recipe: RecipeName = "manual") -> None:
         """Computes with a model's present weights, in its precision and on its devices.
 
         Args:
             model: whose frozen layers stay what they are as long as the rows are used.
             cut: of the model.
             place: `memory`, or `disk`: a file without a name, which ends with the array.
+            recipe: tells what a user can do where the disk is full: only `manual` may go without the cache.
         """
+        self._recipe = recipe
         self._strategy, self._cut, self._place = model.distribute_strategy, cut, place
         self._functions: dict[Any, Any] = {}
 
@@ -77,13 +76,14 @@ class PrefixCache:
         labels: list[np.ndarray] = []
         done = 0
         shape = (split.count, self._cut.row_bytes)
+        way_out = "trainer.feature_cache to off" if self._recipe == "manual" else "trainer.fine_tune_epochs to 0"
         with tempfile.TemporaryFile(prefix="prefix-", buffering=0) as file:
             stored = np.empty(shape, np.uint8) if self._place == _MEMORY else None
             read = split.in_order if augment is None else partial(split.in_order, view=1, augment=augment)
             for rows, batch_labels, weights in self._run(read):
                 kept = rows[: split.count - done]  # the rest fills the last batch
                 if stored is None:
-                    _append(file, kept)
+                    keep_array(file, kept, "what the frozen blocks make of images", way_out)
                 else:
                     stored[done : done + len(kept)] = kept
                 labels.append(np.where(weights > 0, batch_labels, -1)[: len(kept)])
@@ -228,19 +228,4 @@ def plan_prefix_cache(
     else:
         return None
     least = _LEAST_MULTIPLY_ADDS[runs_on_cpu(strategy), place]
-    return PrefixCache(model, parts, place) if parts.multiply_adds >= least * parts.row_bytes else None
-
-
-def _append(file: FileIO, rows: np.ndarray) -> None:
-    """Writes an array's bytes.
-
-    Raises:
-        UserError: there is no space.
-    """
-    try:
-        write_array(file, rows)
-    except OSError as error:
-        raise UserError(
-            f"trainer.feature_cache: {tempfile.gettempdir()} has no space for what the frozen blocks make of "
-            f"images ({error.strerror}); free some, point TMPDIR to another disk, or set trainer.feature_cache to off"
-        ) from error
+    return PrefixCache(model, parts, place, settings.recipe) if parts.multiply_adds >= least * parts.row_bytes else None

@@ -57,7 +57,8 @@ def open_reading(
     """
     train, judged = images
     if can_cache_features(phase, settings, train, model):
-        cache, views = FeatureCache(model), min(settings.feature_cache_views, phase.epochs)
+        cache = FeatureCache(model, settings.recipe)
+        views = min(settings.feature_cache_views, phase.epochs)
         # No other worker is left waiting: where there are several, none computes features.
         features = cache.compute(train, "train", views, until)
         eval_features = cache.compute(judged, "eval", 0, until) if features else None

@@ -1,9 +1,14 @@
-"""How much memory and disk a cache may take: half of what is free."""
+"""How much memory and disk a cache may take, half of what is free; and what is said where a disk is full after all."""
 
 import os
 import shutil
 import tempfile
+from io import FileIO
 from pathlib import Path
+
+import numpy as np
+
+from data.errors import UserError
 
 SHARE = 0.5
 
@@ -37,6 +42,43 @@ def usable_disk_bytes(mounts: Path = Path("/proc/mounts")) -> int:
     """Returns half of what is free in the folder for temporary files (`TMPDIR`); 0 where that lives in memory."""
     folder = tempfile.gettempdir()
     return 0 if _is_in_memory(folder, mounts) else int(shutil.disk_usage(folder).free * SHARE)
+
+
+def write_array(file: FileIO, array: np.ndarray) -> None:
+    """Writes an array's bytes.
+
+    Args:
+        file: unbuffered: where there is no space, a buffer would fail once more when the file is closed.
+        array: of any type.
+
+    Raises:
+        OSError: there is no space.
+    """
+    # A write that finds some space, but too little, takes a part and raises nothing.
+    rest = memoryview(array.tobytes())
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def keep_array(file: FileIO, array: np.ndarray, content: str, way_out: str) -> None:
+    """Writes what a cache holds to its temporary file.
+
+    Args:
+        file: as in `write_array`.
+        array: of any type.
+        content: what it is, for a person.
+        way_out: what to set where no disk has the space.
+
+    Raises:
+        UserError: there is no space.
+    """
+    try:
+        write_array(file, array)
+    except OSError as error:
+        raise UserError(
+            f"trainer.feature_cache: {tempfile.gettempdir()} has no space for {content} ({error.strerror}); free some, "
+            f"point TMPDIR to another disk, or set {way_out}"
+        ) from error
 
 
 def _is_in_memory(folder: str, mounts: Path) -> bool:
