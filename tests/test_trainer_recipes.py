@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.trainer.backbones import BACKBONES, count_features
-from components.trainer.recipes import FEWEST_TO_JUDGE, SOLVER_BYTES, Facts, resolve_recipe
+from components.trainer.recipes import FEWEST_TO_JUDGE, HEAD_STEPS, SOLVER_BYTES, Facts, resolve_recipe
 from components.trainer.settings import STEPPED_HEAD_ONLY, ResolvedSettings, TrainerSettings
 
 FACTS = Facts((60,) * 10, (25,) * 10, 224, "cpu", 1, "vgg16", "imagenet", count_features("vgg16"))
@@ -105,6 +105,23 @@ def test_a_head_that_memory_cannot_hold_is_stepped() -> None:
     many = replace(FACTS, train_counts=(images // 15,) * 10)
     assert resolve("balanced", many).settings.head == "solved"
     assert resolve("balanced", many).settings.feature_cache_views == 0  # views would not fit
+
+
+@pytest.mark.parametrize("batch_size", [32, 256, 1024])
+@pytest.mark.parametrize("images", [300_000, 2_000_000])
+def test_a_stepped_head_has_as_many_steps_whatever_the_batch(batch_size: int, images: int) -> None:
+    facts = replace(FACTS, train_counts=(images // 10,) * 10)
+    for recipe in ("quick", "balanced"):
+        settings = resolve(recipe, facts, batch_size=batch_size).settings
+        steps = -(-images // batch_size)
+        assert abs(settings.head_epochs * steps - HEAD_STEPS) <= max(steps - HEAD_STEPS, steps / 2)
+        assert settings.early_stopping_patience >= settings.head_epochs  # the rate, and the loss, fall to the end
+
+
+def test_a_few_images_on_several_hosts_are_not_looked_at_for_ever() -> None:
+    facts = replace(FACTS, train_counts=(20,) * 10, hosts=2)
+    assert resolve("quick", facts).settings.head_epochs == 100
+    assert resolve("quick", replace(facts, device="tpu")).settings.head_epochs == 10  # each runs the whole network
 
 
 def test_at_most_three_lines_say_why() -> None:

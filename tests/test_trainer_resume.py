@@ -55,7 +55,7 @@ def run(
     folder: Path, on_step: Callable[[TrainingState], None] | None = None, flipped: bool = False, **values: Any
 ) -> tuple[list[np.ndarray], list[EpochResult], EpochResult]:
     """Trains as after a start of the process: a new model, a new input."""
-    model = make_model(dropout=0.5)
+    model = make_model(dropout=0.5, backbone=values.get("head") == "standardised")
     points = make_points(count=100, seed=3)
     eval_split = make_points(count=40, flipped=flipped)
     settings = make_settings(**{**CHOSEN, **values})
@@ -92,6 +92,16 @@ def test_a_run_killed_at_random_steps_ends_as_if_it_had_not_been(undisturbed: An
     assert_same(run(tmp_path, lambda state: seen.append(state.total_steps)), undisturbed)
     assert seen[0] > steps[-1] - CHOSEN["checkpoint_every_steps"]
     assert seen[-1] == STEPS
+
+
+def test_so_does_one_whose_head_reads_standardised_features(tmp_path: Path) -> None:
+    """They are measured anew, and the head is folded once: killed in the phase, at its end, and after it."""
+    values = {"head": "standardised", "recipe": "balanced", "checkpoint_every_steps": 2}
+    expected = run(tmp_path / "undisturbed", **values)
+    for step in (5, 13, 14, 15, 20):
+        with pytest.raises(KilledError):
+            run(tmp_path / "killed", kill_at(step), **values)
+    assert_same(run(tmp_path / "killed", **values), expected)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,20 @@ import tf_keras
 from components.trainer.checkpoints import CheckpointDir
 from components.trainer.inputs import ArraySplit
 from components.trainer.learner import Judge, feature_model
+from components.trainer.logistic_regression import Examples, Head, fit, log_losses, make_zero_head
 from components.trainer.model import ImageClassifier, make_model
+from components.trainer.recipes import HEAD_RATE
 from components.trainer.settings import ResolvedSettings
-from components.trainer.solving import Features, Standardisation, depths_of, set_head, solve_head
-from components.trainer.standardised_head import StandardisedHead
+from components.trainer.solving import (
+    Features,
+    Standardisation,
+    depths_of,
+    read_head,
+    set_head,
+    solve_head,
+    standardise,
+)
+from components.trainer.standardised_head import StandardisedHead, penalty_strength
 from components.trainer.training import train
 from tests.test_trainer_solving import digits
 
@@ -26,9 +36,34 @@ def model() -> ImageClassifier:
 
 
 def measure(features: np.ndarray) -> Standardisation:
-    deviation = features.std(axis=0, dtype=np.float64)
+    """Of two depths of 512, each to the total variance 1."""
+    deviation = features.std(axis=0, dtype=np.float64) * 512**0.5
     return Standardisation(
         features.mean(axis=0, dtype=np.float64), np.where(deviation > 0, 1.0 / np.maximum(deviation, 1e-30), 0.0)
+    )
+
+
+def make_settings(epochs: int, kind: str = "standardised") -> ResolvedSettings:
+    """What the recipe sets for the head alone; at its own rate either learns as far as it can."""
+    return ResolvedSettings(
+        recipe="quick",
+        head=kind,
+        head_epochs=epochs,
+        head_learning_rate=HEAD_RATE if kind == "standardised" else 1e-3,
+        early_stopping_patience=epochs,
+        fine_tune_epochs=0,
+        fine_tune_blocks=0,
+        dropout=0.0,
+    )
+
+
+def make_model_of_rows(width: int, classes: int) -> ImageClassifier:
+    """A model whose images are features, with a head that knows nothing."""
+    rows, images = tf_keras.Input([width]), tf_keras.Input([width])
+    network = tf_keras.Model(rows, tf_keras.layers.Activation("linear")(rows), name="backbone")
+    features = tf_keras.layers.Dropout(0.0, name="dropout")(network(images))
+    return ImageClassifier(
+        images, tf_keras.layers.Dense(classes, "linear", kernel_initializer="zeros", name="head")(features)
     )
 
 
@@ -63,9 +98,7 @@ def test_it_learns_where_steps_on_the_features_as_they_are_do_not(
     eval_split = ArraySplit(digits[0][200:300], digits[1][200:300], 32)
     accuracies = {}
     for kind in ("stepped", "standardised"):
-        settings = ResolvedSettings(
-            recipe="quick", head=kind, head_epochs=15, fine_tune_epochs=0, fine_tune_blocks=0, dropout=0.0
-        )
+        settings = make_settings(15, kind)
         folder = CheckpointDir(str(tmp_path / kind / "resume"))
         _, best = train(model, train_split, eval_split, settings, str(tmp_path / kind), folder)
         judged = Judge(model).evaluate(eval_split.in_order())
@@ -87,9 +120,59 @@ def test_it_comes_to_what_the_solver_comes_to(
     set_head(model, solved.head)
     wanted = (solved.eval.logits.argmax(1) == digits[1][300:]).mean()
     model.get_layer("head").set_weights([np.zeros([1024, 10]), np.zeros(10)])
-    settings = ResolvedSettings(
-        recipe="quick", head="standardised", head_epochs=30, fine_tune_epochs=0, fine_tune_blocks=0, dropout=0.0
-    )
     splits = [ArraySplit(digits[0][s : s + 300], digits[1][s : s + 300], 32) for s in (0, 300)]
-    _, best = train(model, *splits, settings, str(tmp_path), CheckpointDir(str(tmp_path / "resume")))
+    _, best = train(model, *splits, make_settings(30), str(tmp_path), CheckpointDir(str(tmp_path / "resume")))
     assert best.eval_accuracy == pytest.approx(wanted, abs=0.02)  # 300 images: six of them
+
+
+def make_rows(count: int = 600, width: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers far from 0, of very different spread, and labels that a head of 3 classes knows in part."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(count, width))
+    labels = (rows @ random.normal(size=(width, 3)) * 0.5 + random.gumbel(size=(count, 3))).argmax(axis=1)
+    return (rows * random.uniform(0.1, 10.0, width) + 30.0).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("batch_size", [32, 100])
+def test_it_minimises_what_the_solver_minimises(batch_size: int, tmp_path: Path) -> None:
+    rows, labels = make_rows()
+    model, split = make_model_of_rows(20, 3), ArraySplit(rows, labels, batch_size)
+    measured, strength = standardise(rows, (20,)), penalty_strength(600)
+    optimum = fit(Examples(measured.apply(rows), labels, np.ones(600)), strength, make_zero_head(20, 3))
+    folder = str(tmp_path / "run")
+    train(model, split, split, make_settings(40), folder, CheckpointDir(str(tmp_path / "resume")))
+    folded = read_head(model)
+    learned = Head(measured.unfold(folded.kernel), folded.bias + measured.mean @ folded.kernel)
+
+    def objective(head: Head) -> float:
+        loss = log_losses(head.logits(measured.apply(rows)), labels).mean()
+        return float(loss + 0.5 * strength * np.sum(head.kernel**2))
+
+    # Without the penalty the kernel grows past it: 0.01 and more.
+    assert 0.0 <= objective(learned) - objective(optimum) < 1e-3
+    assert np.linalg.norm(learned.kernel) == pytest.approx(np.linalg.norm(optimum.kernel), rel=0.05)
+
+
+def test_it_starts_from_the_head_that_is_there_and_is_drawn_to_it() -> None:
+    rows, labels = make_rows()
+    model, random = make_model_of_rows(20, 3), np.random.default_rng(1)
+    set_head(model, Head(random.normal(size=(20, 3)), random.normal(size=3)))
+    before = model(rows[:50], training=False).numpy()
+    head = StandardisedHead(model, ArraySplit(rows, labels, 50), reads_features=True)
+    np.testing.assert_allclose(head.forward(rows[:50], training=False), before, atol=1e-3)
+    assert head.penalty().numpy() == 0.0
+    kernel = model.get_layer("head").kernel
+    kernel.assign_add(np.full([20, 3], 0.1))
+    assert head.penalty().numpy() == pytest.approx(0.5 * penalty_strength(600) * 60 * 0.01, rel=1e-4)
+
+
+def test_what_is_set_for_blocks_does_not_lead_it_astray(tmp_path: Path) -> None:
+    rows, labels = make_rows()
+    split, kernels = ArraySplit(rows, labels, 32), []
+    others = {"optimizer": "sgd", "weight_decay": 0.1, "gradient_clip_norm": 1e-3, "warmup_steps": 1000}
+    for number, values in enumerate(({}, others)):
+        model, folder = make_model_of_rows(20, 3), str(tmp_path / str(number))
+        settings = make_settings(3).model_copy(update=values)
+        train(model, split, split, settings, folder, CheckpointDir(f"{folder}/resume"))
+        kernels.append(read_head(model).kernel)
+    np.testing.assert_array_equal(*kernels)

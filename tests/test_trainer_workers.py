@@ -23,7 +23,7 @@ CHOSEN: dict[str, Any] = {
 }
 
 
-def train_here(folder: Path, worker: int | None, killed_after: int | None, measured: bool) -> None:
+def train_here(folder: Path, worker: int | None, killed_after: int | None, measured: bool, **chosen: Any) -> None:
     """Trains and stores weights and losses; runs in the new process, as one of two workers or as the only one.
 
     `measured` lets the steps of a call follow from the speed; else they are 3, exact enough to be killed at.
@@ -38,7 +38,7 @@ def train_here(folder: Path, worker: int | None, killed_after: int | None, measu
     strategy = make_strategy("one_device" if worker is None else "multi_worker")
     tf.config.experimental.enable_op_determinism()
     with strategy.scope():
-        model = make_model(dropout=0.5)
+        model = make_model(dropout=0.5, backbone=chosen.get("head") == "standardised")
 
     def on_step(state: TrainingState) -> None:
         print(f"step {state.total_steps}", flush=True)
@@ -50,7 +50,7 @@ def train_here(folder: Path, worker: int | None, killed_after: int | None, measu
         make_points(count=80, seed=3, drop_remainder=True),
         make_points(count=41),
         make_settings(
-            **CHOSEN,
+            **{**CHOSEN, **chosen},
             # The chief alone has reason to save by its clock, and finds it after every call. With `auto` the workers
             # measure other times, and must do the same steps all the same.
             checkpoint_every_seconds=1e-9 if worker == 0 else 1e9,
@@ -86,7 +86,7 @@ def find_ports(count: int) -> list[int]:
     return ports
 
 
-def run_workers(folder: Path, killed_after: int | None) -> tuple[list[int], list[list[int]]]:
+def run_workers(folder: Path, killed_after: int | None, **chosen: Any) -> tuple[list[int], list[list[int]]]:
     """Runs two workers, of which the second gets SIGTERM after a step; returns their statuses and their steps.
 
     Step 0 never comes; None measures how many steps a call does.
@@ -98,6 +98,7 @@ def run_workers(folder: Path, killed_after: int | None) -> tuple[list[int], list
             str(worker),
             str(killed_after if worker else None),
             str(killed_after is None),
+            json.dumps(chosen),
             worker=worker,
             ports=ports,
         )
@@ -108,23 +109,35 @@ def run_workers(folder: Path, killed_after: int | None) -> tuple[list[int], list
     return [process.returncode for process in processes], steps
 
 
-@pytest.mark.slow
-def test_two_workers_end_where_one_process_ends(tmp_path: Path) -> None:
-    alone = start(str(tmp_path), "None", "None", "True")
+def assert_two_workers_are_as_one(folder: Path, **chosen: Any) -> Path:
+    """Returns the folder of what the two came to."""
+    alone = start(str(folder), "None", "None", "True", json.dumps(chosen))
     alone.communicate()
     assert alone.returncode == 0
-    undisturbed = tmp_path / "undisturbed"
+    undisturbed = folder / "undisturbed"
     undisturbed.mkdir()
-    statuses, steps = run_workers(undisturbed, killed_after=None)
+    statuses, steps = run_workers(undisturbed, killed_after=None, **chosen)
     assert statuses == [0, 0]
     assert steps[0] == steps[1]
-    files = [tmp_path / "None.npz", undisturbed / "0.npz", undisturbed / "1.npz"]
+    files = [folder / "None.npz", undisturbed / "0.npz", undisturbed / "1.npz"]
     with np.load(files[0]) as one, np.load(files[1]) as first, np.load(files[2]) as second:
         assert one.files == first.files == second.files
         for name in one.files:
             np.testing.assert_array_equal(first[name], second[name])
             # As over two replicas of one process: sums in two parts round elsewhere, and Adam carries that on.
             np.testing.assert_allclose(first[name], one[name], rtol=1e-3, atol=1e-4)
+    return undisturbed
+
+
+@pytest.mark.slow
+def test_a_standardised_head_learns_on_two_workers_what_it_learns_on_one(tmp_path: Path) -> None:
+    """Each has the features that both computed, and steps on its share of them."""
+    assert_two_workers_are_as_one(tmp_path, head="standardised", recipe="balanced", head_epochs=6)
+
+
+@pytest.mark.slow
+def test_two_workers_end_where_one_process_ends(tmp_path: Path) -> None:
+    undisturbed = assert_two_workers_are_as_one(tmp_path)
 
     # One worker is told to leave: both save, both leave, and both go on from the chief's checkpoint.
     resumed = tmp_path / "resumed"
@@ -177,4 +190,5 @@ if __name__ == "__main__":
             None if sys.argv[2] == "None" else int(sys.argv[2]),
             None if sys.argv[3] == "None" else int(sys.argv[3]),
             sys.argv[4] == "True",
+            **json.loads(sys.argv[5]),
         )

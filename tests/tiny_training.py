@@ -15,11 +15,15 @@ from components.trainer.phases import Phase
 from components.trainer.settings import ResolvedSettings
 
 
-def make_model(dropout: float = 0.0, seed: int = 0) -> ImageClassifier:
+def make_model(dropout: float = 0.0, seed: int = 0, *, backbone: bool = False) -> ImageClassifier:
+    """Two blocks and a head; `backbone` makes the blocks a model of their own, as those of images are."""
     tf_keras.utils.set_random_seed(seed)
     inputs = tf_keras.Input([4])
     features = tf_keras.layers.Dense(8, activation="tanh", name="block4_dense")(inputs)
     features = tf_keras.layers.Dense(8, activation="tanh", name="block5_dense")(features)
+    if backbone:
+        network, inputs = tf_keras.Model(inputs, features, name="backbone"), tf_keras.Input([4])
+        features = network(inputs)
     features = tf_keras.layers.Dropout(dropout, name="dropout")(features)
     return ImageClassifier(inputs, tf_keras.layers.Dense(2, name="head")(features))
 

@@ -18,11 +18,13 @@ from components.trainer.augmentation import make_augment
 from components.trainer.backbones import Pooling, count_features, forward_operations
 from components.trainer.inputs import Split, open_split
 from components.trainer.kernel_gradient import speed_up_kernel_gradients
+from components.trainer.logistic_regression import make_zero_head
 from components.trainer.model import ImageClassifier, load_weights, make_model, repool
 from components.trainer.precision import PrecisionChoice, choose_precision
 from components.trainer.precision_trial import PrecisionTrial, measure_flops_per_second, plan_work
 from components.trainer.recipes import Facts, KnownWeights, Plan, resolve_recipe
 from components.trainer.settings import ResolvedSettings, TrainerSettings
+from components.trainer.solving import set_head
 from components.trainer.strategy import (
     count_hosts,
     describe_strategy,
@@ -163,6 +165,8 @@ def assemble(
     file_head, base_head = False, None
     with strategy.scope():
         model = make(settings.pooling)
+        if settings.head == "standardised":  # a penalty draws it to what it starts from: of new classes, to 0
+            set_head(model, make_zero_head(*model.get_layer("head").kernel.shape))
         if base_model is not None and warm_start.applies:
             load_base(model, base_model, class_names, pooling=warm_start.pooling)
             if solved:

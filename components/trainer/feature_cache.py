@@ -1,5 +1,6 @@
 """The outputs of a frozen backbone, computed once: the head then trains on them at a small share of the price."""
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,19 +21,24 @@ _MEMORY_BYTES = 2**30
 
 
 def can_cache_features(phase: Phase, settings: ResolvedSettings, split: Split, model: tf_keras.Model) -> bool:
-    """Tells whether the features of a phase are the same in each of its epochs, or in turns, and worth keeping."""
+    """Tells whether the features of a phase are the same in each of its epochs, or in turns, and worth keeping.
+
+    A standardised head reads those of the images as they are, as a solved one does; on several hosts, each keeps those
+    that all have computed.
+    """
     strategy = model.distribute_strategy
-    several_hosts = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or (
-        isinstance(strategy, tf.distribute.TPUStrategy) and strategy.extended.num_hosts > 1
-    )
+    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    several_tpu_hosts = isinstance(strategy, tf.distribute.TPUStrategy) and strategy.extended.num_hosts > 1
+    if settings.feature_cache == "off" or phase.blocks or several_tpu_hosts:
+        return False
+    if settings.head == "standardised":
+        return True
     return (
-        settings.feature_cache == "auto"
-        and phase.blocks == 0
-        and phase.epochs > 1
+        phase.epochs > 1
         and (settings.feature_cache_views > 0 or not split.augmented)
         and not settings.mixup_alpha
         and not settings.cutmix_alpha
-        and not several_hosts
+        and not several_workers
     )
 
 
@@ -49,6 +55,7 @@ class FeatureCache:
         self._way_out = f"{'' if recipe == 'manual' else 'trainer.recipe to manual and '}trainer.feature_cache to off"
         self._strategy = model.distribute_strategy
         self._features = feature_model(model)
+        self._several_workers = isinstance(self._strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def compute(
         self, split: Split, name: str, views: int = 0, until: Callable[[], bool] = lambda: False
@@ -59,7 +66,8 @@ class FeatureCache:
             split: of images.
             name: of the split, shown while it is computed.
             views: of so many augmented versions of each image, for the epochs in turns; 0 is of the images themselves.
-            until: is asked after each batch; if it says True, the result is None.
+            until: is asked after each batch; if it says True, the result is None. Several workers compute to the end:
+                one that stopped would leave the others waiting.
 
         Raises:
             UserError: they fit neither into the memory set aside for them nor on the disk.
@@ -79,7 +87,7 @@ class FeatureCache:
                     for chunk in chunks:
                         keep_array(file, chunk, "the features of the frozen backbone", self._way_out)
                     chunks = []
-                if until():
+                if not self._several_workers and until():
                     return None
             stored: np.ndarray
             if size > _MEMORY_BYTES:
@@ -100,17 +108,20 @@ class FeatureCache:
         """Yields view, features [n, ...] and labels [n] of all examples that weigh anything: not what pads a batch."""
 
         def forward(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return self._features(images, training=False), labels, weights
+            features = self._features(images, training=False)
+            # Workers send each other no bfloat16.
+            return tf.cast(features, tf.float32) if self._several_workers else features, labels, weights
 
         @tf.autograph.experimental.do_not_convert
         def run(batch: Any) -> Any:
-            return self._strategy.run(forward, args=batch)
+            computed = self._strategy.run(forward, args=batch)
+            return [self._strategy.gather(values, axis=0) for values in computed] if self._several_workers else computed
 
         function: Any = None
         for view in range(max(1, views)):
             batches = distribute(self._strategy, partial(split.in_order, view=view if views else None))
             function = function or tf.function(run, input_signature=[batches.element_spec], autograph=False)
-            for batch in batches:
+            for batch in itertools.islice(batches, -(-split.count // split.batch_size)):
                 parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
                 features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
                 yield view, features[weights > 0], labels[weights > 0]

@@ -45,6 +45,7 @@ class Learner:
         *,
         reads_features: bool = False,
         forward: Forward | None = None,
+        penalty: Callable[[], tf.Tensor] | None = None,
         class_weights: np.ndarray | None = None,
     ) -> None:
         """Makes the optimizer's variables, in the scope of the model's strategy.
@@ -56,6 +57,7 @@ class Learner:
             noise: of the model's dropout.
             reads_features: the inputs are outputs of `feature_model` (only where the backbone is frozen).
             forward: maps what the inputs are, where they are not images, to logits; with the model's own layers.
+            penalty: gives a scalar that is added to the loss that learns, not to the one that is shown.
             class_weights: float32 [classes], what an example of each class weighs; None weighs all alike.
         """
         self.model = model
@@ -63,6 +65,7 @@ class Learner:
         self._phase, self._settings, self._noise = phase, settings, noise
         self._reads_features, self._class_weights = reads_features, class_weights
         self._forward = forward or (model if phase.blocks else partial(classify, model))
+        self._penalty = penalty
         self.mixes = settings.mixup_alpha > 0 or settings.cutmix_alpha > 0
         self._features = feature_model(model)
         with self.strategy.scope():
@@ -144,6 +147,8 @@ class Learner:
                 logits = self._forward(inputs, training=True)
                 losses = tf.nn.softmax_cross_entropy_with_logits(self._smooth(targets), logits)
                 loss = tf.reduce_sum(losses * weights) / images_per_step
+                if self._penalty is not None:
+                    loss += self._penalty() / self.strategy.num_replicas_in_sync
         variables = self.model.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return _sums(losses, tf.argmax(targets, -1), logits, weights)

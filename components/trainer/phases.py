@@ -1,20 +1,25 @@
 """What is learnt when and at which rate, and what an epoch came to."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from components.trainer.settings import ResolvedSettings
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of training with an optimizer of its own: the last `blocks` blocks of the backbone learn, and the head."""
+    """A part of training with an optimizer of its own: the last `blocks` blocks of the backbone learn, and the head.
+
+    Attributes:
+        epoch_steps: steps of an epoch, over which the rate falls from step to step; 0 lets it fall from epoch to epoch.
+    """
 
     name: str
     epochs: int
     learning_rate: float
     blocks: int
     warmup_steps: int = 0
+    epoch_steps: int = 0
 
     def learning_rate_at(self, epoch: int, step: int) -> float:
         """Returns a step's rate: half a cosine over the epochs towards 0, after a linear rise from 0 over the warm-up.
@@ -28,7 +33,8 @@ class Phase:
 
         Source: Loshchilov & Hutter 2016 (SGDR), equation 5, without restarts; Goyal et al. 2017, section 2.2.
         """
-        rate = self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        done = step / (self.epochs * self.epoch_steps) if self.epoch_steps else epoch / self.epochs
+        rate = self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
         return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
 
 
@@ -51,10 +57,17 @@ class EpochResult:
     seconds: float
 
 
-def make_phases(settings: ResolvedSettings) -> list[Phase]:
-    """Returns the phases that train at least one epoch."""
+def make_phases(settings: ResolvedSettings, epoch_steps: int = 0) -> list[Phase]:
+    """Returns the phases that train at least one epoch.
+
+    Args:
+        settings: epochs and rates.
+        epoch_steps: steps of an epoch; a standardised head, which may see few epochs, learns by them.
+    """
     scale, warmup = learning_rate_scale(settings), settings.warmup_steps
     head = Phase("head", settings.head_epochs, settings.head_learning_rate * scale, 0, warmup)
+    if settings.head == "standardised":  # what warms blocks up would take most of its steps
+        head = replace(head, warmup_steps=0, epoch_steps=epoch_steps)
     fine_tune = Phase(
         "fine-tune",
         settings.fine_tune_epochs,

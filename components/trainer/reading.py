@@ -10,7 +10,7 @@ from components.trainer.model import ImageClassifier
 from components.trainer.phases import Phase
 from components.trainer.prefix_cache import plan_prefix_cache
 from components.trainer.settings import ResolvedSettings
-from components.trainer.standardised_head import StandardisedHead
+from components.trainer.standardised_head import StandardisedHead, settings_of_steps
 from components.trainer.start import Rows
 
 
@@ -22,6 +22,7 @@ class Reading:
         train: of images, features, or rows.
         eval: the same.
         judge: reads eval.
+        settings: of the steps.
         reads_features: see `Learner`.
         forward: see `Learner`.
         standardised: the head, where it learns on standardised features; to be folded when the phase is over.
@@ -30,6 +31,7 @@ class Reading:
     train: Split
     eval: Split
     judge: Judge
+    settings: ResolvedSettings
     reads_features: bool = False
     forward: Forward | None = None
     standardised: StandardisedHead | None = None
@@ -59,25 +61,25 @@ def open_reading(
     if can_cache_features(phase, settings, train, model):
         cache = FeatureCache(model, settings.recipe)
         views = min(settings.feature_cache_views, phase.epochs)
-        # No other worker is left waiting: where there are several, none computes features.
         features = cache.compute(train, "train", views, until)
         eval_features = cache.compute(judged, "eval", 0, until) if features else None
         if features is None or eval_features is None:
             return None
-        reading = Reading(features, eval_features, Judge(model, reads_features=True), reads_features=True)
+        reading = Reading(features, eval_features, Judge(model, reads_features=True), settings, reads_features=True)
     else:
         rows, goes_on = (kept, True) if kept else _compute_rows(phase, settings, images, model, done_epochs, until)
         if not goes_on:
             return None
-        reading = Reading(train, judged, Judge(model))
+        reading = Reading(train, judged, Judge(model), settings)
         if rows is not None:
             forward = rows.cache.forward
-            reading = Reading(rows.train, rows.eval, Judge(model, forward=forward), forward=forward)
+            reading = Reading(rows.train, rows.eval, Judge(model, forward=forward), settings, forward=forward)
     if settings.head != "standardised" or phase.blocks:
         return reading
     head = StandardisedHead(model, reading.train, reads_features=reading.reads_features)
     judge = Judge(model, forward=head.judge_forward)
-    return Reading(reading.train, reading.eval, judge, reading.reads_features, head.forward, head)
+    own = settings_of_steps(settings)
+    return Reading(reading.train, reading.eval, judge, own, reading.reads_features, head.forward, head)
 
 
 def _compute_rows(

@@ -109,12 +109,11 @@ class _Training:
             self._enter(self._start)
         for result in self.state.history:
             self._tensorboard.write(result)
-        phases = make_phases(self._settings)
+        phases = make_phases(self._settings, count_steps(self._train_split))
         if saved:
-            phase = phases[self.state.phase]
             report_progress(
-                f"going on where a run was interrupted: {phase.name}, epoch {self.state.epoch + 1}, after step "
-                f"{self.state.step}",
+                f"going on where a run was interrupted: {phases[self.state.phase].name}, epoch "
+                f"{self.state.epoch + 1}, after step {self.state.step}",
                 lasting=True,
             )
         weights = None
@@ -142,10 +141,11 @@ class _Training:
             learner = Learner(
                 self._model,
                 phases[number],
-                self._settings,
+                reading.settings,
                 self._noise,
                 reads_features=reading.reads_features,
                 forward=reading.forward,
+                penalty=reading.standardised and reading.standardised.penalty,
                 class_weights=weights,
             )
             if saved and number == saved[0].phase:

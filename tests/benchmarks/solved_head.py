@@ -14,6 +14,7 @@ import time
 import numpy as np
 from scipy.special import softmax
 
+from components.trainer.recipes import HEAD_RATE, HEAD_STEPS
 from tests.benchmarks.feature_cache import read_images
 from tests.benchmarks.whole_process import describe_machine
 
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     for split, count in (("train", 8000), ("eval", 1000), ("test", 10000)):
         parser.add_argument(f"--{split}", type=int, default=count)
-    parser.add_argument("--steps", type=int, default=15_000, help="of the stepped head (%(default)s)")
+    parser.add_argument("--steps", type=int, default=HEAD_STEPS, help="of the stepped head (%(default)s)")
     arguments = parser.parse_args()
 
     import tensorflow as tf
@@ -93,11 +94,12 @@ def main() -> None:
     report(f"solved, T {known.temperature:.2f}", head.scaled(1 / known.temperature).logits(test), test_labels)
 
     started = time.monotonic()
-    epochs = max(1, round(arguments.steps * 32 / arguments.train))
+    epochs = max(1, round(arguments.steps / -(-arguments.train // 32)))
     settings = ResolvedSettings(
         recipe="quick",
         head="standardised",
         head_epochs=epochs,
+        head_learning_rate=HEAD_RATE,
         early_stopping_patience=epochs,
         fine_tune_epochs=0,
         fine_tune_blocks=0,
