@@ -1,6 +1,7 @@
 """The same training by two workers, which are processes, as by one: who writes, who decides, where it goes on."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -156,34 +157,54 @@ def test_two_workers_end_where_one_process_ends(tmp_path: Path) -> None:
     assert not [path for path in (resumed / "resume").iterdir() if "ignored" in path.name]
 
 
-@pytest.mark.slow
-def test_tfx_trainer_runs_on_two_workers_and_the_chief_writes(tmp_path: Path) -> None:
-    from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
+def run_trainers(folder: Path, **settings: Any) -> dict[str, Any]:
+    """Runs TFX's Trainer on two workers; returns what the chief recorded."""
+    from components.trainer.run_fn import TRAINING_FILE
     from tests.test_trainer_run_fn import make_images
     from tests.transform_run import run_transform
 
     images = {"train": make_images(26, seed=0), "eval": make_images(12, seed=1), "test": make_images(6, seed=2)}
-    run_transform(tmp_path, images, {"image_size": 32})
-    ports = find_ports(2)
-    processes = [start(str(tmp_path), "trainer", "None", worker=worker, ports=ports) for worker in range(2)]
+    run_transform(folder, images, {"image_size": 32})
+    ports, asked = find_ports(2), json.dumps({**settings, "strategy": "multi_worker"})
+    processes = [start(str(folder), "trainer", asked, worker=worker, ports=ports) for worker in range(2)]
     for process in processes:
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0]
-    record = json.loads((tmp_path / "output" / "model_run" / TRAINING_FILE).read_text())
+    record: dict[str, Any] = json.loads((folder / "output" / "model_run" / TRAINING_FILE).read_text())
+    return record
+
+
+@pytest.mark.slow
+def test_tfx_trainer_runs_on_two_workers_and_the_chief_writes(tmp_path: Path) -> None:
+    from components.trainer.run_fn import HISTORY_FILE
+    from tests.test_trainer_run_fn import SETTINGS
+
+    record = run_trainers(tmp_path, **SETTINGS)
     assert record["replicas"] == 2
     assert len((tmp_path / "output" / "model_run" / HISTORY_FILE).read_text().splitlines()) == 3
     assert len(list((tmp_path / "output" / "model_run" / "tensorboard").rglob("events.out.*"))) == 4
     assert not list((tmp_path / "resume").iterdir())
 
 
+@pytest.mark.slow
+def test_a_recipe_on_two_workers_steps_its_head_on_standardised_features(tmp_path: Path) -> None:
+    from tests.test_trainer_run_fn import CLASSES
+
+    quick = {"recipe": "quick", "weights": "none", "backbone": "mobilenetv3-small", "batch_size": 8}
+    record = run_trainers(tmp_path, **quick, early_stopping_patience=2)
+    assert record["replicas"] == 2
+    assert record["resolved"]["head"] == "standardised"
+    assert [epoch["phase"] for epoch in record["history"]] == ["head"] * len(record["history"])
+    assert record["best"]["eval_loss"] < math.log(len(CLASSES))  # what a head that knows nothing has
+    assert (tmp_path / "output" / "model" / "Format-Serving" / "saved_model.pb").is_file()
+
+
 if __name__ == "__main__":
     if sys.argv[2] == "trainer":
-        from tests.test_trainer_run_fn import SETTINGS, run_trainer
+        from tests.test_trainer_run_fn import run_trainer
 
         place = Path(sys.argv[1])
-        run_trainer(
-            place, place / "output", {**SETTINGS, "strategy": "multi_worker"}, checkpoint_dir=str(place / "resume")
-        )
+        run_trainer(place, place / "output", json.loads(sys.argv[3]), checkpoint_dir=str(place / "resume"))
     else:
         train_here(
             Path(sys.argv[1]),

@@ -145,7 +145,7 @@ class _Training:
                 self._noise,
                 reads_features=reading.reads_features,
                 forward=reading.forward,
-                penalty=reading.standardised and reading.standardised.penalty,
+                penalty=reading.standardised.penalty if reading.standardised else None,
                 class_weights=weights,
             )
             if saved and number == saved[0].phase:
