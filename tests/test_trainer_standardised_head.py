@@ -11,7 +11,8 @@ from components.trainer.inputs import ArraySplit
 from components.trainer.learner import Judge, feature_model
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.settings import ResolvedSettings
-from components.trainer.solving import Features, Standardisation, depths_of, set_head, solve_head
+from components.trainer.solving import Features, depths_of, set_head, solve_head
+from components.trainer.standardisation import Standardisation
 from components.trainer.standardised_head import StandardisedHead
 from components.trainer.training import train
 from tests.test_trainer_solving import digits

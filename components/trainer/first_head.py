@@ -17,7 +17,7 @@ from components.trainer.competition import Competition, Judged
 from components.trainer.feature_store import FeatureStore
 from components.trainer.inputs import Split, balance_classes
 from components.trainer.logistic_regression import Head, InterruptedSolveError, log_losses
-from components.trainer.model import set_trainable_blocks
+from components.trainer.model import ImageClassifier, set_trainable_blocks
 from components.trainer.phases import EpochResult, make_phases
 from components.trainer.preemption import Preemption
 from components.trainer.prefix_cache import PrefixCache, PrefixSplit, join_views, plan_prefix_cache
@@ -73,6 +73,8 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
                 class_weights=class_weights,
                 base=made.base_head,
                 share=_share_that_chooses(made, sum(features.depths), classes),
+                blend=made.plan.thorough and made.base_head is None,  # a discriminant knows of no base
+                learn_eval=made.plan.thorough,
                 seed=settings.seed,
                 stop=noticed,
             )
@@ -97,6 +99,16 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
     return Start(row, Competition(solved.eval, solved.out_of_fold), rows), solved
 
 
+def learn_from_eval(model: ImageClassifier, start: Start, solved: SolvedHead) -> bool:
+    """Gives the model the head that learned from eval, too, if the solved head is what is shipped; says whether."""
+    if solved.of_all is None or not start.competition.solved_is_best:
+        return False
+    images = len(solved.eval.labels)
+    report_progress(f"solved head shipped; it has learned from the {images:,} images of eval, too", lasting=True)
+    set_head(model, widen(solved.of_all, len(read_head(model).kernel)))
+    return True
+
+
 def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> SolvedHead:
     """Returns the head of a file of weights, if it does better on images that neither it nor the solved one learned."""
     train = own.logits(features.train[: len(features.train_labels)])
@@ -111,6 +123,7 @@ def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> S
     return replace(
         solved,
         head=own,
+        of_all=None,
         train_loss=train_loss,
         train_accuracy=train_accuracy,
         eval=replace(solved.eval, logits=judged),

@@ -73,12 +73,15 @@ class Plan:
         passes: times that the whole network runs over an image of train or eval, forward; a training step counts what
             it computes.
         reasons: lines for a person.
+        thorough: whether a solved head may be the mean with a discriminant's, and learns from eval, too, once that has
+            chosen.
     """
 
     settings: ResolvedSettings
     poolings: tuple[Pooling, ...]
     passes: float
     reasons: tuple[str, ...]
+    thorough: bool = False
 
 
 def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
@@ -115,7 +118,7 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
         lines.append(reason)
     passes: float = (1 + views) * facts.train_images + facts.eval_images
     passes += settings.fine_tune_epochs * _epoch_passes(facts, settings.fine_tune_blocks, cached=not settings.augments)
-    return Plan(settings, poolings, passes, tuple(lines))
+    return Plan(settings, poolings, passes, tuple(lines), thorough=solved and asked.recipe != "quick")
 
 
 def _can_solve(facts: Facts, views: int) -> bool:

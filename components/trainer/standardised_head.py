@@ -13,7 +13,8 @@ import tensorflow as tf
 from components.trainer.inputs import Split, distribute
 from components.trainer.learner import Forward, classify, feature_model
 from components.trainer.model import ImageClassifier
-from components.trainer.solving import Standardisation, read_head, set_head, standardise_by_moments
+from components.trainer.solving import read_head, set_head
+from components.trainer.standardisation import Standardisation, standardise_by_moments
 
 
 class StandardisedHead:
