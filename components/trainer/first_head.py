@@ -11,7 +11,6 @@ import tensorflow as tf
 from components.progress import report_progress
 from components.trainer.assembly import Assembly
 from components.trainer.augmentation import make_augment, mirror, random_crop, random_flip
-from components.trainer.backbones import forward_operations
 from components.trainer.batches import Augment, Share
 from components.trainer.competition import Competition, Judged
 from components.trainer.feature_store import FeatureStore
@@ -38,7 +37,6 @@ SOLVE = "solve"
 """The phase of the solved head's row, whose epoch is 0: before the first step."""
 
 _CROPPED_AREA = 0.5
-_MOST_SOLVER_WORK = 100 * 60 * 4  # solves, iterations, and operations on each number of features x classes
 
 
 def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, SolvedHead]:
@@ -72,7 +70,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
                 made.poolings,
                 class_weights=class_weights,
                 base=made.base_head,
-                share=_share_that_chooses(made, sum(features.depths), classes),
+                share=made.plan.choosing_share,
                 blend=made.plan.thorough and made.base_head is None,  # a discriminant knows of no base
                 learn_eval=made.plan.thorough,
                 seed=settings.seed,
@@ -211,12 +209,3 @@ def _plan_rows(made: Assembly) -> PrefixCache | None:
     set_trainable_blocks(made.model, phases[0].blocks)
     views = settings.feature_cache_views
     return plan_prefix_cache(phases[0], settings, made.train_split, made.eval_split, made.model, views=views)
-
-
-def _share_that_chooses(made: Assembly, features: int, classes: int) -> float:
-    """Returns the share of train on which choosing takes no longer than the feature pass, by arithmetic.
-
-    Not by the clock: the same images must give the same model.
-    """
-    per_image = _MOST_SOLVER_WORK * features * classes * (1 + made.settings.feature_cache_views)
-    return min(1.0, forward_operations(made.settings.backbone, made.model.input_shape[1]) / per_image)
