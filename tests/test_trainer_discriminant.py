@@ -21,7 +21,7 @@ def test_without_shrinkage_it_is_scikit_learn_s() -> None:
     (head,) = fit_discriminants(Examples(rows, labels, np.ones(200)), 3, [1e-9])
     exact = rows.astype(np.float64)
     referee = LinearDiscriminantAnalysis(solver="lsqr").fit(exact, labels)
-    np.testing.assert_allclose(log_softmax(head.logits(exact), axis=1), referee.predict_log_proba(exact), atol=1e-4)
+    np.testing.assert_allclose(log_softmax(head.logits(exact), axis=1), referee.predict_log_proba(exact), 1e-4, 1e-4)
 
 
 def test_fewer_images_than_features_are_solved_the_short_way_alike() -> None:

@@ -16,6 +16,7 @@ SHRINKAGES = tuple(10.0 ** np.arange(-4.0, -0.9, 0.5))
 """Added to the eigenvalues of the covariance within classes, whose features' total variance is 1 for each depth."""
 
 _SMALLEST_SHARE = 1e-9  # of the largest eigenvalue: below it is rounding
+_BATCH_BYTES = 64 * 2**20
 
 
 def fit_discriminants(examples: Examples, classes: int, shrinkages: Sequence[float]) -> list[Head]:
@@ -32,15 +33,16 @@ def fit_discriminants(examples: Examples, classes: int, shrinkages: Sequence[flo
     """
     weights = np.tile(examples.weights / (examples.weights.sum() * examples.views), examples.views)
     rows = np.flatnonzero(weights > 0)
-    features = examples.features[rows].astype(np.float64)
-    labels, weights = np.tile(examples.labels, examples.views)[rows], weights[rows]
+    features, weights = examples.features[rows], weights[rows]
+    labels = np.tile(examples.labels, examples.views)[rows]
     shares = np.bincount(labels, weights, classes)
     present = shares > 0
-    belongs = np.zeros([len(rows), classes])
-    belongs[np.arange(len(rows)), labels] = weights
-    means = np.where(present[:, None], belongs.T @ features / np.where(present, shares, 1.0)[:, None], 0.0)
-    centre = weights @ features
-    values, vectors = _decompose((features - means[labels]) * np.sqrt(weights)[:, None])
+    means = np.zeros([classes, features.shape[1]])
+    for label in np.flatnonzero(present):
+        own = labels == label
+        means[label] = weights[own] @ features[own].astype(np.float64) / shares[label]
+    centre = shares @ means
+    values, vectors = _decompose(features, means, labels, weights)
     apart = np.where(present[:, None], means - centre, 0.0).T
     along = vectors.T @ apart
     half = 0.5 / max(1.0, float(np.count_nonzero(examples.weights)))
@@ -53,13 +55,26 @@ def fit_discriminants(examples: Examples, classes: int, shrinkages: Sequence[flo
     return heads
 
 
-def _decompose(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the eigenvalues [k] and eigenvectors [features, k] of `rows.T @ rows` that are not 0."""
-    wide = rows.shape[0] < rows.shape[1]
-    values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+def _decompose(
+    features: np.ndarray, means: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the eigenvalues [k] that are not 0, and eigenvectors [features, k], of the covariance within classes."""
+
+    def part(begin: int, end: int) -> np.ndarray:
+        apart = features[begin:end].astype(np.float64) - means[labels[begin:end]]
+        return apart * np.sqrt(weights[begin:end])[:, None]
+
+    count, width = features.shape
+    if count < width:
+        rows = part(0, count)
+        values, vectors = np.linalg.eigh(rows @ rows.T)
+    else:
+        step = max(1, _BATCH_BYTES // (8 * width))
+        parts = (part(begin, begin + step) for begin in range(0, count, step))
+        values, vectors = np.linalg.eigh(sum((rows.T @ rows for rows in parts), np.zeros([width, width])))
     kept = values > _SMALLEST_SHARE * values.max(initial=0.0)
     values, vectors = values[kept], vectors[:, kept]
-    return values, rows.T @ (vectors / np.sqrt(values)) if wide else vectors
+    return values, rows.T @ (vectors / np.sqrt(values)) if count < width else vectors
 
 
 @dataclass(frozen=True)
