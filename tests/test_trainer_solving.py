@@ -132,6 +132,8 @@ def test_what_eval_has_taught_is_a_head_beside_the_one_that_eval_judges() -> Non
     alone = solve_head(few, 3, ("roots-1",))
     assert alone.of_all is None
     assert solved.of_all is not None
+    assert solved.out_of_fold is not None
+    assert len(solved.out_of_fold.labels) == 12 + 240  # so that the temperature is that of what has learned from both
     np.testing.assert_array_equal(solved.eval.logits, alone.eval.logits)
     np.testing.assert_array_equal(solved.head.kernel, alone.head.kernel)
     losses = [

@@ -110,7 +110,7 @@ def learn_from_eval(model: ImageClassifier, start: Start, solved: SolvedHead) ->
 def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> SolvedHead:
     """Returns the head of a file of weights, if it does better on images that neither it nor the solved one learned."""
     train = own.logits(features.train[: len(features.train_labels)])
-    judged = own.logits(features.eval)
+    judged = own.logits(features.eval[: len(features.eval_labels)])
     on_eval = solved.chosen_on == "eval"
     logits, labels = (judged, features.eval_labels) if on_eval else (train, features.train_labels)
     loss = float(log_losses(logits, labels).mean())
@@ -176,29 +176,33 @@ def _compute_features(
     views: list[Augment | None] = [None]
     views += [make_view(settings, number) for number in range(1, settings.feature_cache_views + 1)]
     drawn = f"{settings.seed}-{settings.random_flip:d}-{settings.random_crop_area:g}-{settings.trivial_augment:g}"
-    names = ["train", *(f"train-view-{number}-{drawn}" for number in range(1, len(views)))]
-    wanted = [(made.train_split, name, view) for name, view in zip(names, views, strict=True)]
-    wanted.append((made.eval_split, "eval", None))
     cache = _plan_rows(made)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    rows: list[PrefixSplit] = []
-    for number, (split, name, view) in enumerate(wanted):
-        source: Split = split
-        if cache is not None:
-            computed = cache.compute(split, name, until, view)
-            if computed is None:
+    found: dict[str, list[np.ndarray]] = {}
+    labels: dict[str, np.ndarray] = {}
+    rows: dict[str, list[PrefixSplit]] = {"train": [], "eval": []}
+    for name, split in (("train", made.train_split), ("eval", made.eval_split)):
+        for number, view in enumerate(views):
+            if name == "eval" and number and not made.plan.thorough:
+                break
+            source: Split = split
+            key = f"{name}-view-{number}-{drawn}" if number else name
+            # What fine-tuning will not read again is computed from the images: eval judges it as it is.
+            cut = None if name == "eval" and number else cache
+            if cut is not None:
+                computed = cut.compute(split, key, until, view)
+                if computed is None:
+                    return None
+                rows[name].append(computed)
+                source = computed
+            changed = None if view is None or cut is not None else (number, view)
+            features = store.compute(model, source, key, changed, until, cut.features if cut is not None else None)
+            if features is None:
                 return None
-            rows.append(computed)
-            source = computed
-        changed = None if view is None or cache is not None else (number, view)
-        features = store.compute(model, source, name, changed, until, cache.features if cache else None)
-        if features is None:
-            return None
-        found.append(features)
-    train, (eval_features, eval_labels) = found[:-1], found[-1]
-    kept = Rows(cache, join_views(rows[:-1]), rows[-1]) if cache else None
-    joined = np.concatenate([features for features, _ in train])
-    return Features(joined, train[0][1], eval_features, eval_labels, depths_of(model)), kept
+            found.setdefault(name, []).append(features[0])
+            labels[name] = features[1]
+    kept = Rows(cache, join_views(rows["train"]), rows["eval"][0]) if cache else None
+    train, judged = (np.concatenate(found[name]) for name in ("train", "eval"))
+    return Features(train, labels["train"], judged, labels["eval"], depths_of(model)), kept
 
 
 def _plan_rows(made: Assembly) -> PrefixCache | None:

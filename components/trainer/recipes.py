@@ -120,7 +120,7 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
     settings = ResolvedSettings.model_validate({**chosen, **asked.set_values()})
     if reason:
         lines.append(reason)
-    passes: float = (1 + views) * facts.train_images + facts.eval_images
+    passes = _feature_passes(asked, facts, views)
     cached = _caches_frozen_blocks(facts, augments=settings.augments)
     passes += settings.fine_tune_epochs * _epoch_passes(facts, settings.fine_tune_blocks, cached=cached)
     return Plan(
@@ -155,6 +155,10 @@ def _choose_views(asked: TrainerSettings, facts: Facts) -> int:
 
 def _describe_views(views: int) -> str:
     return "" if not views else " and mirrored views" if views == 1 else f" and {views} mirrored and cropped views"
+
+
+def _feature_passes(asked: TrainerSettings, facts: Facts, views: int) -> float:
+    return (1 + views) * facts.train_images + (1 + views * (asked.recipe != "quick")) * facts.eval_images
 
 
 def _epoch_passes(facts: Facts, blocks: int, *, cached: bool) -> float:
@@ -195,7 +199,7 @@ def _choose_fine_tuning(asked: TrainerSettings, facts: Facts, views: int) -> tup
     blocks = asked.fine_tune_blocks or (blocks_in_all if best else 1)
     augments = bool(best and not asked.augmentation_is_set())
     cached = _caches_frozen_blocks(facts, augments=augments or asked.with_literal_defaults().augments)
-    budget = _BUDGET[asked.recipe] * once - (1 + views) * facts.train_images - facts.eval_images
+    budget = _BUDGET[asked.recipe] * once - _feature_passes(asked, facts, views)
     epochs = int(budget / _epoch_passes(facts, blocks, cached=cached)) if once else 0
     epochs = min(epochs, _MOST_EPOCHS.get(asked.recipe, 1))
     if asked.fine_tune_epochs is None and epochs < _FEWEST_EPOCHS:

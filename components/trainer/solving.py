@@ -16,6 +16,7 @@ from components.trainer.backbones import Pooling, pooled_blocks
 from components.trainer.competition import FEWEST_TO_CALIBRATE, Judged
 from components.trainer.discriminant import Discriminant, choose_discriminant
 from components.trainer.logistic_regression import (
+    FOLDS,
     MOST_SOLVES,
     Choice,
     Examples,
@@ -23,6 +24,7 @@ from components.trainer.logistic_regression import (
     choose_strength,
     fit,
     log_losses,
+    make_folds,
     make_zero_head,
 )
 from components.trainer.model import ImageClassifier, repool
@@ -36,7 +38,8 @@ class Features:
     Attributes:
         train: float32 [views x images, features], the images themselves first.
         train_labels: int64 [images].
-        eval: float32 [images, features].
+        eval: float32 [views x images, features], the images themselves first; one view is enough where eval is not to
+            teach.
         eval_labels: int64 [images].
         depths: channels of each depth, from the image to the head; their sum is the number of features.
     """
@@ -63,7 +66,8 @@ class SolvedHead:
         train_loss: mean log loss on train in nats.
         train_accuracy: 0..1.
         eval: its logits on eval.
-        out_of_fold: logits of train by heads that did not see the image; None where eval chose.
+        out_of_fold: logits of train (and eval, where `of_all` learned from it) by heads that did not see the image;
+            None where eval chose.
         candidates: the loss of each pooling that was tried.
         of_all: the head that learned from eval, too, once that had chosen; None where it was not to.
     """
@@ -124,6 +128,16 @@ class _Candidate:
             return head
         return head.mean_with(self.discriminant.fit(examples, len(head.bias)))
 
+    def cross_fit(self, examples: Examples, start: Head, seed: int, stop: Callable[[], bool]) -> Judged:
+        """Returns logits of the examples, each by a head that the other folds gave."""
+        folds, count = make_folds(examples.labels, seed), len(examples.labels)
+        logits = np.zeros([count, len(start.bias)])
+        for fold in range(FOLDS):
+            others = Examples(examples.features, examples.labels, examples.weights * (folds != fold))
+            rows = np.flatnonzero(folds == fold)
+            logits[rows] = self.fit(others, start, None, stop).logits(examples.features[rows])
+        return Judged(logits, examples.labels, np.ones(count))
+
 
 def solve_head(
     features: Features,
@@ -159,7 +173,8 @@ def solve_head(
     """
     labels, count = features.train_labels, len(features.train_labels)
     weights = np.ones(count) if class_weights is None else class_weights[labels].astype(np.float64)
-    on_eval = len(features.eval_labels) >= FEWEST_TO_CALIBRATE
+    judging = features.eval[: len(features.eval_labels)]
+    on_eval = len(judging) >= FEWEST_TO_CALIBRATE
     chosen_rows = np.random.default_rng([seed, 6]).permutation(count) < max(1, round(share * count))
     found: dict[Pooling, _Candidate] = {}
     for pooling in poolings:
@@ -167,7 +182,7 @@ def solve_head(
         columns = slice(sum(features.depths) - sum(depths), None)
         measured = standardise(features.train[:, columns], depths)
         examples = Examples(measured.apply(features.train[:, columns]), labels, weights * chosen_rows)
-        judged = (measured.apply(features.eval[:, columns]), features.eval_labels) if on_eval else None
+        judged = (measured.apply(judging[:, columns]), features.eval_labels) if on_eval else None
         first = min((other.choice for other in found.values()), key=lambda choice: choice.loss, default=None)
         choice = choose_strength(
             examples,
@@ -175,7 +190,7 @@ def solve_head(
             judged,
             seed=seed,
             first=first.strength if first else 1e-4,
-            most_solves=(MOST_SOLVES - 2) // len(poolings),
+            most_solves=(MOST_SOLVES - 2 - FOLDS) // len(poolings),
             stop=stop,
         )
         found[pooling] = _Candidate(columns, measured, choice, None, choice.loss, choice.logits)
@@ -194,16 +209,15 @@ def solve_head(
     out_of_fold = None
     if not on_eval:
         out_of_fold = Judged(winner.logits[chosen_rows], labels[chosen_rows], np.ones(int(chosen_rows.sum())))
-    of_all = None
-    if learn_eval and len(features.eval_labels):
-        views = len(standardised) // max(1, count)
-        more = np.ones(len(features.eval_labels)) if class_weights is None else class_weights[features.eval_labels]
-        joined = Examples(
-            np.concatenate([standardised, winner.measured.apply(features.eval[:, winner.columns])]),
-            np.concatenate([np.tile(labels, views), features.eval_labels]),
-            np.concatenate([np.tile(weights / views, views), more]),
+    of_all, solves = None, sum(candidate.choice.solves for candidate in found.values()) + 1
+    if learn_eval and len(judging):
+        joined = _join_eval(
+            standardised, winner.measured.apply(features.eval[:, winner.columns]), features, class_weights
         )
-        of_all = winner.measured.fold(winner.fit(joined, solved, centre, stop))
+        learned = winner.fit(joined, solved, centre, stop)
+        of_all, solves = winner.measured.fold(learned), solves + 1
+        if out_of_fold is not None and share == 1.0 and centre is None:
+            out_of_fold, solves = winner.cross_fit(joined, learned, seed, stop), solves + FOLDS
     head = winner.measured.fold(solved)
     return SolvedHead(
         pooling=best,
@@ -212,11 +226,11 @@ def solve_head(
         shrinkage=winner.discriminant.shrinkage if winner.discriminant else None,
         choice_loss=winner.loss,
         chosen_on="eval" if on_eval else "folds",
-        solves=sum(candidate.choice.solves for candidate in found.values()) + 1 + (of_all is not None),
+        solves=solves,
         train_loss=float(np.average(log_losses(logits, labels), weights=weights)),
         train_accuracy=float(np.average(logits.argmax(axis=1) == labels, weights=weights)),
         eval=Judged(
-            features.eval[:, winner.columns] @ head.kernel + head.bias,
+            judging[:, winner.columns] @ head.kernel + head.bias,
             features.eval_labels,
             np.ones(len(features.eval_labels)),
         ),
@@ -226,15 +240,24 @@ def solve_head(
     )
 
 
+def _join_eval(train: np.ndarray, judged: np.ndarray, features: Features, class_weights: np.ndarray | None) -> Examples:
+    """Returns train and eval as one, view by view, of their standardised features."""
+    views = len(train) // len(features.train_labels)
+    labels = np.concatenate([features.train_labels, features.eval_labels])
+    pairs = zip(np.split(train, views), np.split(judged, views), strict=True)
+    weights = np.ones(len(labels)) if class_weights is None else class_weights[labels].astype(np.float64)
+    return Examples(np.concatenate([part for pair in pairs for part in pair]), labels, weights)
+
+
 def _blend(
     candidate: _Candidate, discriminant: Discriminant, judges: tuple[np.ndarray, np.ndarray | None]
 ) -> _Candidate:
     """Returns the candidate with the discriminant, if the mean of both is better on the labels that judge."""
     logits = (candidate.logits + discriminant.logits) / 2
     loss = float(np.average(log_losses(logits, judges[0]), weights=judges[1]))
-    return (
-        replace(candidate, discriminant=discriminant, loss=loss, logits=logits) if loss < candidate.loss else candidate
-    )
+    if loss >= candidate.loss:
+        return candidate
+    return replace(candidate, discriminant=discriminant, loss=loss, logits=logits)
 
 
 def set_head(model: ImageClassifier, head: Head) -> None:
