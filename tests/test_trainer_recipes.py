@@ -58,6 +58,18 @@ def test_balanced_fine_tunes_what_eval_can_judge() -> None:
     assert resolve("best", few).settings.fine_tune_epochs >= 2
 
 
+def test_a_tpu_runs_the_frozen_blocks_at_each_step_and_so_has_fewer_epochs() -> None:
+    epochs = [resolve(facts=replace(FACTS, device=device)).settings.fine_tune_epochs for device in ("cpu", "tpu")]
+    assert epochs[1] < epochs[0]
+
+
+def test_less_of_train_chooses_where_a_solve_costs_more_than_the_features() -> None:
+    many = replace(FACTS, train_counts=(60,) * 100)
+    shares = [resolve("quick", replace(many, image_size=size)).choosing_share for size in (224, 32)]
+    assert shares[0] == 1.0
+    assert shares[1] < 0.5
+
+
 def test_random_weights_need_more_than_balanced_has() -> None:
     facts = replace(FACTS, weights="none")
     assert resolve(facts=facts).settings.fine_tune_epochs == 0

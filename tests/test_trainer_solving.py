@@ -14,10 +14,11 @@ from components.trainer.feature_store import FeatureStore
 from components.trainer.first_head import make_view
 from components.trainer.inputs import ArraySplit
 from components.trainer.learner import feature_model
-from components.trainer.logistic_regression import Head
+from components.trainer.logistic_regression import Head, log_losses
 from components.trainer.model import ImageClassifier, make_model, repool
 from components.trainer.settings import ResolvedSettings
-from components.trainer.solving import Features, depths_of, set_head, solve_head, standardise
+from components.trainer.solving import Features, depths_of, set_head, solve_head
+from components.trainer.standardisation import standardise
 
 
 def make_features(count: int = 120, seed: int = 0, eval_count: int = 30, views: int = 1) -> Features:
@@ -98,6 +99,47 @@ def test_a_share_of_train_may_choose_and_all_of_it_is_learnt() -> None:
     assert solved.out_of_fold is not None
     assert len(solved.out_of_fold.labels) == 60
     assert solved.train_accuracy > 0.9
+
+
+def test_the_mean_with_a_discriminant_is_taken_where_it_is_better() -> None:
+    random = np.random.default_rng(0)
+
+    def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Classes that lie apart along what hardly varies: what a discriminant sees, and a weak penalty does not."""
+        labels = np.arange(number) % 3
+        rows = random.normal(size=(number, 40)) * np.geomspace(5.0, 0.2, 40)
+        rows[:, -3:] += 0.4 * np.eye(3)[labels]
+        return rows.astype(np.float32), labels
+
+    features = Features(*draw(150), *draw(300), (40,))
+    alone, blended = (solve_head(features, 3, ("roots-1",), blend=blend) for blend in (False, True))
+    assert alone.shrinkage is None
+    assert blended.shrinkage is not None
+    assert blended.choice_loss < alone.choice_loss
+    assert blended.eval.loss_and_accuracy()[0] < alone.eval.loss_and_accuracy()[0]
+
+
+def test_a_discriminant_that_mistakes_nothing_is_not_endlessly_sure() -> None:
+    """By the log loss of folds without a mistake alone, the logits would be as large as is allowed."""
+    solved = [solve_head(make_features(60, eval_count=2000), 3, ("roots-1",), blend=blend) for blend in (False, True)]
+    spreads = [np.abs(one.eval.logits).max() for one in solved]
+    assert spreads[1] < 3 * spreads[0]
+
+
+def test_what_eval_has_taught_is_a_head_beside_the_one_that_eval_judges() -> None:
+    few, test = make_features(12, eval_count=240), make_features(3, seed=5, eval_count=600)
+    solved = solve_head(few, 3, ("roots-1",), learn_eval=True)
+    alone = solve_head(few, 3, ("roots-1",))
+    assert alone.of_all is None
+    assert solved.of_all is not None
+    assert solved.out_of_fold is not None
+    assert len(solved.out_of_fold.labels) == 12 + 240  # so that the temperature is that of what has learned from both
+    np.testing.assert_array_equal(solved.eval.logits, alone.eval.logits)
+    np.testing.assert_array_equal(solved.head.kernel, alone.head.kernel)
+    losses = [
+        log_losses(head.logits(test.eval[:, 6:]), test.eval_labels).mean() for head in (solved.of_all, solved.head)
+    ]
+    assert losses[0] < 0.8 * losses[1]
 
 
 @pytest.fixture(scope="module")

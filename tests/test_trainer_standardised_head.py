@@ -14,15 +14,8 @@ from components.trainer.logistic_regression import Examples, Head, fit, log_loss
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.recipes import HEAD_RATE
 from components.trainer.settings import ResolvedSettings
-from components.trainer.solving import (
-    Features,
-    Standardisation,
-    depths_of,
-    read_head,
-    set_head,
-    solve_head,
-    standardise,
-)
+from components.trainer.solving import Features, depths_of, read_head, set_head, solve_head
+from components.trainer.standardisation import Standardisation, standardise
 from components.trainer.standardised_head import StandardisedHead, penalty_strength
 from components.trainer.training import train
 from tests.test_trainer_solving import digits

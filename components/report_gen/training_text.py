@@ -51,6 +51,8 @@ def shipped_text(training: dict[str, Any]) -> str:
         if offers:
             nearest = _offer_text(max(offers, key=_gain))
             text += f"; none of {len(offers)} epochs after it won by more than the noise: {nearest} at best"
+        if training.get("learned_from_eval"):
+            text += "; then solved once more, on train and eval together"
         return text
     text = f"epoch {best['epoch']} of {best['phase']}"
     won = [offer for offer in offers if offer["won"]]
@@ -72,8 +74,12 @@ def solved_text(training: dict[str, Any]) -> str | None:
     solved = (training.get("recipe") or {}).get("solved")
     if not solved:
         return None
+    shrinkage = solved.get("shrinkage")
+    kind = f"L2-regularised logistic regression of strength {solved['strength']:.3g}"
+    if shrinkage is not None:
+        kind = f"the mean of an {kind} and a linear discriminant analysis of shrinkage {shrinkage:.3g}"
     return (
-        f"head solved: L2-regularised logistic regression of strength {solved['strength']:.3g}, chosen on "
+        f"head solved: {kind}, chosen on "
         f"{solved['chosen_on']} in {solved['solves']} solves (log loss {format_number(_known(solved['choice_loss']))})"
     )
 

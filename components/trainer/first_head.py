@@ -11,13 +11,12 @@ import tensorflow as tf
 from components.progress import report_progress
 from components.trainer.assembly import Assembly
 from components.trainer.augmentation import make_augment, mirror, random_crop, random_flip
-from components.trainer.backbones import forward_operations
 from components.trainer.batches import Augment, Share
 from components.trainer.competition import Competition, Judged
 from components.trainer.feature_store import FeatureStore
 from components.trainer.inputs import Split, balance_classes
 from components.trainer.logistic_regression import Head, InterruptedSolveError, log_losses
-from components.trainer.model import set_trainable_blocks
+from components.trainer.model import ImageClassifier, set_trainable_blocks
 from components.trainer.phases import EpochResult, make_phases
 from components.trainer.preemption import Preemption
 from components.trainer.prefix_cache import PrefixCache, PrefixSplit, join_views, plan_prefix_cache
@@ -38,7 +37,6 @@ SOLVE = "solve"
 """The phase of the solved head's row, whose epoch is 0: before the first step."""
 
 _CROPPED_AREA = 0.5
-_MOST_SOLVER_WORK = 100 * 60 * 4  # solves, iterations, and operations on each number of features x classes
 
 
 def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, SolvedHead]:
@@ -72,7 +70,9 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
                 made.poolings,
                 class_weights=class_weights,
                 base=made.base_head,
-                share=_share_that_chooses(made, sum(features.depths), classes),
+                share=made.plan.choosing_share,
+                blend=made.plan.thorough and made.base_head is None,  # a discriminant knows of no base
+                learn_eval=made.plan.thorough,
                 seed=settings.seed,
                 stop=noticed,
             )
@@ -97,10 +97,20 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
     return Start(row, Competition(solved.eval, solved.out_of_fold), rows), solved
 
 
+def learn_from_eval(model: ImageClassifier, start: Start, solved: SolvedHead) -> bool:
+    """Gives the model the head that learned from eval, too, if the solved head is what is shipped; says whether."""
+    if solved.of_all is None or not start.competition.solved_is_best:
+        return False
+    images = len(solved.eval.labels)
+    report_progress(f"solved head shipped; it has learned from the {images:,} images of eval, too", lasting=True)
+    set_head(model, widen(solved.of_all, len(read_head(model).kernel)))
+    return True
+
+
 def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> SolvedHead:
     """Returns the head of a file of weights, if it does better on images that neither it nor the solved one learned."""
     train = own.logits(features.train[: len(features.train_labels)])
-    judged = own.logits(features.eval)
+    judged = own.logits(features.eval[: len(features.eval_labels)])
     on_eval = solved.chosen_on == "eval"
     logits, labels = (judged, features.eval_labels) if on_eval else (train, features.train_labels)
     loss = float(log_losses(logits, labels).mean())
@@ -111,6 +121,7 @@ def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> S
     return replace(
         solved,
         head=own,
+        of_all=None,
         train_loss=train_loss,
         train_accuracy=train_accuracy,
         eval=replace(solved.eval, logits=judged),
@@ -165,29 +176,33 @@ def _compute_features(
     views: list[Augment | None] = [None]
     views += [make_view(settings, number) for number in range(1, settings.feature_cache_views + 1)]
     drawn = f"{settings.seed}-{settings.random_flip:d}-{settings.random_crop_area:g}-{settings.trivial_augment:g}"
-    names = ["train", *(f"train-view-{number}-{drawn}" for number in range(1, len(views)))]
-    wanted = [(made.train_split, name, view) for name, view in zip(names, views, strict=True)]
-    wanted.append((made.eval_split, "eval", None))
     cache = _plan_rows(made)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    rows: list[PrefixSplit] = []
-    for number, (split, name, view) in enumerate(wanted):
-        source: Split = split
-        if cache is not None:
-            computed = cache.compute(split, name, until, view)
-            if computed is None:
+    found: dict[str, list[np.ndarray]] = {}
+    labels: dict[str, np.ndarray] = {}
+    rows: dict[str, list[PrefixSplit]] = {"train": [], "eval": []}
+    for name, split in (("train", made.train_split), ("eval", made.eval_split)):
+        for number, view in enumerate(views):
+            if name == "eval" and number and not made.plan.thorough:
+                break
+            source: Split = split
+            key = f"{name}-view-{number}-{drawn}" if number else name
+            # What fine-tuning will not read again is computed from the images: eval judges it as it is.
+            cut = None if name == "eval" and number else cache
+            if cut is not None:
+                computed = cut.compute(split, key, until, view)
+                if computed is None:
+                    return None
+                rows[name].append(computed)
+                source = computed
+            changed = None if view is None or cut is not None else (number, view)
+            features = store.compute(model, source, key, changed, until, cut.features if cut is not None else None)
+            if features is None:
                 return None
-            rows.append(computed)
-            source = computed
-        changed = None if view is None or cache is not None else (number, view)
-        features = store.compute(model, source, name, changed, until, cache.features if cache else None)
-        if features is None:
-            return None
-        found.append(features)
-    train, (eval_features, eval_labels) = found[:-1], found[-1]
-    kept = Rows(cache, join_views(rows[:-1]), rows[-1]) if cache else None
-    joined = np.concatenate([features for features, _ in train])
-    return Features(joined, train[0][1], eval_features, eval_labels, depths_of(model)), kept
+            found.setdefault(name, []).append(features[0])
+            labels[name] = features[1]
+    kept = Rows(cache, join_views(rows["train"]), rows["eval"][0]) if cache else None
+    train, judged = (np.concatenate(found[name]) for name in ("train", "eval"))
+    return Features(train, labels["train"], judged, labels["eval"], depths_of(model)), kept
 
 
 def _plan_rows(made: Assembly) -> PrefixCache | None:
@@ -198,12 +213,3 @@ def _plan_rows(made: Assembly) -> PrefixCache | None:
     set_trainable_blocks(made.model, phases[0].blocks)
     views = settings.feature_cache_views
     return plan_prefix_cache(phases[0], settings, made.train_split, made.eval_split, made.model, views=views)
-
-
-def _share_that_chooses(made: Assembly, features: int, classes: int) -> float:
-    """Returns the share of train on which choosing takes no longer than the feature pass, by arithmetic.
-
-    Not by the clock: the same images must give the same model.
-    """
-    per_image = _MOST_SOLVER_WORK * features * classes * (1 + made.settings.feature_cache_views)
-    return min(1.0, forward_operations(made.settings.backbone, made.model.input_shape[1]) / per_image)

@@ -67,6 +67,10 @@ class Head:
         """Returns the head whose logits are `factor` times these."""
         return Head(self.kernel * factor, self.bias * factor)
 
+    def mean_with(self, other: "Head") -> "Head":
+        """Returns the head whose logits are the mean of both."""
+        return Head((self.kernel + other.kernel) / 2, (self.bias + other.bias) / 2)
+
 
 def make_zero_head(features: int, classes: int) -> Head:
     """Returns the head that knows nothing."""

@@ -10,7 +10,7 @@ section 3.3); rates that fall from block to block towards the image are those of
 from dataclasses import dataclass
 from typing import Literal
 
-from components.trainer.backbones import BACKBONES, Pooling
+from components.trainer.backbones import BACKBONES, Pooling, forward_operations
 from components.trainer.settings import ResolvedSettings, TrainerSettings
 
 KnownWeights = Literal["imagenet", "file", "warm start", "none"]
@@ -32,6 +32,7 @@ HEAD_RATE = 0.03
 _MOST_HEAD_EPOCHS = 100  # each judges eval and may write a checkpoint
 _MOST_EPOCHS = {"balanced": 12, "best": 30}
 _FEWEST_EPOCHS = 2
+_MOST_SOLVER_WORK = 100 * 60 * 4  # solves, iterations, and operations on each number of features x classes
 _MOST_VIEWS = {"quick": 0, "balanced": 1, "best": 4}
 
 
@@ -80,12 +81,18 @@ class Plan:
         passes: times that the whole network runs over an image of train or eval, forward; a training step counts what
             it computes.
         reasons: lines for a person.
+        thorough: whether a solved head may be the mean with a discriminant's, and learns from eval, too, once that has
+            chosen.
+        choosing_share: of train that chooses a solved head's strength and pooling: as much as takes no longer than the
+            feature pass.
     """
 
     settings: ResolvedSettings
     poolings: tuple[Pooling, ...]
     passes: float
     reasons: tuple[str, ...]
+    thorough: bool = False
+    choosing_share: float = 1.0
 
 
 def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
@@ -120,9 +127,17 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
     settings = ResolvedSettings.model_validate({**chosen, **asked.set_values()})
     if reason:
         lines.append(reason)
-    passes: float = (1 + views) * facts.train_images + facts.eval_images
-    passes += settings.fine_tune_epochs * _epoch_passes(facts, settings.fine_tune_blocks, cached=not settings.augments)
-    return Plan(settings, poolings, passes, tuple(lines))
+    passes = _feature_passes(asked, facts, views)
+    cached = _caches_frozen_blocks(facts, augments=settings.augments)
+    passes += settings.fine_tune_epochs * _epoch_passes(facts, settings.fine_tune_blocks, cached=cached)
+    return Plan(
+        settings,
+        poolings,
+        passes,
+        tuple(lines),
+        thorough=solved and asked.recipe != "quick",
+        choosing_share=_share_that_chooses(facts, views),
+    )
 
 
 def _choose_head_epochs(batch_size: int, facts: Facts) -> int:
@@ -138,6 +153,12 @@ def _can_solve(facts: Facts, views: int) -> bool:
     return facts.hosts == 1 and numbers * 8 <= SOLVER_BYTES
 
 
+def _share_that_chooses(facts: Facts, views: int) -> float:
+    """Returns the share by arithmetic, not by the clock: the same images must give the same model."""
+    per_image = _MOST_SOLVER_WORK * facts.features * len(facts.train_counts) * (1 + views)
+    return min(1.0, forward_operations(facts.backbone, facts.image_size) / per_image)
+
+
 def _choose_views(asked: TrainerSettings, facts: Facts) -> int:
     if asked.feature_cache_views is not None:
         return asked.feature_cache_views
@@ -151,6 +172,10 @@ def _describe_views(views: int) -> str:
     return "" if not views else " and mirrored views" if views == 1 else f" and {views} mirrored and cropped views"
 
 
+def _feature_passes(asked: TrainerSettings, facts: Facts, views: int) -> float:
+    return (1 + views) * facts.train_images + (1 + views * (asked.recipe != "quick")) * facts.eval_images
+
+
 def _epoch_passes(facts: Facts, blocks: int, *, cached: bool) -> float:
     """Returns forward passes of the whole network, over single images, that an epoch of fine-tuning comes to.
 
@@ -159,6 +184,10 @@ def _epoch_passes(facts: Facts, blocks: int, *, cached: bool) -> float:
     learning = _learning_share(facts, blocks)
     frozen = 0.0 if cached else 1.0 - learning
     return facts.train_images * (frozen + 3.0 * learning) + facts.eval_images * (frozen + learning)
+
+
+def _caches_frozen_blocks(facts: Facts, *, augments: bool) -> bool:
+    return not augments and facts.device != "tpu"  # off there, so that preflight judges what trains
 
 
 def _learning_share(facts: Facts, blocks: int) -> float:
@@ -184,8 +213,8 @@ def _choose_fine_tuning(asked: TrainerSettings, facts: Facts, views: int) -> tup
     best = asked.recipe == "best" or facts.weights == "none"
     blocks = asked.fine_tune_blocks or (blocks_in_all if best else 1)
     augments = bool(best and not asked.augmentation_is_set())
-    cached = not (augments or asked.with_literal_defaults().augments)
-    budget = _BUDGET[asked.recipe] * once - (1 + views) * facts.train_images - facts.eval_images
+    cached = _caches_frozen_blocks(facts, augments=augments or asked.with_literal_defaults().augments)
+    budget = _BUDGET[asked.recipe] * once - _feature_passes(asked, facts, views)
     epochs = int(budget / _epoch_passes(facts, blocks, cached=cached)) if once else 0
     epochs = min(epochs, _MOST_EPOCHS.get(asked.recipe, 1))
     if asked.fine_tune_epochs is None and epochs < _FEWEST_EPOCHS:

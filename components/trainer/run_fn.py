@@ -23,7 +23,7 @@ from components.trainer.assembly import assemble, seeded
 from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir, peek_choices
 from components.trainer.export import export_model
 from components.trainer.feature_store import FeatureStore
-from components.trainer.first_head import mark_features, solve_first_head
+from components.trainer.first_head import learn_from_eval, mark_features, solve_first_head
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
 from components.trainer.model import ImageClassifier
 from components.trainer.origin import Origin
@@ -99,6 +99,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         store = FeatureStore(root, mark_features(made, files, base=config["base"], code=config.get("code_hash")))
         start, solved = solve_first_head(made, store)
     history, best = train(model, made.train_split, made.eval_split, made.settings, run_dir, checkpoint_dir, start=start)
+    learned_eval = start is not None and solved is not None and learn_from_eval(model, start, solved)
     temperature = _fold_temperature(model, start)
     if solved is not None:
         model = narrow(model, solved.pooling)
@@ -115,6 +116,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
             "resolved": made.settings.model_dump(),
             "recipe": {"reasons": made.plan.reasons, "solved": solved.to_record() if solved else None},
             "temperature": temperature,
+            "learned_from_eval": learned_eval,
             "shipped": best.phase,
             "offers": start.competition.offers if start else [],
             "hyperparameters": (fn_args.hyperparameters or {}).get("values"),

@@ -4,8 +4,8 @@ The features are standardised by train's mean and deviation, and each depth is s
 that one strength of the penalty suits all. Both are folded into the head's kernel and bias: no layer is added.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ import tensorflow as tf
 from components.trainer.backbone_layers import RootsLayer
 from components.trainer.backbones import Pooling, pooled_blocks
 from components.trainer.competition import FEWEST_TO_CALIBRATE, Judged
+from components.trainer.discriminant import Discriminant, choose_discriminant
 from components.trainer.logistic_regression import (
+    FOLDS,
     MOST_SOLVES,
     Choice,
     Examples,
@@ -22,11 +24,11 @@ from components.trainer.logistic_regression import (
     choose_strength,
     fit,
     log_losses,
+    make_folds,
     make_zero_head,
 )
 from components.trainer.model import ImageClassifier, repool
-
-_SMALLEST_DEVIATION = 1e-6  # of a feature's largest value: below it is rounding
+from components.trainer.standardisation import Standardisation, standardise
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Features:
     Attributes:
         train: float32 [views x images, features], the images themselves first.
         train_labels: int64 [images].
-        eval: float32 [images, features].
+        eval: float32 [views x images, features], the images themselves first; one view is enough where eval is not to
+            teach.
         eval_labels: int64 [images].
         depths: channels of each depth, from the image to the head; their sum is the number of features.
     """
@@ -49,50 +52,6 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Standardisation:
-    """What features are brought to before the head is solved: (features - mean) * scale.
-
-    Attributes:
-        mean: float64 [features].
-        scale: float64 [features], 0 where a feature does not vary.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    def apply(self, features: np.ndarray) -> np.ndarray:
-        """Returns float32 of the same shape."""
-        return ((features - self.mean) * self.scale).astype(np.float32)
-
-    def fold(self, head: Head) -> Head:
-        """Returns the head on the features as they are, of one on standardised ones."""
-        kernel = head.kernel * self.scale[:, None]
-        return Head(kernel, head.bias - self.mean @ kernel)
-
-    def unfold(self, kernel: np.ndarray) -> np.ndarray:
-        """Returns the kernel on standardised features, of one on the features as they are."""
-        varies = self.scale > 0
-        return np.where(varies[:, None], kernel / np.where(varies, self.scale, 1.0)[:, None], 0.0)
-
-
-def standardise(features: np.ndarray, depths: Sequence[int]) -> Standardisation:
-    """Measures mean and deviation of features [n, features], and gives each depth the total variance 1."""
-    mean = features.mean(axis=0, dtype=np.float64)
-    deviation = features.std(axis=0, dtype=np.float64)
-    varies = deviation > _SMALLEST_DEVIATION * np.maximum(np.abs(features).max(axis=0, initial=0.0), 1e-30)
-    widths = np.repeat(np.asarray(depths), depths)
-    scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0) / np.sqrt(widths)
-    return Standardisation(mean, scale)
-
-
-def standardise_by_moments(mean: np.ndarray, mean_square: np.ndarray) -> Standardisation:
-    """Returns what brings features of this mean and mean square, float64 [features], to deviation 1."""
-    variance = np.maximum(mean_square - mean * mean, 0.0)
-    varies = variance > _SMALLEST_DEVIATION * np.maximum(mean_square, 1e-30)
-    return Standardisation(mean, np.where(varies, 1.0 / np.sqrt(np.where(varies, variance, 1.0)), 0.0))
-
-
-@dataclass(frozen=True)
 class SolvedHead:
     """The optimum, and how it was found.
 
@@ -100,19 +59,23 @@ class SolvedHead:
         pooling: what it reads.
         head: on the features as they are.
         strength: of the penalty, chosen.
+        shrinkage: of the discriminant whose mean with the regression it is; None where it is the regression alone.
         choice_loss: mean log loss in nats that chose strength and pooling.
         chosen_on: `eval` or `folds`.
         solves: how many times a head was solved.
         train_loss: mean log loss on train in nats.
         train_accuracy: 0..1.
         eval: its logits on eval.
-        out_of_fold: logits of train by heads that did not see the image; None where eval chose.
+        out_of_fold: logits of train (and eval, where `of_all` learned from it) by heads that did not see the image;
+            None where eval chose.
         candidates: the loss of each pooling that was tried.
+        of_all: the head that learned from eval, too, once that had chosen; None where it was not to.
     """
 
     pooling: Pooling
     head: Head
     strength: float
+    shrinkage: float | None
     choice_loss: float
     chosen_on: str
     solves: int
@@ -121,10 +84,11 @@ class SolvedHead:
     eval: Judged
     out_of_fold: Judged | None
     candidates: dict[str, float]
+    of_all: Head | None
 
     def to_record(self) -> dict[str, Any]:
         """Returns how it was found, as plain JSON types."""
-        names = ("pooling", "strength", "choice_loss", "chosen_on", "solves", "candidates")
+        names = ("pooling", "strength", "shrinkage", "choice_loss", "chosen_on", "solves", "candidates")
         return {name: getattr(self, name) for name in names}
 
 
@@ -137,6 +101,44 @@ def depths_of(model: ImageClassifier) -> tuple[int, ...]:
     return tuple(int(depth.shape[-1]) for depth in roots.input)
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A pooling, and the best that was found for it.
+
+    Attributes:
+        columns: of the widest candidate's features.
+        measured: what brings them to what is solved.
+        choice: the regression's.
+        discriminant: None where its mean with the regression is no better than the regression alone.
+        loss: mean log loss in nats on images that the judged heads did not see.
+        logits: float64 [judged examples, classes], of these images.
+    """
+
+    columns: slice
+    measured: Standardisation
+    choice: Choice
+    discriminant: Discriminant | None
+    loss: float
+    logits: np.ndarray
+
+    def fit(self, examples: Examples, start: Head, centre: np.ndarray | None, stop: Callable[[], bool]) -> Head:
+        """Returns the head on standardised features that these examples give."""
+        head = fit(examples, self.choice.strength, start, centre, stop)
+        if self.discriminant is None:
+            return head
+        return head.mean_with(self.discriminant.fit(examples, len(head.bias)))
+
+    def cross_fit(self, examples: Examples, start: Head, seed: int, stop: Callable[[], bool]) -> Judged:
+        """Returns logits of the examples, each by a head that the other folds gave."""
+        folds, count = make_folds(examples.labels, seed), len(examples.labels)
+        logits = np.zeros([count, len(start.bias)])
+        for fold in range(FOLDS):
+            others = Examples(examples.features, examples.labels, examples.weights * (folds != fold))
+            rows = np.flatnonzero(folds == fold)
+            logits[rows] = self.fit(others, start, None, stop).logits(examples.features[rows])
+        return Judged(logits, examples.labels, np.ones(count))
+
+
 def solve_head(
     features: Features,
     class_count: int,
@@ -145,6 +147,8 @@ def solve_head(
     class_weights: np.ndarray | None = None,
     base: tuple[Pooling, np.ndarray] | None = None,
     share: float = 1.0,
+    blend: bool = False,
+    learn_eval: bool = False,
     seed: int = 0,
     stop: Any = lambda: False,
 ) -> SolvedHead:
@@ -159,6 +163,8 @@ def solve_head(
             draws the kernel there, not to 0, if it reads the same. The strength is chosen as if there were none: the
             base may have learned from the very images that judge.
         share: of train that chooses strength and pooling; the final head learns from all of it.
+        blend: whether the mean of the regression and of a discriminant is tried, beside the regression alone.
+        learn_eval: whether a head that learned from eval, too, is wanted beside the one that eval may judge.
         seed: of folds and of the share.
         stop: is asked between two iterations.
 
@@ -167,57 +173,91 @@ def solve_head(
     """
     labels, count = features.train_labels, len(features.train_labels)
     weights = np.ones(count) if class_weights is None else class_weights[labels].astype(np.float64)
-    on_eval = len(features.eval_labels) >= FEWEST_TO_CALIBRATE
+    judging = features.eval[: len(features.eval_labels)]
+    on_eval = len(judging) >= FEWEST_TO_CALIBRATE
     chosen_rows = np.random.default_rng([seed, 6]).permutation(count) < max(1, round(share * count))
-    found: dict[Pooling, tuple[Choice, Standardisation, slice]] = {}
-    solves = 0
+    found: dict[Pooling, _Candidate] = {}
     for pooling in poolings:
         depths = features.depths[-pooled_blocks(pooling) :]
         columns = slice(sum(features.depths) - sum(depths), None)
         measured = standardise(features.train[:, columns], depths)
         examples = Examples(measured.apply(features.train[:, columns]), labels, weights * chosen_rows)
-        judged = (measured.apply(features.eval[:, columns]), features.eval_labels) if on_eval else None
-        first = min((choice for choice, *_ in found.values()), key=lambda choice: choice.loss, default=None)
+        judged = (measured.apply(judging[:, columns]), features.eval_labels) if on_eval else None
+        first = min((other.choice for other in found.values()), key=lambda choice: choice.loss, default=None)
         choice = choose_strength(
             examples,
             class_count,
             judged,
             seed=seed,
             first=first.strength if first else 1e-4,
-            most_solves=(MOST_SOLVES - 1) // len(poolings),
+            most_solves=(MOST_SOLVES - 2 - FOLDS) // len(poolings),
             stop=stop,
         )
-        solves += choice.solves
-        found[pooling] = (choice, measured, columns)
-    best = min(found, key=lambda pooling: found[pooling][0].loss)
-    choice, measured, columns = found[best]
-    standardised = measured.apply(features.train[:, columns])
-    centre = measured.unfold(base[1]) if base is not None and base[0] == best else None
-    start = choice.start if centre is None else Head(centre, make_zero_head(*centre.shape).bias)
-    examples = Examples(standardised, labels, weights)
-    solved = fit(examples, choice.strength, start, centre, stop)
+        found[pooling] = _Candidate(columns, measured, choice, None, choice.loss, choice.logits)
+        if blend:
+            judges = (features.eval_labels, None) if on_eval else (labels, examples.weights)
+            found[pooling] = _blend(
+                found[pooling], choose_discriminant(examples, class_count, judged, choice.logits, seed=seed), judges
+            )
+    best = min(found, key=lambda pooling: found[pooling].loss)
+    winner = found[best]
+    standardised = winner.measured.apply(features.train[:, winner.columns])
+    centre = winner.measured.unfold(base[1]) if base is not None and base[0] == best else None
+    start = winner.choice.start if centre is None else Head(centre, make_zero_head(*centre.shape).bias)
+    solved = winner.fit(Examples(standardised, labels, weights), start, centre, stop)
     logits = solved.logits(standardised[:count])
     out_of_fold = None
     if not on_eval:
-        out_of_fold = Judged(choice.logits[chosen_rows], labels[chosen_rows], np.ones(int(chosen_rows.sum())))
-    head = measured.fold(solved)
+        out_of_fold = Judged(winner.logits[chosen_rows], labels[chosen_rows], np.ones(int(chosen_rows.sum())))
+    of_all, solves = None, sum(candidate.choice.solves for candidate in found.values()) + 1
+    if learn_eval and len(judging):
+        joined = _join_eval(
+            standardised, winner.measured.apply(features.eval[:, winner.columns]), features, class_weights
+        )
+        learned = winner.fit(joined, solved, centre, stop)
+        of_all, solves = winner.measured.fold(learned), solves + 1
+        if out_of_fold is not None and share == 1.0 and centre is None:
+            out_of_fold, solves = winner.cross_fit(joined, learned, seed, stop), solves + FOLDS
+    head = winner.measured.fold(solved)
     return SolvedHead(
         pooling=best,
         head=head,
-        strength=choice.strength,
-        choice_loss=choice.loss,
+        strength=winner.choice.strength,
+        shrinkage=winner.discriminant.shrinkage if winner.discriminant else None,
+        choice_loss=winner.loss,
         chosen_on="eval" if on_eval else "folds",
-        solves=solves + 1,
+        solves=solves,
         train_loss=float(np.average(log_losses(logits, labels), weights=weights)),
         train_accuracy=float(np.average(logits.argmax(axis=1) == labels, weights=weights)),
         eval=Judged(
-            features.eval[:, columns] @ head.kernel + head.bias,
+            judging[:, winner.columns] @ head.kernel + head.bias,
             features.eval_labels,
             np.ones(len(features.eval_labels)),
         ),
         out_of_fold=out_of_fold,
-        candidates={pooling: found[pooling][0].loss for pooling in found},
+        candidates={pooling: candidate.loss for pooling, candidate in found.items()},
+        of_all=of_all,
     )
+
+
+def _join_eval(train: np.ndarray, judged: np.ndarray, features: Features, class_weights: np.ndarray | None) -> Examples:
+    """Returns train and eval as one, view by view, of their standardised features."""
+    views = len(train) // len(features.train_labels)
+    labels = np.concatenate([features.train_labels, features.eval_labels])
+    pairs = zip(np.split(train, views), np.split(judged, views), strict=True)
+    weights = np.ones(len(labels)) if class_weights is None else class_weights[labels].astype(np.float64)
+    return Examples(np.concatenate([part for pair in pairs for part in pair]), labels, weights)
+
+
+def _blend(
+    candidate: _Candidate, discriminant: Discriminant, judges: tuple[np.ndarray, np.ndarray | None]
+) -> _Candidate:
+    """Returns the candidate with the discriminant, if the mean of both is better on the labels that judge."""
+    logits = (candidate.logits + discriminant.logits) / 2
+    loss = float(np.average(log_losses(logits, judges[0]), weights=judges[1]))
+    if loss >= candidate.loss:
+        return candidate
+    return replace(candidate, discriminant=discriminant, loss=loss, logits=logits)
 
 
 def set_head(model: ImageClassifier, head: Head) -> None:

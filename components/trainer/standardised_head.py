@@ -16,13 +16,8 @@ from components.trainer.learner import Forward, classify, feature_model
 from components.trainer.logistic_regression import Head
 from components.trainer.model import ImageClassifier
 from components.trainer.settings import ResolvedSettings
-from components.trainer.solving import (
-    Standardisation,
-    depths_of,
-    read_head,
-    set_head,
-    standardise_by_moments,
-)
+from components.trainer.solving import depths_of, read_head, set_head
+from components.trainer.standardisation import Standardisation, standardise_by_moments
 
 _STRONGEST, _STRENGTH = 1e-4, 6.7e-3
 
