@@ -232,6 +232,7 @@ def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset
     if preset is not None:
         findings += check.check_memory(settings, preset)
         findings += check.check_image(settings)
+        findings += check.check_server(settings)
         findings += check_cloud(settings, make_session())
     for finding in findings:
         if preset is not None or finding.level in ("error", "warning"):
