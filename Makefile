@@ -7,7 +7,7 @@ CHOICE := $(shell for python in $(PYTHON) python3 python3.10 /usr/bin/python3 $$
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && LANE='$(LANE)' PYTHON='$(PYTHON)' exec "$$python" pipeline/lanes.py; \
   done; echo "error: no Python from 3.8 on was found; install one, or name it: make PYTHON=/path/to/python3 ...")
 export CHOICE
-ifeq ($(word 1,$(CHOICE)),error:)
+ifeq ($(filter tfx-%,$(word 1,$(CHOICE))),)
 VENV := .no-lane
 else
 CHOSEN_LANE := $(word 1,$(CHOICE))

@@ -68,11 +68,16 @@ copy_checkout() {
 
 make_root() {
   local new=$root.new settings=()
-  rm -rf --one-file-system "$new"
-  timeout "$MAKE_SECONDS" debootstrap --variant=minbase --include="$PACKAGES" trixie "$new" >"$cache/py313.log" 2>&1 || return 1
+  if [[ ! -e $new/.debian ]]; then # else what a try without a package index has left
+    rm -rf --one-file-system "$new"
+    timeout "$MAKE_SECONDS" debootstrap --variant=minbase --include="$PACKAGES" trixie "$new" >"$cache/py313.log" 2>&1 || return 1
+    touch "$new/.debian"
+  fi
   copy_checkout "$new"
   # The host's settings of the package index, if it has some.
-  while IFS= read -r line; do settings+=("$line"); done < <(env | grep -E '^(PIP|UV)_[A-Z_]*(INDEX|CERT|TRUSTED_HOST|TIMEOUT)[A-Z_]*=' || true)
+  while IFS= read -r line; do settings+=("$line"); done < <(
+    env | grep -Ei '^((PIP|UV)_[A-Z_]*(INDEX|CERT|TRUSTED_HOST|TIMEOUT)[A-Z_]*|SSL_CERT_(FILE|DIR)|(HTTPS?|ALL|NO)_PROXY)=' || true
+  )
   [[ $MAKE_SECONDS == infinity ]] || MAKE_SECONDS=$((MAKE_SECONDS - SECONDS > 1 ? MAKE_SECONDS - SECONDS : 1))
   timeout --kill-after=10 "$MAKE_SECONDS" bash -c "$(declare -f enter)"'; enter "$@"' bash "$new" "${settings[@]}" make -C /work setup >>"$cache/py313.log" 2>&1 || return 1
   mv "$new" "$root"
@@ -86,7 +91,7 @@ if [[ ! -d $root ]]; then
   fi
   command -v debootstrap >/dev/null || no_root "debootstrap is not installed (apt install debootstrap)"
   echo "Making a Debian 13 root in $root: about 6 minutes and 4.5 GB, once ..."
-  make_root || no_root "the root could not be made in time, or without a network: $(tail -n 1 "$cache/py313.log")"
+  make_root || no_root "the root could not be made in time, or without a network: $(grep -E '^ *(E:|error|ERROR|cause)' "$cache/py313.log" | tail -n 1)"
 fi
 copy_checkout "$root"
 run() { enter "$root" TF_CPP_MIN_LOG_LEVEL=3 "$@"; }
