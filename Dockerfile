@@ -6,10 +6,18 @@
 #
 # `make image` builds them, with the hash of the sources that a container of another checkout's spec refuses.
 
-# Bases can be pinned by digest: --build-arg PYTHON_IMAGE=docker.io/library/python@sha256:...
-ARG PYTHON_IMAGE=docker.io/library/python:3.10.18-slim-bookworm
-# Only Beam's boot program is taken from it; its version is that of apache-beam in pipeline/image/requirements.txt.
-ARG BEAM_IMAGE=docker.io/apache/beam_python3.10_sdk:2.60.0
+# Which locks are installed, on which bases: locks/tfx-1.21 or locks/tfx-1.16. `make image` names the lane of the
+# environment that compiles specs.
+ARG LANE=tfx-1.21
+# Bases can be others, or pinned by digest: --build-arg PYTHON_IMAGE=docker.io/library/python@sha256:...
+ARG PYTHON_IMAGE=python-${LANE}
+ARG BEAM_IMAGE=beam-${LANE}
+
+FROM docker.io/library/python:3.13.5-slim-trixie AS python-tfx-1.21
+FROM docker.io/library/python:3.10.18-slim-bookworm AS python-tfx-1.16
+# Only Beam's boot program is taken from them; their version is that of apache-beam in the lane's locks.
+FROM docker.io/apache/beam_python3.13_sdk:2.77.0 AS beam-tfx-1.21
+FROM docker.io/apache/beam_python3.10_sdk:2.60.0 AS beam-tfx-1.16
 
 FROM ${BEAM_IMAGE} AS beam
 
@@ -17,21 +25,22 @@ FROM ${BEAM_IMAGE} AS beam
 FROM ${PYTHON_IMAGE} AS builder
 ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON=/opt/venv/bin/python UV_REQUIRE_HASHES=1 UV_COMPILE_BYTECODE=1
 WORKDIR /build
-COPY requirements-setup.txt pipeline/image/*.txt ./
+ARG LANE
+COPY locks/setup.txt locks/${LANE}/*.txt ./
 # pyfarmhash comes as C++. The compiler's version is that of the base's Debian release.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/* \
     && python -m venv /opt/uv \
-    && /opt/uv/bin/python -m pip install --no-cache-dir --require-hashes -r requirements-setup.txt \
+    && /opt/uv/bin/python -m pip install --no-cache-dir --require-hashes -r setup.txt \
     && python -m venv --without-pip /opt/venv \
-    && /opt/uv/bin/uv pip install --no-deps -r requirements.txt
+    && /opt/uv/bin/uv pip install --no-deps -r image.txt
 
 FROM builder AS builder-cpu
 # The headers, 400 MB, are for building custom ops.
 RUN /opt/uv/bin/uv pip install --no-deps -r cpu.txt \
-    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include
+    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include
 
 # All that the images share, but for the environment itself.
 FROM ${PYTHON_IMAGE} AS runtime
@@ -41,6 +50,7 @@ WORKDIR /app
 COPY data data
 COPY components components
 COPY pipeline pipeline
+ARG LANE
 ARG SOURCES_HASH
 # A label that says something else than the image holds would be worse than none.
 RUN found="$(python -B -m pipeline.vertex.sources)" \
@@ -49,7 +59,8 @@ RUN found="$(python -B -m pipeline.vertex.sources)" \
        fi \
     && python -m compileall -q . \
     && useradd --create-home --uid 1000 pipeline
-LABEL sources-hash=${SOURCES_HASH}
+LABEL sources-hash=${SOURCES_HASH} \
+    lane=${LANE}
 # Beam's boot program would make another environment, which does not see this one.
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONPATH=/app \
@@ -68,10 +79,17 @@ FROM builder AS builder-tpu
 ARG LIBTPU_URL
 ARG LIBTPU_SHA256
 COPY pipeline/image/fetch_libtpu.py ./
-# libtpu first: it is what may be missing. tensorflow-tpu asks for a libtpu that no package index has, hence --no-deps.
-RUN python fetch_libtpu.py --url "${LIBTPU_URL}" --sha256 "${LIBTPU_SHA256}" --output /opt/libtpu.so \
+# One's own libtpu first: it is what may be missing. Else it is the locked package's, in its place a link: it is large.
+# TensorFlow 2.16's asks for a libtpu that no package index has, hence --no-deps.
+RUN if [ -n "${LIBTPU_URL}" ] || ! grep -q '^libtpu==' tpu.txt; then \
+         python fetch_libtpu.py --url "${LIBTPU_URL}" --sha256 "${LIBTPU_SHA256}" \
+           --symbol "$(cat libtpu-symbol.txt)" --output /opt/libtpu.so || exit; \
+       fi \
     && /opt/uv/bin/uv pip install --no-deps -r tpu.txt \
-    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include
+    && for library in /opt/venv/lib/python3.*/site-packages/libtpu/libtpu.so; do \
+         [ ! -e "${library}" ] || { [ -e /opt/libtpu.so ] || cp "${library}" /opt/libtpu.so; ln -sf /lib/libtpu.so "${library}"; }; \
+       done \
+    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include
 
 FROM runtime AS tpu
 COPY --from=builder-tpu /opt/libtpu.so /lib/libtpu.so
@@ -82,7 +100,7 @@ ENV NEXT_PLUGGABLE_DEVICE_USE_C_API=true \
 
 FROM builder AS builder-gpu
 RUN /opt/uv/bin/uv pip install --no-deps -r gpu.txt \
-    && rm -r /opt/venv/lib/python3.10/site-packages/tensorflow/include
+    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include
 
 FROM runtime AS gpu
 COPY --from=builder-gpu /opt/venv /opt/venv

@@ -1,8 +1,20 @@
-# Two commands are enough: `make run` and `make test`. Both set up .venv first, if it is not up to date.
+# Two commands are enough: `make run` and `make test`. Both choose the lane that this machine can have (pipeline/lanes.py;
+# LANE= and PYTHON= overrule) and set up its environment first, if it is not up to date.
 
 SHELL := /bin/bash
-PYTHON ?= python3.10
-VENV := .venv
+# Any Python from 3.8 on tells which lane it is: the one on the PATH, or pyenv's, whose stand-ins may choose none.
+CHOICE := $(shell for python in $(PYTHON) python3 python3.10 /usr/bin/python3 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3*/bin/python3; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && LANE='$(LANE)' PYTHON='$(PYTHON)' exec "$$python" pipeline/lanes.py; \
+  done; echo "error: no Python from 3.8 on was found; install one, or name it: make PYTHON=/path/to/python3 ...")
+export CHOICE
+ifeq ($(filter tfx-%,$(word 1,$(CHOICE))),)
+VENV := .no-lane
+else
+CHOSEN_LANE := $(word 1,$(CHOICE))
+CHOSEN_PYTHON := $(word 2,$(CHOICE))
+VENV := $(word 3,$(CHOICE))
+endif
+LOCKS := locks/$(CHOSEN_LANE)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV ?= $(BIN)/uv
@@ -11,23 +23,29 @@ INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check format lint types lock clean benchmark preflight rehearse image
+.PHONY: lock-1.16 lock-1.21 help setup run test test-slow test-py313 check format lint types lock clean benchmark preflight rehearse image
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(INSTALLED) ## Make .venv from the locked requirements (skipped when nothing changed)
+setup: $(INSTALLED) ## Make the lane's environment from its lock (skipped when nothing changed)
 
-$(INSTALLED): requirements.txt requirements-setup.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null || { \
-	  echo "Python 3.10 is needed and '$(PYTHON)' is not it: install it (apt install python3.10 python3.10-venv, or pyenv install 3.10), or name it: make PYTHON=/path/to/python3.10 ..." >&2; exit 2; }
-	@echo "Setting up .venv: about 260 locked packages, 3.4 GB, one to three minutes, once ..."
+# What cannot be chosen is said where it is needed, so that `make help` and `make clean` always work.
+.no-lane/.installed:
+	@echo "$$CHOICE" >&2; exit 2
+
+# pyfarmhash comes as C++ source.
+%/.installed: $(LOCKS)/environment.txt locks/setup.txt
+	@command -v g++ >/dev/null && "$(CHOSEN_PYTHON)" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { \
+	  version="$$("$(CHOSEN_PYTHON)" -c 'import sys; print("{}.{}".format(*sys.version_info))')"; \
+	  echo "error: a locked package comes as C++ source, and g++ or Python.h is missing; on Debian and Ubuntu: apt install g++ python$$version-dev" >&2; exit 2; }
+	@echo "Setting up $(VENV) ($(CHOSEN_LANE)): about 230 locked packages, 3.7 GB, one to three minutes, once ..."
 	@rm -f $@
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install python3.10-venv" >&2; exit 2; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.txt
-	@UV_LINK_MODE=copy $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
+	@"$(CHOSEN_PYTHON)" -m venv --clear $(VENV) || { echo "'$(CHOSEN_PYTHON) -m venv' failed: on Debian and Ubuntu install $(notdir $(CHOSEN_PYTHON))-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/setup.txt
+	@UV_LINK_MODE=copy $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r $(LOCKS)/environment.txt
 	@touch $@
-	@echo "Setting up .venv: done."
+	@echo "Setting up $(VENV): done."
 
 run: $(INSTALLED) ## Run the pipeline on the embedded digits (ARGS="..." adds options)
 	@$(BIN)/python -m pipeline.run_local $(ARGS)
@@ -37,6 +55,9 @@ test: $(INSTALLED) ## Run the tests (15 to 30 minutes on 2 cores)
 
 test-slow: $(INSTALLED) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-py313: ## Run digits and tests on TFX 1.21 in a Debian 13 root (as root, 4.5 GB, once 6 minutes; ARGS="tests/test_x.py")
+	@tests/py313.sh $(if $(ARGS),pytest $(ARGS),full)
 
 check: format lint types test ## Format, lint, types, fast tests
 
@@ -62,11 +83,11 @@ rehearse: $(INSTALLED) ## Compile the digits for Vertex AI (TPU, Dataflow, endpo
 	@$(BIN)/python -m pipeline.rehearse $(REHEARSAL)/spec.json --output-dir $(REHEARSAL) $(ARGS)
 
 # An environment of its own: JAX's ml-dtypes and numpy clash with those of TensorFlow 2.16.
-$(INSTALLED_TPU): requirements-tpu.txt | $(INSTALLED)
+$(INSTALLED_TPU): locks/tpu-compiler.txt | $(INSTALLED)
 	@echo "Setting up $(VENV_TPU): the TPU compiler, 12 locked packages, about 1 GB, once ..."
 	@rm -f $@
 	@$(BIN)/python -m venv --clear --without-pip $(VENV_TPU)
-	@UV_LINK_MODE=copy $(BIN)/uv pip install --quiet --python $(VENV_TPU)/bin/python --require-hashes --compile-bytecode -r requirements-tpu.txt
+	@UV_LINK_MODE=copy $(BIN)/uv pip install --quiet --python $(VENV_TPU)/bin/python --require-hashes --compile-bytecode -r locks/tpu-compiler.txt
 	@touch $@
 	@echo "Setting up $(VENV_TPU): done."
 
@@ -74,26 +95,32 @@ IMAGE ?= image-classification-pipeline:local
 STAGES ?= pipeline
 
 image: ## Build the images for Vertex AI (IMAGE=NAME:TAG STAGES="pipeline tpu gpu")
-	@PYTHON="$(PYTHON)" pipeline/image/build.sh $(IMAGE) $(STAGES)
+	@[ -n "$(CHOSEN_LANE)" ] || { echo "$$CHOICE" >&2; exit 2; }
+	@PYTHON="$(CHOSEN_PYTHON)" LANE="$(CHOSEN_LANE)" pipeline/image/build.sh $(IMAGE) $(STAGES)
 
 benchmark: $(INSTALLED) ## Measure against plain Keras (about 6 minutes)
 	@$(BIN)/python -m tests.benchmarks.default_run $(ARGS)
 
-LOCK_IMAGE = $(UV) pip compile --quiet --python-version 3.10 --python-platform x86_64-manylinux_2_28 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --no-annotate --no-emit-package libclang --custom-compile-command "make lock"
+LOCK = $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+LOCK_1.16 = $(LOCK) --python-version 3.10 --python-platform x86_64-manylinux_2_28
+# One lock for every Python of the lane, with markers where they differ.
+LOCK_1.21 = $(LOCK) --python-version 3.11 --universal
+# An image has one Python. libclang is TensorFlow's for its build alone.
+IMAGE_1.16 = $(LOCK_1.16) --no-annotate --no-emit-package libclang
+IMAGE_1.21 = $(LOCK) --python-version 3.13 --python-platform x86_64-manylinux_2_39 --no-annotate --no-emit-package libclang
 
-lock: ## Resolve pyproject.toml anew into the locked requirements
-	@$(UV) pip compile --quiet pyproject.toml --extra dev --extra vertex --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.txt
-	@grep -E '^uv==' requirements.txt | sed 's/ *\\$$//' | $(UV) pip compile --quiet - --no-deps --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-annotate --custom-compile-command "make lock" -o requirements-setup.txt
-	@echo 'jax[tpu]==0.6.2' | $(UV) pip compile --quiet - --python-version 3.10 --python-platform x86_64-manylinux_2_31 \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements-tpu.txt
-	@# Beam's boot program asks pip whether Beam is there. libclang is TensorFlow's for its build alone.
-	@echo pip | $(LOCK_IMAGE) - pyproject.toml --extra vertex -c requirements.txt --no-emit-package tensorflow -o pipeline/image/requirements.txt
-	@for build in cpu tpu; do grep -oE '^tensorflow==[^ ]+' requirements.txt | sed "s/tensorflow/&-$$build/" \
-	  | $(LOCK_IMAGE) - --no-deps -o pipeline/image/$$build.txt || exit 1; done
-	@grep -oE '^tensorflow==[^ ]+' requirements.txt | sed 's/tensorflow/&[and-cuda]/' | $(LOCK_IMAGE) - -c requirements.txt -o pipeline/image/gpu.txt
+lock: lock-1.16 lock-1.21 ## Resolve pyproject.toml anew into the locks of both lanes
+	@grep -E '^uv==' locks/tfx-1.21/environment.txt | sed 's/ *\\$$//' | $(LOCK) - --no-deps --no-annotate -o locks/setup.txt
+	@echo 'jax[tpu]==0.6.2' | $(LOCK) - --python-version 3.10 --python-platform x86_64-manylinux_2_31 --no-annotate -o locks/tpu-compiler.txt
 
-clean: ## Remove .venv, .venv-tpu and the default output
-	rm -rf $(VENV) $(VENV_TPU) output
+lock-%:
+	@$(LOCK_$*) pyproject.toml --extra dev --extra vertex -o locks/tfx-$*/environment.txt
+	@# Beam's boot program asks pip whether Beam is there.
+	@echo pip | $(IMAGE_$*) - pyproject.toml --extra vertex -c locks/tfx-$*/environment.txt --no-emit-package tensorflow -o locks/tfx-$*/image.txt
+	@tensorflow=$$(grep -oE '^tensorflow==[^ ]+' locks/tfx-$*/environment.txt); \
+	  echo "$${tensorflow/tensorflow/tensorflow-cpu}" | $(IMAGE_$*) - --no-deps -o locks/tfx-$*/cpu.txt && \
+	  echo "$${tensorflow/tensorflow/tensorflow[and-cuda]}" | $(IMAGE_$*) - -c locks/tfx-$*/environment.txt -o locks/tfx-$*/gpu.txt && \
+	  $(IMAGE_$*) locks/tfx-$*/tpu.in --no-deps -o locks/tfx-$*/tpu.txt
+
+clean: ## Remove the environments and the default output
+	rm -rf .venv .venv-tfx-1.21 $(VENV_TPU) output

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import components
 import data
+from components.lane import installed_lane
 
 _ROOTS = {package.__name__: Path(package.__path__[0]) for package in (components, data)}
 
@@ -62,8 +63,12 @@ def import_closure(module: str) -> dict[str, Path]:
 
 
 def make_code_hash(module: str) -> str:
-    """Returns the hexadecimal SHA-256 of a module's import closure: names and contents, independent of paths."""
-    digest = hashlib.sha256()
+    """Returns the hexadecimal SHA-256 of a module's import closure: names and contents, independent of paths.
+
+    The lane counts, too: the same code computes other bytes with another TensorFlow or Beam, and a result, a cached
+    file or a checkpoint of the other lane is not this one's.
+    """
+    digest = hashlib.sha256(f"{installed_lane()}\n".encode())
     for name, path in sorted(import_closure(module).items()):
         digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()

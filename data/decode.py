@@ -16,6 +16,10 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: the bytes are no such image.
     """
+    # TensorFlow from 2.20 on decodes WebP too, to a batch of one frame; whoever stores or sends images makes it a PNG.
+    is_webp = tf.strings.regex_full_match(tf.strings.substr(encoded, 0, 12), r"RIFF\C{4}WEBP")
+    with tf.control_dependencies([tf.debugging.assert_equal(is_webp, False, "a WebP")]):
+        encoded = tf.identity(encoded)
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         # The default DCT differs from Pillow's (and so from what clients see) by up to 5 levels; this one is equal.

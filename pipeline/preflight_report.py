@@ -55,7 +55,7 @@ def left_out(report: PreflightReport) -> list[str]:
     lines = [
         "The steps were lowered by TensorFlow's CPU kernels: this build has no TPU kernels, which may lower some "
         "operations differently. Operations without any XLA kernel are refused.",
-        f"Compiled for one core by libtpu {report.steps[0].compilation.libtpu}; TensorFlow 2.16 on a TPU brings an "
+        f"Compiled for one core by libtpu {report.steps[0].compilation.libtpu}; TensorFlow on a TPU brings an "
         "older one.",
         "The gradients' all-reduce is not in the compiled step: its time is from its bytes and may overlap the rest.",
         f"HBM for batches that wait for their step ({_size(step.input_bytes)} each) and everything on the host, the "

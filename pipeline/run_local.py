@@ -26,6 +26,7 @@ from pipeline.config import (
     name_from_path,
     preset_names,
 )
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 EXIT_PUSHED, EXIT_FAULT, EXIT_USER_ERROR, EXIT_NOT_BLESSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
-# None: Beam 2.60's default runner works in this process and downloads nothing, and with any argument TFX packs its own
-# source for remote workers in every Beam node, 1.5 to 3 s each. Part of the cache key: leave it constant.
-BEAM_PIPELINE_ARGS: tuple[str, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,7 +188,7 @@ def _make_pipeline(
     deployment = Deployment(
         pipeline_root=str(output_dir.pipeline_root),
         serving_model_dir=make_serving_dir(config.serving_model_dir or str(output_dir.serving_model_dir)),
-        beam_pipeline_args=BEAM_PIPELINE_ARGS,
+        beam_pipeline_args=IN_PROCESS_BEAM_ARGS,
         metadata_path=str(output_dir.metadata_path),
         enable_cache=enable_cache,
     )

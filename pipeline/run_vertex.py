@@ -228,10 +228,12 @@ def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset
         *check.check_names(job, settings, run_id),
         *check.check_spec(job),
         *check.check_jobs(job),
+        *check.check_gpus(settings),
     ]
     if preset is not None:
         findings += check.check_memory(settings, preset)
         findings += check.check_image(settings)
+        findings += check.check_server(settings)
         findings += check_cloud(settings, make_session())
     for finding in findings:
         if preset is not None or finding.level in ("error", "warning"):

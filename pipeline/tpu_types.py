@@ -116,9 +116,11 @@ TPU_TYPES = (
     TpuType("v5e-8", V5E, "2x4", "ct5lp-hightpu-8t", tpu_topology="2x4"),
 )
 
+# Source, read in November 2026: docs.cloud.google.com/gemini-enterprise-agent-platform (Vertex AI's name since then),
+# machine-learning/training/training-with-tpu-vm.
 _REFUSED = {
-    "v5p": "TensorFlow 2.16 was not tried on it",
-    "v6e": "TensorFlow 2.16 does not support it",
+    "v5p": "Vertex AI's training has v2, v3 and v5e",
+    "v6e": "from v6e on Vertex AI's training has no TensorFlow, whatever its version",
 }
 
 

@@ -61,3 +61,11 @@ def test_an_edit_changes_only_the_nodes_that_reach_it(
 def test_a_module_outside_our_packages_is_refused() -> None:
     with pytest.raises(ValueError, match=r"pipeline\.config is not a module of components or data"):
         make_code_hash("pipeline.config")
+
+
+def test_the_lane_counts_in_every_node_and_so_in_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = ("components.image_example_gen.executor", "components.transform.executor", "components.trainer.run_fn")
+    here = [make_code_hash(module) for module in modules]
+    monkeypatch.setattr(code_hash, "installed_lane", lambda: "tfx-9.9")
+    other = [make_code_hash(module) for module in modules]
+    assert len({*here, *other}) == 6

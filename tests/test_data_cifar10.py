@@ -15,6 +15,7 @@ from data.errors import UserError
 from data.settings import DataSettings
 from data.sources import cifar10, make_source
 from data.sources.plain_pickle import Unbuilt, read_plain_pickle
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
 
 def text(value):
@@ -61,7 +62,7 @@ BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
 
 def read_all(path, check):
-    with beam.Pipeline() as pipeline:
+    with beam.Pipeline(argv=list(IN_PROCESS_BEAM_ARGS)) as pipeline:
         assert_that(pipeline | make_source(DataSettings(source="cifar10", path=path)).read(), check)
 
 
@@ -108,7 +109,7 @@ def test_no_pickled_code_is_run(tmp_path):
             return (open, (str(tmp_path / "owned"), "w"))
 
     pickled = pickle.dumps(Evil(), protocol=2)
-    assert read_plain_pickle(pickled) == Unbuilt("io open", (str(tmp_path / "owned"), "w"))
+    assert read_plain_pickle(pickled) == Unbuilt(f"{open.__module__} open", (str(tmp_path / "owned"), "w"))
     assert not (tmp_path / "owned").exists()
     pickle.loads(pickled).close()
     assert (tmp_path / "owned").exists()  # So it does bite where it is run.

@@ -10,6 +10,7 @@ from apache_beam.testing.util import assert_that
 from data.errors import UserError
 from data.settings import DataSettings
 from data.sources import make_source
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
 
 
@@ -141,7 +142,7 @@ def test_reads_bytes_labels_and_splits(tmp_path):
         }
         assert all(i.encoded == (tmp_path / i.name).read_bytes() and i.problem is None for i in read)
 
-    with beam.Pipeline() as pipeline:
+    with beam.Pipeline(argv=list(IN_PROCESS_BEAM_ARGS)) as pipeline:
         assert_that(pipeline | source_of(tmp_path).read(), check)
 
 

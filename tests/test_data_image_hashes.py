@@ -37,7 +37,9 @@ def test_equal_images_count_once_and_are_read_back(tmp_path: Path) -> None:
 
 def test_no_images_are_not_the_same_as_no_record(tmp_path: Path) -> None:
     write_image_hashes(hashes(), str(tmp_path / "x.bin"))
-    assert len(read_image_hashes(str(tmp_path / "x.bin")) or ()) == 0
+    read = read_image_hashes(str(tmp_path / "x.bin"))
+    assert read is not None
+    assert len(read) == 0
     assert read_image_hashes(str(tmp_path / "x.bin")) is not None
     assert read_image_hashes(str(tmp_path / "y.bin")) is None
 

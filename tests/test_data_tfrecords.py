@@ -11,6 +11,7 @@ from data.detect import settings_for_path
 from data.errors import UserError
 from data.settings import DataSettings
 from data.sources import make_source
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
 
 
@@ -40,7 +41,7 @@ def source_of(path, **settings):
 
 
 def read_all(path, check, **settings):
-    with beam.Pipeline() as pipeline:
+    with beam.Pipeline(argv=list(IN_PROCESS_BEAM_ARGS)) as pipeline:
         assert_that(pipeline | source_of(path, **settings).read(), check)
 
 

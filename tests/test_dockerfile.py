@@ -7,9 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomli
 
-from pipeline.vertex.check import PYTHON, SOURCES_LABEL
+try:
+    import tomllib
+except ModuleNotFoundError:
+    import tomli as tomllib  # Python 3.10
+
+from components.lane import lane_of
+from pipeline.lanes import LANES
+from pipeline.locks import LOCKS
+from pipeline.vertex.check import LANE_LABEL, SOURCES_LABEL
 from pipeline.vertex.sources import PACKAGES, ROOT
 from pipeline.vertex.worker_pools import TPU_ENVIRONMENT
 
@@ -31,11 +38,13 @@ def read_instructions() -> dict[str, list[tuple[str, str]]]:
     return stages
 
 
-def read_pins(name: str) -> dict[str, str]:
-    """Returns package and version of a locked file, whose every requirement must have hashes."""
-    text = (ROOT / name).read_text()
+def read_pins(lane: str, name: str) -> dict[str, str]:
+    """Returns package and version of a locked file, whose every requirement must have hashes; of two, the last."""
+    text = (LOCKS / lane / f"{name}.txt").read_text()
     entries = re.findall(
-        r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", text, re.MULTILINE
+        r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)(?: ; .*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)",
+        text,
+        re.MULTILINE,
     )
     assert len(entries) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) > 0
     assert "index" not in re.sub(r"^[a-z0-9].*", "", text, flags=re.MULTILINE)
@@ -52,33 +61,60 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_bases_are_pinned_and_fit_what_is_locked() -> None:
-    beam = read_pins("pipeline/image/requirements.txt")["apache-beam"]
-    assert read_argument("BEAM_IMAGE").endswith(f"/beam_python{PYTHON}_sdk:{beam}")
-    assert re.search(rf"/python:{re.escape(PYTHON)}\.\d+-slim-\w+$", read_argument("PYTHON_IMAGE"))
-    bases = {
-        rest.split(" AS ")[0] for stage in read_instructions().values() for keyword, rest in stage if keyword == "FROM"
-    }
-    assert bases == {"${PYTHON_IMAGE}", "${BEAM_IMAGE}", "builder", "runtime"}
+def bases() -> dict[str, str]:
+    """Returns the image or stage that each stage starts from."""
+    lines = [rest for stage in read_instructions().values() for keyword, rest in stage if keyword == "FROM"]
+    return {stage: base for base, stage in (line.split(" AS ") for line in lines)}
 
 
-def test_the_image_holds_the_locked_versions_and_no_tools_of_development() -> None:
-    locked, image = read_pins("requirements.txt"), read_pins("pipeline/image/requirements.txt")
+@pytest.mark.parametrize("lane", LANES)
+def test_the_bases_are_pinned_and_fit_what_is_locked(lane: str) -> None:
+    python = ".".join(map(str, LANES[lane].pythons[0]))
+    beam = read_pins(lane, "image")["apache-beam"]
+    assert bases()[f"beam-{lane}"].endswith(f"/beam_python{python}_sdk:{beam}")
+    assert re.search(rf"/python:{re.escape(python)}\.\d+-slim-\w+$", bases()[f"python-{lane}"])
+
+
+def test_one_argument_chooses_the_bases_and_the_locks() -> None:
+    assert read_argument("LANE").partition("=")[2] in LANES
+    assert read_argument("PYTHON_IMAGE") == "PYTHON_IMAGE=python-${LANE}"
+    assert read_argument("BEAM_IMAGE") == "BEAM_IMAGE=beam-${LANE}"
+    own = {stage: base for stage, base in bases().items() if not stage.endswith(tuple(LANES))}
+    assert set(own.values()) == {"${PYTHON_IMAGE}", "${BEAM_IMAGE}", "builder", "runtime"}
+    assert ("COPY", "locks/setup.txt locks/${LANE}/*.txt ./") in read_instructions()["builder"]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_the_image_holds_the_locked_versions_and_no_tools_of_development(lane: str) -> None:
+    locked, image = read_pins(lane, "environment"), read_pins(lane, "image")
     assert image.items() <= locked.items()
-    development = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    development = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
     names = {re.split(r"[<>=]", name)[0].lower() for name in development} - {"pip"}
     # cryptography comes with Google's clients, too.
     assert names & set(image) <= {"cryptography"}
     assert not {"tensorflow", "libclang"} & set(image)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "tpu", "gpu"])
-def test_every_build_of_tensorflow_is_the_locked_version(kind: str) -> None:
-    locked, pins = read_pins("requirements.txt"), read_pins(f"pipeline/image/{kind}.txt")
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_every_build_of_tensorflow_is_the_locked_version(lane: str, kind: str) -> None:
+    locked, pins = read_pins(lane, "environment"), read_pins(lane, kind)
     package = "tensorflow" if kind == "gpu" else f"tensorflow-{kind}"
     assert pins.pop(package) == locked["tensorflow"]
     assert {name: version for name, version in pins.items() if not name.startswith("nvidia-")}.items() <= locked.items()
     assert any(name.startswith("nvidia-cudnn") for name in pins) == (kind == "gpu")
+
+
+def test_the_build_for_a_tpu_is_the_locked_version_or_the_newest_that_there_is() -> None:
+    assert read_pins("tfx-1.16", "tpu") == {"tensorflow-tpu": read_pins("tfx-1.16", "environment")["tensorflow"]}
+    # No 2.21 was released, and Keras 2 asks for a TensorFlow of its own version; libtpu from 0.0.52 on aborts.
+    assert read_pins("tfx-1.21", "tpu") == {"tensorflow-tpu": "2.20.0", "tf-keras": "2.20.1", "libtpu": "0.0.14"}
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_lane_is_called_after_the_tfx_that_is_locked(lane: str) -> None:
+    assert lane_of(read_pins(lane, "environment")["tfx"]) == lane
+    assert {path.name for path in LOCKS.iterdir() if path.is_dir()} == set(LANES)
 
 
 def test_no_image_runs_as_root_or_holds_the_installer() -> None:
@@ -94,7 +130,7 @@ def test_no_image_runs_as_root_or_holds_the_installer() -> None:
 
 def test_the_image_names_its_sources_and_finds_them() -> None:
     runtime = read_instructions()["runtime"]
-    assert ("LABEL", f"{SOURCES_LABEL}=${{SOURCES_HASH}}") in runtime
+    assert ("LABEL", f"{SOURCES_LABEL}=${{SOURCES_HASH}} {LANE_LABEL}=${{LANE}}") in runtime
     assert [rest for keyword, rest in runtime if keyword == "COPY" and "pipeline/image/" not in rest][1:] == [
         f"{p} {p}" for p in PACKAGES
     ]
@@ -115,8 +151,8 @@ def test_only_sources_and_locked_requirements_reach_the_engine(tmp_path: Path) -
         "data/source.py",
         "components/trainer/run_fn.py",
         "pipeline/presets/digits.yaml",
-        "pipeline/image/cpu.txt",
-        "requirements-setup.txt",
+        "locks/tfx-1.21/cpu.txt",
+        "locks/setup.txt",
     }
     others = {
         ".env", ".git/config", ".venv/bin/python", "output/model.keras", "key.json", "README.md", "tests/test_a.py",

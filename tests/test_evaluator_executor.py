@@ -21,6 +21,7 @@ from components.evaluator.results import EvaluationResults, read_results
 from components.evaluator.settings import EvaluatorSettings
 from data.errors import UserError
 from data.image_hashes import TRAINING_IMAGES_FILE, split_hashes_file, write_image_hashes
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests.tiny_classifier import make_examples, make_model
 
 CLASS_NAMES = ["07", "10", "7", "cat", "dog, big", "nan", "äpfel"]
@@ -48,7 +49,9 @@ def evaluate(
     for artifact, name in ((evaluation, "evaluation"), (blessing, "blessing")):
         artifact.uri = str(root / name)
         Path(artifact.uri).mkdir(parents=True)
-    executor = Executor(Executor.Context(beam_pipeline_args=[], tmp_dir=str(root / "tmp"), unique_id="1"))
+    executor = Executor(
+        Executor.Context(beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=str(root / "tmp"), unique_id="1")
+    )
     executor.Do(
         {key: [artifact] for key, artifact in inputs.items()},
         {"evaluation": [evaluation], "blessing": [blessing]},

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.locks import LOCKS
 from pipeline.vertex.settings import TrainerPlacement
 from pipeline.vertex.sources import ROOT, make_sources_hash
 from pipeline.vertex.worker_pools import trainer_image
 from tests.vertex_settings import make_settings
 
+SYMBOL = (LOCKS / "tfx-1.16" / "libtpu-symbol.txt").read_text().strip()
 LIBRARY = b"\x7fELF TpuExecutor_AllocateStream and so on"
 
 
@@ -43,7 +45,7 @@ def calls(folder: Path) -> list[str]:
 def test_each_stage_is_built_under_the_name_that_the_job_asks_for(tmp_path: Path) -> None:
     make_engine(tmp_path, "docker")
     make_engine(tmp_path, "buildah")
-    arguments = {"LIBTPU_URL": "https://x/libtpu.whl", "LIBTPU_SHA256": "ab"}
+    arguments = {"LANE": "tfx-1.16", "LIBTPU_URL": "https://x/libtpu.whl", "LIBTPU_SHA256": "ab"}
     done = build(tmp_path, "europe-docker.pkg.dev/p/r/i:v1", "pipeline", "tpu", "gpu", **arguments)
     assert done.returncode == 0, done.stderr
     settings = make_settings(image="europe-docker.pkg.dev/p/r/i:v1")
@@ -52,9 +54,9 @@ def test_each_stage_is_built_under_the_name_that_the_job_asks_for(tmp_path: Path
         for stage, placement in {"pipeline": {}, "tpu": {"tpu": "v5e-4"}, "gpu": {"gpu": "NVIDIA_L4"}}.items()
     }
     hash_argument = f"--build-arg SOURCES_HASH={make_sources_hash()}"
-    libtpu = "--build-arg LIBTPU_URL=https://x/libtpu.whl --build-arg LIBTPU_SHA256=ab"
+    given = "--build-arg LANE=tfx-1.16 --build-arg LIBTPU_URL=https://x/libtpu.whl --build-arg LIBTPU_SHA256=ab"
     assert calls(tmp_path) == [
-        f"docker build {hash_argument} {libtpu} --target {stage} --tag {tag} --file Dockerfile ."
+        f"docker build {hash_argument} {given} --target {stage} --tag {tag} --file Dockerfile ."
         for stage, tag in tags.items()
     ]
 
@@ -75,6 +77,7 @@ def test_an_engine_that_does_not_answer_is_passed_over(tmp_path: Path) -> None:
         (("registry:5000/pipeline",), {}, "the image is 'registry:5000/pipeline'; give it a name and a tag"),
         (("pipeline:v1", "cpu"), {}, "the stage is 'cpu'; use pipeline, tpu, gpu"),
         (("pipeline:v1",), {}, "no container engine answers: start docker, or install podman or buildah"),
+        (("pipeline:v1",), {"ENGINE": "docker", "LANE": "new"}, "LANE is 'new'; use tfx-1.16 or tfx-1.21"),
         (("pipeline:v1",), {"ENGINE": "kaniko"}, "ENGINE is 'kaniko'; use docker, podman or buildah"),
     ],
 )
@@ -90,7 +93,7 @@ def test_what_cannot_be_built_is_said(
 
 def fetch(url: str, sha256: str, output: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "pipeline" / "image" / "fetch_libtpu.py")]
-    flags = ["--url", url, "--sha256", sha256, "--output", str(output)]
+    flags = ["--url", url, "--sha256", sha256, "--symbol", SYMBOL, "--output", str(output)]
     return subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300)
 
 
@@ -117,9 +120,9 @@ def test_without_the_right_libtpu_there_is_none(tmp_path: Path) -> None:
     other.write_bytes(b"\x7fELF of JAX")
     other_digest = hashlib.sha256(other.read_bytes()).hexdigest()
     cases = [
-        (other.as_uri(), other_digest, f"LIBTPU_URL {other.as_uri()}: is not libtpu for TensorFlow 2.16: it lacks Tpu"),
-        ("", digest, "LIBTPU_URL is not given; choose libtpu for TensorFlow 2.16 from https://"),
-        (release.as_uri(), "", "LIBTPU_SHA256 is not given; choose libtpu for TensorFlow 2.16 from https://"),
+        (other.as_uri(), other_digest, f"LIBTPU_URL {other.as_uri()}: is not libtpu for this TensorFlow: it lacks Tpu"),
+        ("", digest, "LIBTPU_URL is not given; choose libtpu for this TensorFlow from https://"),
+        (release.as_uri(), "", "LIBTPU_SHA256 is not given; choose libtpu for this TensorFlow from https://"),
         (release.as_uri(), "0" * 64, f"LIBTPU_URL {release.as_uri()}: has the SHA-256 {digest}, not {'0' * 64}"),
         (release.as_uri(), digest, f"LIBTPU_URL {release.as_uri()}: is neither a shared object nor a wheel"),
         ((tmp_path / "gone").as_uri(), digest, f"LIBTPU_URL {(tmp_path / 'gone').as_uri()}: <urlopen error"),

@@ -27,6 +27,7 @@ from data.originals import read_originals
 from data.settings import DataSettings
 from data.sources import make_source
 from data.splits import ImageRecord, check_selection
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
 
 
@@ -40,7 +41,9 @@ def run(tmp_path):
         artifact = standard_artifacts.Examples()
         artifact.uri = str(tmp_path / name)
         os.makedirs(artifact.uri, exist_ok=True)
-        context = ImageExampleGenExecutor.Context(beam_pipeline_args=[], tmp_dir=str(tmp_path / "tmp"), unique_id="1")
+        context = ImageExampleGenExecutor.Context(
+            beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=str(tmp_path / "tmp"), unique_id="1"
+        )
         ImageExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(component.exec_properties))
         return artifact
 

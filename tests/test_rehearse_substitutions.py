@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.rehearsal.checks import check_tasks
 from pipeline.rehearsal.graph import Constant, make_tasks
 from pipeline.rehearsal.spec import read_spec
@@ -45,7 +46,7 @@ def test_dataflow_becomes_the_local_runner(tmp_path: Path) -> None:
     spec.add("Evaluator", executor("a.b.Executor", "--runner=DirectRunner", "--temp_location=gs://b/t"))
     local, found = substituted(spec, tmp_path)
     kept = ["--executor_class_path", "a.b.Executor", "--json_serialized_invocation_args", "{{$}}"]
-    assert list(local["Transform"].executor.container.args) == kept
+    assert list(local["Transform"].executor.container.args) == [*kept, *IN_PROCESS_BEAM_ARGS]
     assert list(local["Evaluator"].executor.container.args)[4:] == [
         "--runner=DirectRunner",
         f"--temp_location={tmp_path}/gs/b/t",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from components.predictor.predictions import PredictionsWriter
 from components.report_gen.report_files import write_report
@@ -33,11 +34,13 @@ def foreign_evaluation(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An evaluation with metrics and slices of TFMA's own, as any TFX pipeline may have written it."""
     folder = str(tmp_path_factory.mktemp("foreign") / "evaluation")
     frame = pd.DataFrame({"label": [0, 1, 1, 0], "prediction": [0.2, 0.9, 0.4, 0.6], "country": ["a", "a", "b", "b"]})
-    config = tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(label_key="label", prediction_key="prediction")],
-        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["country"])],
+    config = config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="prediction")],
+        slicing_specs=[config_pb2.SlicingSpec(), config_pb2.SlicingSpec(feature_keys=["country"])],
         metrics_specs=[
-            tfma.MetricsSpec(metrics=[tfma.MetricConfig(class_name=n) for n in ("BinaryAccuracy", "ExampleCount")])
+            config_pb2.MetricsSpec(
+                metrics=[config_pb2.MetricConfig(class_name=name) for name in ("BinaryAccuracy", "ExampleCount")]
+            )
         ],
     )
     tfma.analyze_raw_data(frame, config, output_path=folder)

@@ -29,6 +29,7 @@ from components.trainer.export import export_model
 from components.trainer.model import ImageClassifier, make_model
 from pipeline import report
 from pipeline.config import load_config
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests.images import encode, make_pixels
 from tests.report_run import make_predictions
 from tests.transform_run import SPLITS, make_artifact, run_transform
@@ -75,7 +76,7 @@ def artifacts(model: ImageClassifier, tmp_path_factory: pytest.TempPathFactory) 
     (root / "model_run" / "training.json").write_text(json.dumps(record), encoding="utf-8")
     blessing = make_artifact(standard_artifacts.ModelBlessing, root / "blessing")
     settings = EvaluatorSettings.model_validate({"gates": [{"metric": "accuracy", "min": 0.999}]})
-    context = Evaluator.Context(beam_pipeline_args=[], tmp_dir=str(root / "tmp"), unique_id="1")
+    context = Evaluator.Context(beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=str(root / "tmp"), unique_id="1")
     Evaluator(context).Do(
         {key: [found[key]] for key in ("examples", "model")},
         {"evaluation": [found["evaluation"]], "blessing": [blessing]},

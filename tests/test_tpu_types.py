@@ -39,7 +39,7 @@ def test_what_is_on_a_host() -> None:
     [
         ("v5e:9x9", "no slice of one host, which is all that is supported; v5e has v5e:1x1 (v5e-1)"),
         ("v5e-16", "no slice of one host"),
-        ("v6e-4", "TensorFlow 2.16 does not support it; use one of v2:2x2"),
+        ("v6e-4", "from v6e on Vertex AI's training has no TensorFlow, whatever its version; use one of v2:2x2"),
         ("v5x:2x2", "did you mean v5e:2x2?"),
         ("gpu", "unknown; there are v2:2x2 (v2-8)"),
     ],

@@ -9,13 +9,26 @@ from typing import Any
 
 import pytest
 
-from pipeline.vertex import check
-from pipeline.vertex.check import Finding, check_image, check_jobs, check_names, check_spec, check_versions
+from components.lane import installed_lane
+from data.errors import UserError
+from pipeline.lanes import LANES
+from pipeline.locks import locked_versions
+from pipeline.vertex.check import (
+    Finding,
+    check_gpus,
+    check_image,
+    check_jobs,
+    check_names,
+    check_server,
+    check_spec,
+    check_versions,
+)
 from pipeline.vertex.sources import make_sources_hash
 from pipeline.vertex.worker_pools import make_custom_job
 from tests.vertex_settings import IMAGE, make_settings
 
-TESTED = {**check.VERSIONS, "tf-keras": "2.16.0", "tensorflow-transform": "1.16.0", "protobuf": "3.20.3"}
+LANE = "tfx-1.16"
+TESTED = locked_versions(LANE)
 
 
 def make_job(**task_changes: Any) -> dict[str, Any]:
@@ -47,17 +60,31 @@ def test_the_tested_set_of_versions_passes_and_this_environment_is_one() -> None
     assert [finding.level for finding in check_versions()] == ["ok"]
 
 
+@pytest.mark.parametrize("lane", LANES)
+def test_every_python_of_a_lane_passes_with_its_set_and_no_other_python(lane: str) -> None:
+    for version in {version for other in LANES.values() for version in other.pythons}:
+        fits = version in LANES[lane].pythons
+        python = ".".join(map(str, version)) + ".1"
+        assert (errors(check_versions(locked_versions(lane), python)) == []) == fits
+
+
 @pytest.mark.parametrize(
     ("changes", "python", "message"),
     [
-        ({}, "3.11.2", "error    python: is 3.11.2, but TFX 1.16 needs 3.10; make the environment with it"),
+        ({}, "3.11.2", "error    python: is 3.11.2, but tfx-1.16 needs 3.10; make the environment with it"),
         (
             {"apache-beam": "2.74.0"},
             "3.10.1",
             "error    apache-beam: is 2.74.0, but the tested set has 2.60.0; install that",
         ),
-        ({"tf-keras": "2.160.0"}, "3.10.1", "error    tf-keras: is 2.160.0, but the tested set has 2.16; install that"),
+        (
+            {"tf-keras": "2.160.0"},
+            "3.10.1",
+            "error    tf-keras: is 2.160.0, but the tested set has 2.16.0; install that",
+        ),
         ({"kfp": None}, "3.10.1", "error    kfp: is not installed; install 2.5.0"),
+        ({"tfx": "1.15.1"}, "3.10.1", "error    tfx: is 1.15.1; make an environment of tfx-1.21 or tfx-1.16"),
+        ({"tfx": None}, "3.10.1", "error    tfx: is not installed; make an environment of tfx-1.21 or tfx-1.16"),
     ],
 )
 def test_another_version_is_an_error(changes: dict[str, Any], python: str, message: str) -> None:
@@ -154,6 +181,38 @@ def test_the_trainer_s_job_is_read_as_the_service_reads_it() -> None:
     assert [finding.level for finding in check_jobs(make_job())] == ["ok"]
 
 
+def test_a_gpu_that_is_not_listed_is_a_warning_with_its_machine_and_an_error_without() -> None:
+    newer = make_settings(trainer={"gpu": "nvidia_b200:8", "machine_type": "a4-highgpu-8g"})
+    (finding,) = check_gpus(newer)
+    assert str(finding).startswith("warning  trainer.gpu: is NVIDIA_B200, which is not known here: Vertex AI tells")
+    machine = make_custom_job(newer, "digits")["job_spec"]["worker_pool_specs"][0]["machine_spec"]
+    assert machine == {"machine_type": "a4-highgpu-8g", "accelerator_type": "NVIDIA_B200", "accelerator_count": 8}
+    assert list(check_gpus(make_settings(trainer={"gpu": "NVIDIA_L4"}))) == []
+    with pytest.raises(UserError, match=r"gpu is NVIDIA_B200:8, which is none; .* or a newer one with its machine"):
+        make_settings(trainer={"gpu": "NVIDIA_B200:8"})
+    with pytest.raises(UserError, match="gpu is NVIDIA_B200:many; give how many as TYPE:COUNT"):
+        make_settings(trainer={"gpu": "NVIDIA_B200:many", "machine_type": "a4-highgpu-8g"})
+
+
+@pytest.mark.parametrize(
+    ("image", "warned"),
+    [
+        ("us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", True),
+        ("us-docker.pkg.dev/vertex-ai/prediction/tf2-gpu.9-0:latest", False),
+        ("us-docker.pkg.dev/my-project/images/serving:2.19.1", False),
+    ],
+)
+def test_a_server_that_is_older_than_the_exporter_is_a_warning(image: str, warned: bool) -> None:
+    settings = make_settings(endpoint={"name": "digits", "serving_image": image})
+    assert [finding.level for finding in check_server(settings)] == ["warning"] * warned
+    assert list(check_server(make_settings(endpoint={"serving_image": image}))) == []
+
+
+def labels(sources: str | None = None, lane: str | None = None) -> dict[str, str]:
+    """Returns an image's labels: those that fit, but for what is given."""
+    return {"sources-hash": sources or make_sources_hash(), "lane": lane or installed_lane()}
+
+
 def engine(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     """Puts a container engine into the path that knows one image."""
     script = folder / "docker"
@@ -163,10 +222,15 @@ def engine(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
 
 
 def test_an_image_with_these_sources_passes_and_others_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine(tmp_path, monkeypatch, json.dumps({"sources-hash": make_sources_hash()}))
+    engine(tmp_path, monkeypatch, json.dumps(labels()))
     assert [finding.level for finding in check_image(make_settings())] == ["ok"]
-    engine(tmp_path, monkeypatch, json.dumps({"sources-hash": "0" * 64}))
+    engine(tmp_path, monkeypatch, json.dumps(labels(sources="0" * 64)))
     assert f"{IMAGE} holds other sources (000000000000) than this checkout" in errors(check_image(make_settings()))[0]
+    engine(tmp_path, monkeypatch, json.dumps(labels(lane="tfx-9.9")))
+    (error,) = errors(check_image(make_settings()))
+    assert f"{IMAGE} is of the lane tfx-9.9, and this environment of {installed_lane()}; build and push it" in error
+    engine(tmp_path, monkeypatch, json.dumps({"sources-hash": make_sources_hash()}))
+    assert f"{IMAGE} has no label lane; build it with make image" in errors(check_image(make_settings()))[0]
     engine(tmp_path, monkeypatch, "null")
     assert f"{IMAGE} has no label sources-hash; build it with make image" in errors(check_image(make_settings()))[0]
 
@@ -185,7 +249,9 @@ def test_buildah_tells_the_sources_of_its_images(tmp_path: Path, monkeypatch: py
     places = f'graphroot = "{tmp_path / "root"}"\nrunroot = "{tmp_path / "run"}"'
     (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}\n')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
-    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG HASH\nLABEL sources-hash=${HASH}\nCOPY Dockerfile /\n")
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM scratch\nARG HASH\nLABEL sources-hash=${{HASH}} lane={installed_lane()}\nCOPY Dockerfile /\n"
+    )
     for tag, sources in (("v1", make_sources_hash()), ("v1-tpu", "0" * 64)):
         flags = ["--isolation", "chroot", "--build-arg", f"HASH={sources}", "--tag", f"localhost/pipeline:{tag}"]
         subprocess.run(["buildah", "bud", *flags, str(tmp_path)], check=True, capture_output=True, timeout=60)

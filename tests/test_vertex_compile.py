@@ -172,7 +172,9 @@ def normalised(job: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(job, indent=1, sort_keys=True)
     text = re.sub(r"\b[0-9a-f]{64}\b", "HASH", text)
     text = re.sub(r'"tfx_(py_version|version)": "[^"]*"', r'"tfx_\1": "VERSION"', text)
+    text = re.sub(r'(--lane\\*",\s*\\*")tfx-[0-9.]+', r"\1LANE", text)
     text = re.sub(r'"sdkVersion": "[^"]*"', '"sdkVersion": "VERSION"', text)
+    text = text.replace(r"\"_slice_sqls\": null, ", "")  # a field that TFDV no longer has
     result: dict[str, Any] = json.loads(text)
     return result
 

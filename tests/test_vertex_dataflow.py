@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from gcp_storage_emulator.server import create_server
 
 from data.errors import UserError
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.vertex.dataflow import BEAM_NODES, make_beam_args, placement_of
 from tests.vertex_settings import IMAGE, make_settings
 
@@ -88,7 +89,7 @@ def test_defaults_leave_the_network_and_the_first_number_of_workers_to_dataflow(
 
 
 def test_steps_run_in_their_own_containers_unless_told_otherwise() -> None:
-    assert all(make_beam_args(make_settings(), "digits", node) == () for node in BEAM_NODES)
+    assert all(make_beam_args(make_settings(), "digits", node) == IN_PROCESS_BEAM_ARGS for node in BEAM_NODES)
 
 
 def test_one_step_may_differ() -> None:
@@ -98,7 +99,7 @@ def test_one_step_may_differ() -> None:
             "components": {"Evaluator": {"runner": "direct"}, "Transform": {"machine_type": "n2-highmem-4"}},
         }
     )
-    assert make_beam_args(settings, "digits", "Evaluator") == ()
+    assert make_beam_args(settings, "digits", "Evaluator") == IN_PROCESS_BEAM_ARGS
     assert "--machine_type=n2-highmem-4" in make_beam_args(settings, "digits", "Transform")
     assert "--machine_type=n1-standard-4" in make_beam_args(settings, "digits", "StatisticsGen")
 

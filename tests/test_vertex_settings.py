@@ -35,7 +35,10 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ({"labels": {f"l{i}": "" for i in range(33)}}, "there are 33 labels; at most 32 are allowed"),
         ({"retry": 1}, "unknown setting retry; did you mean retries?"),
         ({"resources": {"Trainer": {"cpus": 1}}}, "unknown setting resources.Trainer.cpus; did you mean"),
-        ({"trainer": {"tpu": "v6e-4"}}, "TPU v6e-4: TensorFlow 2.16 does not support it"),
+        (
+            {"trainer": {"tpu": "v6e-4"}},
+            "TPU v6e-4: from v6e on Vertex AI's training has no TensorFlow, whatever its version",
+        ),
         ({"trainer": {"tpu": "v5e-16"}}, "TPU v5e-16: no slice of one host, which is all that is supported"),
         ({"trainer": {"tpu": "v4-8"}}, "TPU v4-8: Vertex AI trains on none; use v2-8"),
         ({"trainer": {"tpu": "v5e-4", "gpu": "NVIDIA_L4:1"}}, "tpu is v5e-4 and so is gpu NVIDIA_L4:1 asked for"),

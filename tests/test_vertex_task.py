@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.lane import installed_lane
 from pipeline.vertex.sources import PACKAGES, ROOT, make_sources_hash
 from pipeline.vertex.task import ENTRY_POINT, EXIT_REFUSED, EXIT_TIMEOUT, JOB_ENTRY_POINT, main, make_command
 
@@ -29,6 +30,18 @@ def test_the_hash_notices_an_edit_a_new_file_and_a_new_name(tmp_path: Path) -> N
     assert len(set(hashes)) == 4
     (tmp_path / "data" / "note.txt").touch()
     assert make_sources_hash(tmp_path) == hashes[-1]
+
+
+def test_another_lane_is_refused_before_anything_is_imported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = make_command(make_sources_hash(), 10)
+    monkeypatch.setattr("pipeline.vertex.task.installed_lane", lambda: "tfx-9.9")
+    assert main([*command[3:], "--executor_class_path", "x"]) == EXIT_REFUSED
+    error = capsys.readouterr().err
+    compiled = f"error: this image is of the lane tfx-9.9, and the pipeline was compiled in {installed_lane()}; build"
+    assert error.startswith(compiled)
+    assert error.count("\n") == 1
 
 
 def test_other_sources_are_refused_before_anything_is_imported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from components.transform.executor import Executor
 from components.transform.features import TRANSFORMED_FEATURE_SPEC
 from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
 SPLITS = ["train", "eval", "test"]
 FIXED_SHAPE = "shape { dim { size: 1 } }"
@@ -69,7 +70,9 @@ def run_transform(
         )
     )
     (root / "temporary").mkdir()
-    executor = Executor(Executor.Context(beam_pipeline_args=[], tmp_dir=str(root / "temporary"), unique_id="1"))
+    executor = Executor(
+        Executor.Context(beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=str(root / "temporary"), unique_id="1")
+    )
     executor.Do(
         {"examples": [examples], "schema": [schema]},
         {

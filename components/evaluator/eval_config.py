@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator import metrics
 from components.evaluator.combiners import TOP_K
@@ -23,7 +24,7 @@ def make_eval_config(
     baseline_class_names: Sequence[str] | None = None,
     *,
     compare: bool = True,
-) -> tfma.EvalConfig:
+) -> config_pb2.EvalConfig:
     """Builds the configuration of one evaluation.
 
     Args:
@@ -46,17 +47,17 @@ def make_eval_config(
         # one refuses only NaN: the metrics of a model whose probabilities are not numbers.
         overall_gates.append(Gate(metric="accuracy", min=0.0))
     metrics_specs = [
-        tfma.MetricsSpec(
+        config_pb2.MetricsSpec(
             metrics=[
-                tfma.MetricConfig(class_name="ExampleCount"),
+                config_pb2.MetricConfig(class_name="ExampleCount"),
                 *(_make_metric(name, overall_gates) for name in _overall_metrics(len(class_names))),
-                tfma.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
+                config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
             ]
         ),
-        tfma.MetricsSpec(
+        config_pb2.MetricsSpec(
             # Its own sub-key: TFMA's loader keeps one plot of a sub-key.
-            binarize=tfma.BinarizationOptions(top_k_list={"values": [1]}),
-            metrics=[tfma.MetricConfig(class_name=metrics.CalibrationBins.__name__, module=metrics.__name__)],
+            binarize=config_pb2.BinarizationOptions(top_k_list={"values": [1]}),
+            metrics=[config_pb2.MetricConfig(class_name=metrics.CalibrationBins.__name__, module=metrics.__name__)],
         ),
     ]
     if sliced:
@@ -71,16 +72,19 @@ def make_eval_config(
     if not comparable:
         for spec in metrics_specs[2:]:
             spec.model_names.append(tfma.CANDIDATE_KEY)
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=[
-            tfma.ModelSpec(
+            config_pb2.ModelSpec(
                 signature_name="serving_examples",
                 preprocessing_function_names=["transform_features"],
                 label_key=TRANSFORMED_LABEL_KEY,
                 prediction_key="probabilities",
             )
         ],
-        slicing_specs=[tfma.SlicingSpec(), *([tfma.SlicingSpec(feature_keys=[LABEL_KEY])] if sliced else [])],
+        slicing_specs=[
+            config_pb2.SlicingSpec(),
+            *([config_pb2.SlicingSpec(feature_keys=[LABEL_KEY])] if sliced else []),
+        ],
         metrics_specs=metrics_specs,
     )
 
@@ -118,38 +122,38 @@ def _check_gate(gate: Gate, class_names: Sequence[str]) -> None:
         )
 
 
-def _make_class_spec(class_ids: Iterable[int], metric_configs: list[tfma.MetricConfig]) -> tfma.MetricsSpec:
-    return tfma.MetricsSpec(
-        binarize=tfma.BinarizationOptions(class_ids={"values": list(class_ids)}), metrics=metric_configs
+def _make_class_spec(class_ids: Iterable[int], metric_configs: list[config_pb2.MetricConfig]) -> config_pb2.MetricsSpec:
+    return config_pb2.MetricsSpec(
+        binarize=config_pb2.BinarizationOptions(class_ids={"values": list(class_ids)}), metrics=metric_configs
     )
 
 
-def _make_metric(name: str, gates: Iterable[Gate] = ()) -> tfma.MetricConfig:
+def _make_metric(name: str, gates: Iterable[Gate] = ()) -> config_pb2.MetricConfig:
     """Returns one figure with the thresholds of its gates.
 
     They are on the overall slice: `MetricConfig.threshold` would hold for every slice, so that one hard class
     would refuse a good model. A class has its own figures (`precision` of class 3) over all images.
     """
     thresholds = [threshold for gate in gates if gate.metric == name for threshold in _make_thresholds(gate)]
-    return tfma.MetricConfig(
+    return config_pb2.MetricConfig(
         class_name=metrics.ClassifierMetric.__name__,
         module=metrics.__name__,
         config=json.dumps({"name": name}),
         per_slice_thresholds=[
-            tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)
             for threshold in thresholds
         ],
     )
 
 
-def _make_thresholds(gate: Gate) -> Iterator[tfma.MetricThreshold]:
+def _make_thresholds(gate: Gate) -> Iterator[config_pb2.MetricThreshold]:
     """Yields one threshold per bound, so that TFMA's verdict tells which of them failed."""
     if gate.min is not None:
-        yield tfma.MetricThreshold(value_threshold={"lower_bound": {"value": gate.min}})
+        yield config_pb2.MetricThreshold(value_threshold={"lower_bound": {"value": gate.min}})
     if gate.max is not None:
-        yield tfma.MetricThreshold(value_threshold={"upper_bound": {"value": gate.max}})
+        yield config_pb2.MetricThreshold(value_threshold={"upper_bound": {"value": gate.max}})
     lower_is_better = gate.metric in LOWER_IS_BETTER
     change = gate.max_change if lower_is_better else gate.min_change
     if change is not None:
         direction = tfma.MetricDirection.LOWER_IS_BETTER if lower_is_better else tfma.MetricDirection.HIGHER_IS_BETTER
-        yield tfma.MetricThreshold(change_threshold={"absolute": {"value": change}, "direction": direction})
+        yield config_pb2.MetricThreshold(change_threshold={"absolute": {"value": change}, "direction": direction})

@@ -220,6 +220,7 @@ def _read_gates(
 ) -> tuple[bool | None, tuple[GateResult, ...]]:
     """Returns TFMA's verdict on the whole and on each bound."""
     import tensorflow_model_analysis as tfma
+    from tensorflow_model_analysis.proto import config_pb2
 
     thresholds = tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
     if not thresholds:
@@ -236,7 +237,7 @@ def _read_gates(
             continue
         value = figures.get((str(key.sub_key or ""), f"{key.name}_diff" if key.is_diff else key.name))
         for slicing_spec, threshold in bounds:
-            whole = tfma.MetricThreshold(**{"change_threshold" if key.is_diff else "value_threshold": threshold})
+            whole = config_pb2.MetricThreshold(**{"change_threshold" if key.is_diff else "value_threshold": threshold})
             passed = (key.to_proto(), whole) not in failed and slicing_spec not in validation.missing_slices
             for kind, relation, bound in _bounds(whole):
                 name = class_names[key.sub_key.class_id] if key.sub_key else None

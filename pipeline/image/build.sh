@@ -2,8 +2,8 @@
 # Builds stages of the Dockerfile: pipeline/image/build.sh NAME:TAG [STAGE...]   (stages: pipeline tpu gpu; default: pipeline)
 #
 # From the environment: ENGINE (docker, podman or buildah; default: the first of them that answers), BUILD_FLAGS (for
-# the engine), the Dockerfile's arguments PYTHON_IMAGE, BEAM_IMAGE, LIBTPU_URL, LIBTPU_SHA256, and PYTHON (3.10 or later;
-# it needs no packages).
+# the engine), the Dockerfile's arguments LANE, PYTHON_IMAGE, BEAM_IMAGE, LIBTPU_URL, LIBTPU_SHA256, and PYTHON (3.10 or
+# later; it needs no packages).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,6 +16,10 @@ stages=("${@:2}")
 for stage in "${stages[@]}"; do
   [[ $stage =~ ^(pipeline|tpu|gpu)$ ]] || fail "the stage is '$stage'; use pipeline, tpu, gpu"
 done
+
+lanes=(locks/tfx-*)
+known=${lanes[*]#locks/}
+[[ -z ${LANE:-} || -d locks/$LANE ]] || fail "LANE is '$LANE'; use ${known// / or }"
 
 # An installed docker is not yet one that builds: its daemon must answer.
 if [[ -z ${ENGINE:-} ]]; then
@@ -31,7 +35,7 @@ case $ENGINE in
 esac
 
 build+=(--build-arg "SOURCES_HASH=$("${PYTHON:-python3}" -m pipeline.vertex.sources)")
-for name in PYTHON_IMAGE BEAM_IMAGE LIBTPU_URL LIBTPU_SHA256; do
+for name in LANE PYTHON_IMAGE BEAM_IMAGE LIBTPU_URL LIBTPU_SHA256; do
   [[ -z ${!name:-} ]] || build+=(--build-arg "$name=${!name}")
 done
 for stage in "${stages[@]}"; do

@@ -1,6 +1,6 @@
-"""Fetches libtpu for the image of the TPU: TensorFlow's releases of it are on a page of their own, on no package index.
+"""Fetches libtpu for the image of the TPU: TensorFlow 2.16's is on a page of its own, on no package index.
 
-python fetch_libtpu.py --url URL --sha256 HASH --output FILE
+python fetch_libtpu.py --url URL --sha256 HASH --symbol NAME --output FILE
 """
 
 import argparse
@@ -16,15 +16,12 @@ RELEASES = "https://storage.googleapis.com/libtpu-tf-releases/index.html"
 MEMBER = "libtpu/libtpu.so"
 """Where a wheel holds the library."""
 
-SYMBOL = b"TpuExecutor_AllocateStream"
-"""What TensorFlow 2.16 looks up in the library when it is imported, and aborts without; JAX's releases lack it."""
 
-
-def read_library(content: bytes) -> bytes:
+def read_library(content: bytes, symbol: str) -> bytes:
     """Returns the library of a release, which is the shared object itself or a wheel that holds it.
 
     Raises:
-        ValueError: it is neither, or not for TensorFlow 2.16.
+        ValueError: it is neither, or lacks the symbol, without which TensorFlow aborts when it is imported.
     """
     library = content
     if not content.startswith(b"\x7fELF"):
@@ -33,8 +30,8 @@ def read_library(content: bytes) -> bytes:
                 library = wheel.read(MEMBER)
         except (zipfile.BadZipFile, KeyError) as error:
             raise ValueError(f"is neither a shared object nor a wheel with {MEMBER}") from error
-    if SYMBOL not in library:
-        raise ValueError(f"is not libtpu for TensorFlow 2.16: it lacks {SYMBOL.decode()}; choose from {RELEASES}")
+    if symbol.encode() not in library:
+        raise ValueError(f"is not libtpu for this TensorFlow: it lacks {symbol}; choose from {RELEASES}")
     return library
 
 
@@ -47,12 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fetches libtpu.")
     parser.add_argument("--url", required=True, help="a wheel or shared object of libtpu")
     parser.add_argument("--sha256", required=True, help="of what the URL gives")
+    parser.add_argument("--symbol", required=True, help="what TensorFlow looks up in it (locks/LANE/libtpu-symbol.txt)")
     parser.add_argument("--output", required=True, type=Path, help="the library's place")
     args = parser.parse_args(argv)
     if not (args.url and args.sha256):
         missing = "LIBTPU_SHA256" if args.url else "LIBTPU_URL"
         print(
-            f"error: {missing} is not given; choose libtpu for TensorFlow 2.16 from {RELEASES} and pass "
+            f"error: {missing} is not given; choose libtpu for this TensorFlow from {RELEASES} and pass "
             "LIBTPU_URL=... LIBTPU_SHA256=... to make image",
             file=sys.stderr,
         )
@@ -63,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = hashlib.sha256(content).hexdigest()
         if found != args.sha256.lower():
             raise ValueError(f"has the SHA-256 {found}, not {args.sha256}")
-        library = read_library(content)
+        library = read_library(content, args.symbol)
     except (OSError, ValueError) as error:
         print(f"error: LIBTPU_URL {args.url}: {error}", file=sys.stderr)
         return 2

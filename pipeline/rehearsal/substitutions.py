@@ -11,6 +11,7 @@ from typing import Any
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
 from data.errors import UserError
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.rehearsal.graph import Constant, Task
 from pipeline.rehearsal.values import is_legacy
 
@@ -131,7 +132,7 @@ def _map(value: Any, places: Places) -> Any:
 
 
 def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
-    """Removes Beam's flags where they name Dataflow: all that is no flag of TFX's own entry point belongs to Beam."""
+    """Replaces Beam's flags where they name Dataflow: all that is no flag of TFX's own entry point belongs to Beam."""
     if not re.search(r"(?:^|\n)--runner[=\n](?i:Dataflow)", "\n".join(args)):
         return
     kept: list[str] = []
@@ -144,7 +145,7 @@ def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
             kept.append(word)
         else:
             dropped.append(word)
-    args[:] = kept
+    args[:] = [*kept, *IN_PROCESS_BEAM_ARGS]
     found.append(Substitution(name, " ".join(dropped), "Beam's local runner"))
 
 

@@ -10,26 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from components.lane import installed_lane, lane_of
+from pipeline.lanes import LANES
+from pipeline.locks import locked_versions
+from pipeline.vertex.machines import is_listed
 from pipeline.vertex.settings import VertexSettings
 from pipeline.vertex.sources import make_sources_hash
 from pipeline.vertex.worker_pools import parse_custom_job, trainer_image
 
 Level = Literal["ok", "warning", "error", "skipped"]
 
-# The set that was tested together; the image's requirements hold the same.
-VERSIONS = {
-    "tfx": "1.16.0",
-    "tensorflow": "2.16.2",
-    "tf-keras": "2.16",
-    "apache-beam": "2.60.0",
-    "tensorflow-transform": "1.16",
-    "tensorflow-model-analysis": "0.47.1",
-    "kfp": "2.5.0",
-    "protobuf": "3.20",
-}
-PYTHON = "3.10"
 SOURCES_LABEL = "sources-hash"
 """The image's label that holds `make_sources_hash()` of what it was built from."""
+LANE_LABEL = "lane"
+"""The image's label that holds the lane whose locks it was built from."""
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
@@ -55,26 +49,34 @@ class Finding:
 
 
 def check_versions(installed: Mapping[str, str] | None = None, python: str | None = None) -> Iterator[Finding]:
-    """Holds the installed versions against the tested set.
+    """Holds the installed versions against the tested set of their lane.
 
     Args:
         installed: package to version; None looks at this environment.
         python: of Python; None takes the running one.
     """
     python = python or platform.python_version()
-    if not python.startswith(f"{PYTHON}."):
-        yield Finding("error", "python", f"is {python}, but TFX 1.16 needs {PYTHON}; make the environment with it")
+    found = _version("tfx") if installed is None else installed.get("tfx")
+    lane = lane_of(found) if found else None
+    if lane not in LANES:
+        yield Finding("error", "tfx", f"is {found or 'not installed'}; make an environment of {' or '.join(LANES)}")
+        return
+    pythons = [".".join(map(str, version)) for version in sorted(LANES[lane].pythons)]
+    if python.rpartition(".")[0] not in pythons:
+        text = f"is {python}, but {lane} needs {' or '.join(pythons)}; make the environment with it"
+        yield Finding("error", "python", text)
     wrong = False
-    for package, wanted in VERSIONS.items():
+    tested = locked_versions(lane)
+    for package, wanted in tested.items():
         found = _version(package) if installed is None else installed.get(package)
         if found is None:
             wrong = True
             yield Finding("error", package, f"is not installed; install {wanted}")
-        elif found != wanted and not found.startswith(f"{wanted}."):
+        elif found != wanted:
             wrong = True
             yield Finding("error", package, f"is {found}, but the tested set has {wanted}; install that")
     if not wrong:
-        yield Finding("ok", "versions", f"the tested set: {', '.join(f'{k} {v}' for k, v in VERSIONS.items())}")
+        yield Finding("ok", "versions", f"the tested set: {', '.join(f'{k} {v}' for k, v in tested.items())}")
 
 
 def _version(package: str) -> str | None:
@@ -170,6 +172,29 @@ def check_memory(settings: VertexSettings, preset: str) -> Iterator[Finding]:
         )
 
 
+def check_gpus(settings: VertexSettings) -> Iterator[Finding]:
+    """Names GPUs whose machines and counts are not known here."""
+    asked = {"trainer.gpu": settings.trainer.gpu, "endpoint.accelerator_type": settings.endpoint.accelerator_type}
+    for setting, text in asked.items():
+        kind = (text or "").partition(":")[0].strip().upper()
+        if kind and not is_listed(kind):
+            text = f"is {kind}, which is not known here: Vertex AI tells whether the machine carries it"
+            yield Finding("warning", setting, text)
+
+
+def check_server(settings: VertexSettings) -> Iterator[Finding]:
+    """Compares the TensorFlow of a prebuilt model server with that which exports: an older one may lack operations."""
+    named = re.search(r"/tf2-[a-z]+\.([0-9]+)-([0-9]+)[:@]", settings.endpoint.serving_image)
+    exporter = locked_versions(installed_lane())["tensorflow"]
+    if settings.endpoint.name and named and (int(named[1]), int(named[2])) < tuple(map(int, exporter.split(".")[:2])):
+        yield Finding(
+            "warning",
+            "endpoint",
+            f"serving_image has TensorFlow {named[1]}.{named[2]}, and {exporter} exports the model: that an older one "
+            "reads it was not tried; give endpoint.serving_image a copy of tensorflow/serving of such a version",
+        )
+
+
 def check_image(settings: VertexSettings) -> Iterator[Finding]:
     """Looks at the images of the tasks and of the Trainer's job: their names, and what they hold where an engine is."""
     for image in dict.fromkeys((settings.image, trainer_image(settings))):
@@ -185,9 +210,13 @@ def _check_sources(image: str) -> Finding:
     if labels is None:
         text = f"{image} is not on this machine; its tasks compare their sources with the spec's when they start"
         return Finding("skipped", "image", text)
-    expected, found = make_sources_hash(), labels.get(SOURCES_LABEL)
-    if found is None:
-        return Finding("error", "image", f"{image} has no label {SOURCES_LABEL}; build it with make image")
+    for label in (SOURCES_LABEL, LANE_LABEL):
+        if label not in labels:
+            return Finding("error", "image", f"{image} has no label {label}; build it with make image")
+    if labels[LANE_LABEL] != installed_lane():
+        text = f"is of the lane {labels[LANE_LABEL]}, and this environment of {installed_lane()}; build and push it"
+        return Finding("error", "image", f"{image} {text} with make image LANE={installed_lane()}")
+    expected, found = make_sources_hash(), labels[SOURCES_LABEL]
     if found != expected:
         text = f"holds other sources ({found[:12]}) than this checkout ({expected[:12]}); build and push it"
         return Finding("error", "image", f"{image} {text}")

@@ -1,6 +1,7 @@
-"""Beam's flags of a step that runs on Dataflow."""
+"""Beam's flags of each step on Vertex AI, in its own container or on Dataflow."""
 
 from data.errors import UserError
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.vertex.settings import BeamPlacement, VertexSettings
 
 BEAM_NODES = ("ImageExampleGen", "StatisticsGen", "Transform", "Evaluator")
@@ -33,7 +34,7 @@ def placement_of(settings: VertexSettings, node: str) -> BeamPlacement:
 
 
 def make_beam_args(settings: VertexSettings, name: str, node: str) -> tuple[str, ...]:
-    """Returns the Beam flags of a node; none where it runs in its own container.
+    """Returns the Beam flags of a node; those of Beam's in-process runner where it runs in its own container.
 
     Args:
         settings: where it runs.
@@ -42,7 +43,7 @@ def make_beam_args(settings: VertexSettings, name: str, node: str) -> tuple[str,
     """
     placement = placement_of(settings, node)
     if placement.runner == "direct":
-        return ()
+        return IN_PROCESS_BEAM_ARGS
     beam = settings.beam
     labels = {"pipeline": name, "node": node.lower(), **settings.labels, **beam.labels}
     seconds = round((placement.timeout_hours or 0) * SECONDS_PER_HOUR)

@@ -15,7 +15,8 @@ class EndpointSettings(EndpointServer):
     name: str | None = Field(default=None, min_length=1, max_length=128)
     """Display name of the endpoint; null pushes to a folder of the bucket instead."""
     serving_image: str = Field(default=CPU_SERVING_IMAGE, min_length=1)
-    """The model server, one of Vertex AI's prebuilt ones (TensorFlow 2.15 is the latest of them) or your own."""
+    """The model server, one of Vertex AI's prebuilt ones (TensorFlow 2.15 is the latest of them, to be had until
+    January 2027, and `:latest` the only tag that Google supports) or your own."""
     service_account: ServiceAccount | None = None
     """Of the replicas; null is Vertex AI's."""
 

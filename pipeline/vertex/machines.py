@@ -12,6 +12,8 @@ from dataclasses import dataclass
 _MACHINE_TYPE = re.compile(
     r"(n1|n2|n2d|e2|c2|c2d|c3|c3d|m1|m3|n4|t2d)-(standard|highmem|highcpu|megamem|ultramem)-[0-9]+"
     r"|a2-(highgpu|ultragpu)-[0-9]+g|a2-megagpu-16g|a3-(highgpu|megagpu|ultragpu)-[0-9]+g|g2-standard-[0-9]+"
+    # Newer ones with GPUs, such as a4-highgpu-8g and g4-standard-48.
+    r"|[ag][4-9][a-z]?-[a-z]+-[0-9]+g?"
 )
 
 TPU_REGIONS = {
@@ -63,13 +65,23 @@ _GPU_MACHINES: dict[str, dict[int, tuple[str, ...]]] = {
 def find_gpu(text: str, machine_type: str | None = None) -> Gpu:
     """Finds GPUs by `TYPE:COUNT` (or `TYPE`, one of it) and the machine that carries them.
 
+    Of a type that is not listed here, `NVIDIA_...`, count and machine are taken as they are given.
+
     Raises:
         ValueError: there are no such GPUs, so many of them, or the machine carries others.
     """
     kind, _, number = text.partition(":")
     kind = kind.strip().upper()
+    if machine_type and re.fullmatch(r"NVIDIA_[A-Z0-9_]+", kind) and not is_listed(kind):
+        # Newer than this table: the check warns, and Vertex AI decides.
+        if not re.fullmatch(r"[1-9][0-9]*", number or "1"):
+            raise ValueError(f"gpu is {text}; give how many as TYPE:COUNT")
+        return Gpu(kind, int(number or "1"), check_machine_type(machine_type))
     if kind not in _GPU_MACHINES:
-        raise ValueError(f"gpu is {text}, which is none; use TYPE:COUNT with one of {', '.join(_GPU_MACHINES)}")
+        known = ", ".join(_GPU_MACHINES)
+        raise ValueError(
+            f"gpu is {text}, which is none; use TYPE:COUNT with one of {known}, or a newer one with its machine_type"
+        )
     counts = _GPU_MACHINES[kind]
     if not (number or "1").isdecimal() or int(number or "1") not in counts:
         raise ValueError(f"gpu is {text}; {kind} comes in {', '.join(map(str, counts))} a machine")
@@ -81,6 +93,11 @@ def find_gpu(text: str, machine_type: str | None = None) -> Gpu:
         shown = ", ".join(f"{name}..." if name.endswith("-") else name for name in allowed)
         raise ValueError(f"machine_type is {machine}, which does not carry {count} {kind}; use {shown}")
     return Gpu(kind, count, machine)
+
+
+def is_listed(accelerator_type: str) -> bool:
+    """Says whether machines and counts of an accelerator are known here."""
+    return accelerator_type in _GPU_MACHINES
 
 
 def check_machine_type(name: str) -> str:

@@ -1,6 +1,6 @@
 """What the container of a task or of the Trainer's job runs: TFX's own entry point, with the right sources, for a time.
 
-python -m pipeline.vertex.task --sources-hash HASH --timeout-seconds N [--job] -- [flags of TFX's entry point]
+python -m pipeline.vertex.task --lane LANE --sources-hash HASH --timeout-seconds N [--job] -- [TFX's own flags]
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from components.lane import installed_lane
 from pipeline.vertex.sources import make_sources_hash
 
 ENTRY_POINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
@@ -21,25 +22,34 @@ def make_command(sources_hash: str, timeout_seconds: int, *, job: bool = False) 
     """Returns the command of a task, or of the Trainer's job; TFX's flags follow."""
     return (
         *("python", "-m", "pipeline.vertex.task"),
-        *("--sources-hash", sources_hash, "--timeout-seconds", str(timeout_seconds)),
+        *("--lane", installed_lane(), "--sources-hash", sources_hash, "--timeout-seconds", str(timeout_seconds)),
         *(["--job"] if job else []),
         "--",
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Checks the sources, starts the clock and goes on as TFX's entry point.
+    """Checks lane and sources, starts the clock and goes on as TFX's entry point.
 
     Returns:
-        2 where the sources are others; else TFX's entry point ends the process, or the clock does, with status 124.
+        2 where one of them is another; else TFX's entry point ends the process, or the clock does, with status 124.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--")
     parser = argparse.ArgumentParser(prog="python -m pipeline.vertex.task")
+    parser.add_argument("--lane", required=True)
     parser.add_argument("--sources-hash", required=True)
     parser.add_argument("--timeout-seconds", type=int, required=True)
     parser.add_argument("--job", action="store_true")
     own = parser.parse_args(words[:cut])
+    lane = installed_lane()
+    if lane != own.lane:
+        print(
+            f"error: this image is of the lane {lane}, and the pipeline was compiled in {own.lane}; build and push the "
+            f"image with make image LANE={own.lane}, or compile again in an environment of {lane}",
+            file=sys.stderr,
+        )
+        return EXIT_REFUSED
     found = make_sources_hash()
     if found != own.sources_hash:
         print(
