@@ -42,7 +42,7 @@ def standardise(features: np.ndarray, depths: Sequence[int], *, as_a_whole: bool
 
     Square roots of averages have like deviations as they are; to make them equal gives those that hardly vary the
     weight of the others. Without that, six sets of photographs, 180 images to train: log loss of the solved head 5 %
-    lower at 224 px (three draws) and 3 % at 128 (one), that of its mean with a discriminant 9 % and 5 % (one draw each).
+    lower at 224 px (three draws) and 3 % at 128 (one), of its mean with a discriminant 9 % and 5 % (one draw each).
 
     Args:
         features: [n, features].
