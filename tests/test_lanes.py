@@ -128,7 +128,9 @@ def test_pyenvs_and_uvs_pythons_are_found_where_the_path_has_none_and_what_does_
 
 
 def make(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key not in ("LANE", "PYTHON", "MAKEFLAGS")}
+    # Nothing of a make that runs these tests.
+    outer = ("LANE", "PYTHON", "ARGS", "CHOICE", "MFLAGS")
+    environment = {k: v for k, v in os.environ.items() if k not in outer and not k.startswith("MAKE")}
     return subprocess.run(
         ["make", "-C", str(ROOT), "--no-print-directory", *words],
         env={**environment, **variables},

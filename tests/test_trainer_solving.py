@@ -46,6 +46,17 @@ def test_standardised_depths_have_equal_weight_and_constants_none() -> None:
     assert rows[:, 6:].var(axis=0).sum() == pytest.approx(1.0, rel=1e-3)
 
 
+def test_a_depth_of_roots_keeps_the_proportions_of_its_features() -> None:
+    features = make_features().train * np.linspace(1.0, 3.0, 10, dtype=np.float32)
+    measured = standardise(features, (6, 4), as_a_whole=True)
+    rows = measured.apply(features)
+    np.testing.assert_array_equal(rows[:, 0], 0.0)
+    for depth in (slice(1, 6), slice(6, 10)):
+        assert rows[:, depth].var(axis=0).sum() == pytest.approx(1.0, rel=1e-3)
+        ratios = rows[:, depth].std(axis=0) / features[:, depth].std(axis=0)
+        np.testing.assert_allclose(ratios, ratios[0], rtol=1e-3)
+
+
 def test_standardisation_is_folded_into_the_head() -> None:
     features, random = make_features().train, np.random.default_rng(1)
     measured = standardise(features, (6, 4))

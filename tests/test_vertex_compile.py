@@ -103,7 +103,8 @@ def test_the_trainer_s_job_and_the_time_of_the_task_that_waits_for_it() -> None:
     args = containers(job)["Trainer"]["args"]
     assert args[1] == "components.trainer_job.executor.Executor"
     assert custom_config(job, "Trainer")["ai_platform_training_args"]["project"] == "my-project"
-    seconds = {node: container["command"][6] for node, container in containers(job).items()}
+    commands = {node: list(container["command"]) for node, container in containers(job).items()}
+    seconds = {node: command[command.index("--timeout-seconds") + 1] for node, command in commands.items()}
     assert seconds["Trainer"] == str(31 * 3600)
     assert seconds["Pusher"] == str(24 * 3600)
 

@@ -1,7 +1,8 @@
 """The solved head: the optimum of a logistic regression on what the frozen backbone makes of each image.
 
-The features are standardised by train's mean and deviation, and each depth is scaled to the same total variance, so
-that one strength of the penalty suits all. Both are folded into the head's kernel and bias: no layer is added.
+The features are standardised by train's mean and deviation: those of a depth one by one or, where they are square
+roots of averages, as a whole. Each depth has the same total variance, so that one strength of the penalty suits all.
+All that is folded into the head's kernel and bias: no layer is added.
 """
 
 from collections.abc import Callable, Sequence
@@ -180,7 +181,7 @@ def solve_head(
     for pooling in poolings:
         depths = features.depths[-pooled_blocks(pooling) :]
         columns = slice(sum(features.depths) - sum(depths), None)
-        measured = standardise(features.train[:, columns], depths)
+        measured = standardise(features.train[:, columns], depths, as_a_whole=pooling != "last")
         examples = Examples(measured.apply(features.train[:, columns]), labels, weights * chosen_rows)
         judged = (measured.apply(judging[:, columns]), features.eval_labels) if on_eval else None
         first = min((other.choice for other in found.values()), key=lambda choice: choice.loss, default=None)

@@ -37,14 +37,25 @@ class Standardisation:
         return np.where(varies[:, None], kernel / np.where(varies, self.scale, 1.0)[:, None], 0.0)
 
 
-def standardise(features: np.ndarray, depths: Sequence[int]) -> Standardisation:
-    """Measures mean and deviation of features [n, features], and gives each depth the total variance 1."""
+def standardise(features: np.ndarray, depths: Sequence[int], *, as_a_whole: bool = False) -> Standardisation:
+    """Measures mean and deviation of train's features, and gives each depth the total variance 1.
+
+    Square roots of averages have like deviations as they are; to make them equal gives those that hardly vary the
+    weight of the others. Without that, six sets of photographs, 180 images to train: log loss of the solved head 5 %
+    lower at 224 px (three draws) and 3 % at 128 (one), of its mean with a discriminant 9 % and 5 % (one draw each).
+
+    Args:
+        features: [n, features].
+        depths: features of each depth.
+        as_a_whole: whether the features of a depth keep their proportions; else each has the same deviation.
+    """
     mean = features.mean(axis=0, dtype=np.float64)
     deviation = features.std(axis=0, dtype=np.float64)
     varies = deviation > _SMALLEST_DEVIATION * np.maximum(np.abs(features).max(axis=0, initial=0.0), 1e-30)
-    widths = np.repeat(np.asarray(depths), depths)
-    scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0) / np.sqrt(widths)
-    return Standardisation(mean, scale)
+    total = np.sqrt(np.add.reduceat(np.where(varies, deviation, 0.0) ** 2, np.cumsum([0, *depths[:-1]])))
+    widths = np.asarray(depths)
+    unit = np.repeat(total, widths) if as_a_whole else deviation * np.repeat(np.sqrt(widths), widths)
+    return Standardisation(mean, np.where(varies, 1.0 / np.where(varies, unit, 1.0), 0.0))
 
 
 def standardise_by_moments(mean: np.ndarray, mean_square: np.ndarray) -> Standardisation:
