@@ -94,8 +94,8 @@ def test_going_on_to_balanced_does_not_repeat_the_features(
 
     monkeypatch.setattr(FeatureStore, "_write", count)
     run_trainer(root, tmp_path, {**QUICK, "recipe": "balanced"}, checkpoint_dir=str(resume))
-    assert [name.partition("-")[0] for name in computed] == ["train"]
-    assert "view" in computed[0]  # what quick had not
+    assert [name.partition("-view-")[0] for name in computed] == ["train", "eval"]
+    assert all("view" in name for name in computed)  # what quick had not
     assert "cannot judge" in read_record(tmp_path)["recipe"]["reasons"][-1] or read_record(tmp_path)["shipped"]
 
 

@@ -128,7 +128,7 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
     if reason:
         lines.append(reason)
     passes = _feature_passes(asked, facts, views)
-    cached = _caches_frozen_blocks(facts, augments=settings.augments)
+    cached = not settings.augments and facts.device != "tpu"  # off there, so that preflight judges what trains
     passes += settings.fine_tune_epochs * _epoch_passes(facts, settings.fine_tune_blocks, cached=cached)
     return Plan(
         settings,
@@ -186,10 +186,6 @@ def _epoch_passes(facts: Facts, blocks: int, *, cached: bool) -> float:
     return facts.train_images * (frozen + 3.0 * learning) + facts.eval_images * (frozen + learning)
 
 
-def _caches_frozen_blocks(facts: Facts, *, augments: bool) -> bool:
-    return not augments and facts.device != "tpu"  # off there, so that preflight judges what trains
-
-
 def _learning_share(facts: Facts, blocks: int) -> float:
     return sum(BACKBONES[facts.backbone].block_shares[-blocks:]) if blocks else 0.0
 
@@ -213,7 +209,8 @@ def _choose_fine_tuning(asked: TrainerSettings, facts: Facts, views: int) -> tup
     best = asked.recipe == "best" or facts.weights == "none"
     blocks = asked.fine_tune_blocks or (blocks_in_all if best else 1)
     augments = bool(best and not asked.augmentation_is_set())
-    cached = _caches_frozen_blocks(facts, augments=augments or asked.with_literal_defaults().augments)
+    # A TPU, which caches nothing, gets as many: there the steps are not what takes the time.
+    cached = not (augments or asked.with_literal_defaults().augments)
     budget = _BUDGET[asked.recipe] * once - _feature_passes(asked, facts, views)
     epochs = int(budget / _epoch_passes(facts, blocks, cached=cached)) if once else 0
     epochs = min(epochs, _MOST_EPOCHS.get(asked.recipe, 1))
