@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         arguments = make_parser().parse_args(argv)
-        spec = read_spec(Path(arguments.spec), parse_parameters(arguments.parameter))
+        spec = read_spec(Path(arguments.spec))
         tasks = make_tasks(spec)
         check_tasks(spec.path, tasks)
         output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / f"{spec.name}-rehearsal").resolve())
@@ -65,11 +65,8 @@ def make_parser() -> argparse.ArgumentParser:
         "Buckets become folders, cloud-only executors their local equals; each such substitution is printed.",
         epilog="exit status: 0 all tasks ended well, 1 a task failed, 2 a mistake in the input, 130 interrupted",
     )
-    parser.add_argument("spec", metavar="SPEC", help="what pipeline.run_vertex --compile-only wrote: JSON or YAML")
+    parser.add_argument("spec", metavar="SPEC", help="what pipeline.run_vertex --compile-only wrote")
     parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name>-rehearsal)")
-    parser.add_argument(
-        "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the pipeline"
-    )
     parser.add_argument("--no-cache", action="store_true", help="run every task anew")
     parser.add_argument("--no-retries", action="store_true", help="end at a task's first failure, whatever its policy")
     parser.add_argument(
@@ -83,19 +80,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="tasks that may run at the same time (%(default)s)",
     )
     return parser
-
-
-def parse_parameters(items: Sequence[str]) -> dict[str, str]:
-    """Returns what `--parameter NAME=VALUE` gave.
-
-    Raises:
-        UserError: one is not of this form.
-    """
-    pairs = [item.partition("=") for item in items]
-    for item, (name, equals, _) in zip(items, pairs, strict=True):
-        if not equals or not name:
-            raise UserError(f"--parameter {item}: expected NAME=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
         prog="python -m pipeline.run_vertex",
         usage="%(prog)s [submit | list | status RUN | cancel RUN] [flags]",
-        description="Compiles the pipeline for Vertex AI, checks it, says what it may cost, and submits it.",
+        description="Compiles the pipeline for Vertex AI, checks it, says what it may take, and submits it.",
         epilog="exit status: 0 done, 1 the run failed or --check found an error, 2 a mistake in the input, "
         "130 interrupted",
     )
@@ -90,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--check", action="store_true", help="say whether it can run, and stop")
     parser.add_argument("--wait", action="store_true", help="follow the run to its end")
-    parser.add_argument("--prices", metavar="FILE", help="your prices (YAML), for the cost sheet; none are shipped")
+    parser.add_argument("--prices", metavar="FILE", help="your prices (YAML), for --max-cost; none are shipped")
     parser.add_argument("--max-cost", type=float, metavar="AMOUNT", help="submit nothing that may cost more")
     parser.add_argument("--api-endpoint", metavar="HOST", help="of Vertex AI, instead of the region's")
     return parser
@@ -105,6 +105,8 @@ def _submit(arguments: argparse.Namespace) -> int:
     offline = bool(arguments.compile_only)
     if offline and (arguments.check or arguments.wait or arguments.max_cost is not None):
         raise UserError("--compile-only writes the spec and stops; leave out --check, --wait and --max-cost")
+    if arguments.prices and arguments.max_cost is None:
+        raise UserError("--prices are for a limit; give --max-cost AMOUNT, too, or leave it out")
     if settings.schedule.cron and arguments.wait:
         raise UserError("--wait follows one run, but --schedule starts many; leave one out")
     if settings.schedule.cron and settings.experiment:
@@ -196,15 +198,15 @@ def make_submission(job: Mapping[str, Any], settings: VertexSettings, run_id: st
 def _show_costs(
     job: dict[str, Any], config: PipelineConfig, settings: VertexSettings, arguments: argparse.Namespace
 ) -> None:
-    from pipeline.vertex.costs import CostSheet, find_usages, load_prices
+    from pipeline.vertex.costs import check_limit, describe_usages, find_usages, load_prices
     from pipeline.vertex.worker_pools import describe_devices
 
     prices = load_prices(arguments.prices, settings.region) if arguments.prices else None
-    sheet = CostSheet(find_usages(job, settings), prices)
+    usages = find_usages(job, settings)
     print(f"Trainer: {describe_devices(settings.trainer, config.trainer.batch_size)}")
-    print("\n".join(sheet.lines()))
+    print("\n".join(describe_usages(usages)))
     if arguments.max_cost is not None:
-        sheet.check_limit(arguments.max_cost)
+        check_limit(usages, prices, arguments.max_cost)
 
 
 def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset: str | None = None) -> int:

@@ -24,6 +24,7 @@ MISTAKES = [
     (run_vertex, ["--region"], "argument --region: expected one argument"),
     (rehearse, [], "the following arguments are required: SPEC"),
     (rehearse, ["spec.json", "--parallel", "two"], "argument --parallel: 'two' is no whole number of at least 1"),
+    (rehearse, ["spec.json", "--parameter", "share=1"], "unrecognized arguments: --parameter share=1"),
     (rehearse, ["spec.json", "--parallel", "0"], "argument --parallel: '0' is no whole number of at least 1"),
     (predict, [], "the following arguments are required: IMAGE"),
     (predict, ["a.png", "--top-k", "two"], "argument --top-k: invalid int value: 'two'"),

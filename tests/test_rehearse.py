@@ -1,4 +1,4 @@
-"""The command, on small compiled pipelines: real processes, caches, retries, conditions, resolvers, failures."""
+"""The command, on small compiled pipelines: real processes, caches, retries, resolvers, failures."""
 
 import json
 import os
@@ -193,25 +193,6 @@ def test_a_damaged_store_is_the_user_s_to_remove(tmp_path: Path, capsys: pytest.
     assert "artifacts.json: is damaged; remove it to rehearse from the start" in capsys.readouterr().err
 
 
-def test_schema_2_0(tmp_path: Path) -> None:
-    spec = TinySpec()
-    spec.spec["schemaVersion"] = "2.0.0"
-    spec.add("Task", container("print(task['inputs']['parameters'])"))
-    kinds = {"n": {"type": "INT"}, "text": {"type": "STRING"}}
-    spec.spec["components"]["Task"]["inputDefinitions"] = {"parameters": kinds}
-    spec.task("Task")["inputs"]["parameters"] = {
-        "n": {"runtimeValue": {"constantValue": {"intValue": "3"}}},
-        "text": {"runtimeValue": {"constantValue": {"stringValue": "abc"}}},
-    }
-    assert rehearse(spec, tmp_path) == 0
-    (log,) = read(tmp_path, "Task.log")
-    printed = log.read_text().splitlines()[-1]
-    assert "'n': {'intValue': '3'}" in printed
-    assert "'text': {'stringValue': 'abc'}" in printed
-    spec.task("Task")["inputs"]["parameters"]["n"] = {"runtimeValue": {"constantValue": {"stringValue": "3"}}}
-    assert rehearse(spec, tmp_path) == 2
-
-
 def test_what_a_container_reports_must_be_an_executor_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,101 +224,6 @@ def test_one_task_at_a_time_if_so_wanted(tmp_path: Path) -> None:
     spec.add("B", container(code))
     assert rehearse(spec, tmp_path, "--parallel", "1") == 0
     assert (tmp_path / "log").read_text() == "bebe"
-
-
-@pytest.mark.parametrize(("blessed", "ran"), [(1, True), (0, False)])
-def test_conditions(tmp_path: Path, blessed: int, ran: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = TinySpec()
-    code = "blessing = first(outputs, 'blessing'); blessing.pop('type')\n"
-    code += f"blessing['metadata'] = {{'blessed': {blessed}}}; made['blessing'] = {{'artifacts': [blessing]}}"
-    spec.add("Evaluator", container(code), outputs={"blessing": BLESSING})
-    condition = "(inputs.artifacts['blessing'].artifacts[0].metadata['blessed'] == 1.0)"
-    inputs = {"blessing": ("Evaluator", "blessing", BLESSING)}
-    spec.add("Pusher", container(""), inputs=inputs, triggerPolicy={"condition": condition})
-    spec.add("After", container(""), dependentTasks=["Pusher"])
-    assert rehearse(spec, tmp_path) == 0
-    assert bool(read(tmp_path, "Pusher.log")) == ran
-    assert bool(read(tmp_path, "After.log")) == ran
-    assert ("Pusher was skipped" in capsys.readouterr().out) != ran
-
-
-def test_an_importer_gives_what_lies_in_the_mapped_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = TinySpec()
-    importer = {"importer": {"artifactUri": {"constant": "gs://other/model"}, "typeSchema": MODEL}}
-    spec.add("Importer", importer, outputs={"model": MODEL})
-    code = "print('read ' + open(first(inputs, 'model')['uri'] + '/weights').read())"
-    spec.add("Reader", container(code), inputs={"model": ("Importer", "model", MODEL)})
-    assert rehearse(spec, tmp_path) == 1
-    folder = tmp_path / "out/gs/other/model"
-    assert f"there is nothing at {folder}; put what the pipeline imports there" in capsys.readouterr().out
-    folder.mkdir(parents=True)
-    (folder / "weights").write_text("abc")
-    assert rehearse(spec, tmp_path) == 0
-    assert "read abc" in read(tmp_path, "Reader.log")[-1].read_text()
-
-
-def test_the_pre_cache_check_runs_first_and_is_part_of_the_key(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.write_text("one")
-    check = "import json, sys; task = json.loads(sys.argv[1])\n"
-    check += f"found = {{'parameterValues': {{'fingerprint': open({str(source)!r}).read()}}}}\n"
-    check += "json.dump(found, open(task['outputs']['outputFile'], 'w'))"
-    lifecycle = {"preCacheCheck": {"command": ["python", "-c", check], "args": ["{{$}}"]}}
-    code = (
-        f"assert 'fingerprint' in open(outputs['outputFile']).read()\nopen({str(tmp_path)!r} + '/runs', 'a').write('x')"
-    )
-    spec = TinySpec()
-    spec.add("ExampleGen", container(code, lifecycle=lifecycle), **CACHED)
-    for text, runs in [("one", "x"), ("one", "x"), ("two", "xx")]:
-        source.write_text(text)
-        assert rehearse(spec, tmp_path) == 0
-        assert (tmp_path / "runs").read_text() == runs
-
-
-def test_output_parameters_and_runtime_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = TinySpec()
-    spec.spec["root"]["inputDefinitions"] = {
-        "parameters": {"share": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 0.5}}
-    }
-    spec.add("Counter", container("open(outputs['parameters']['n']['outputFile'], 'w').write('7')"))
-    spec.spec["components"]["Counter"]["outputDefinitions"] = {"parameters": {"n": {"parameterType": "NUMBER_INTEGER"}}}
-    spec.add("Reader", container("print(sorted(inputs['parameterValues'].items()))"))
-    kinds = {"n": {"parameterType": "NUMBER_INTEGER"}, "share": {"parameterType": "NUMBER_DOUBLE"}}
-    spec.spec["components"]["Reader"]["inputDefinitions"] = {"parameters": kinds}
-    spec.task("Reader")["inputs"]["parameters"] = {
-        "n": {"taskOutputParameter": {"producerTask": "Counter", "outputParameterKey": "n"}},
-        "share": {"componentInputParameter": "share"},
-    }
-    assert rehearse(spec, tmp_path) == 0
-    assert rehearse(spec, tmp_path, "--parameter", "share=0.25") == 0
-    logs = read(tmp_path, "Reader.log")
-    assert "[('n', 7.0), ('share', 0.5)]" in logs[0].read_text()
-    assert "[('n', 7.0), ('share', 0.25)]" in logs[1].read_text()
-    capsys.readouterr()
-    assert rehearse(spec, tmp_path, "--parameter", "share=much") == 2
-    assert "declares share as NUMBER_DOUBLE" in capsys.readouterr().err
-
-
-def test_an_exit_handler_runs_after_a_failure_and_learns_of_it(tmp_path: Path) -> None:
-    spec = TinySpec()
-    spec.add("Trainer", container("sys.exit(3)"))
-    inner = spec.spec["root"]["dag"]["tasks"]
-    spec.spec["components"]["tfx-dag"] = {"dag": {"tasks": inner}}
-    spec.spec["root"]["dag"]["tasks"] = {
-        "tfx-dag": {"taskInfo": {"name": "tfx-dag"}, "componentRef": {"name": "tfx-dag"}}
-    }
-    spec.add(
-        "Exit",
-        container("print(inputs['parameterValues']['status'])"),
-        triggerPolicy={"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
-        dependentTasks=["tfx-dag"],
-    )
-    spec.spec["components"]["Exit"]["inputDefinitions"] = {"parameters": {"status": {"parameterType": "STRING"}}}
-    spec.task("Exit")["inputs"]["parameters"] = {"status": {"taskFinalStatus": {"producerTask": "tfx-dag"}}}
-    assert rehearse(spec, tmp_path) == 1
-    (log,) = read(tmp_path, "Exit.log")
-    assert '"state": "FAILED"' in log.read_text()
-    assert "tfx-dag/Trainer: its container ended with exit status 3" in log.read_text()
 
 
 def test_an_interrupt_ends_the_containers(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from google.protobuf import json_format
 
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.rehearsal.checks import check_tasks
-from pipeline.rehearsal.graph import Constant, make_tasks
+from pipeline.rehearsal.graph import make_tasks
 from pipeline.rehearsal.spec import read_spec
 from pipeline.rehearsal.substitutions import Places, Substitution, substitute
 from tests.tiny_spec import MODEL, TinySpec
 
-VERTEX_TRAINER = "tfx.extensions.google_cloud_ai_platform.trainer.executor.GenericExecutor"
-VERTEX_PUSHER = "tfx.extensions.google_cloud_ai_platform.pusher.executor.Executor"
+TRAINER = "components.trainer_job.executor.Executor"
+PUSHER = "components.pusher.endpoint_executor.EndpointExecutor"
 COMMAND = ["python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"]
 
 
@@ -24,19 +24,18 @@ def executor(path: str, *beam: str, after: str = "") -> dict:
 
 
 def substituted(spec: TinySpec, folder: Path) -> tuple[dict, list[Substitution]]:
-    tasks = make_tasks(read_spec(Path(spec.write(folder)), {}))
+    tasks = make_tasks(read_spec(Path(spec.write(folder))))
     local, found = substitute(tasks, Places(folder), folder)
     check_tasks("the spec with its substitutions", local)
     return local, found
 
 
-@pytest.mark.parametrize("trainer", [VERTEX_TRAINER, "components.trainer_job.executor.Executor"])
-def test_the_vertex_trainer_becomes_the_local_one(trainer: str, tmp_path: Path) -> None:
+def test_the_vertex_trainer_becomes_the_local_one(tmp_path: Path) -> None:
     spec = TinySpec()
-    spec.add("Trainer", executor(trainer))
+    spec.add("Trainer", executor(TRAINER))
     local, found = substituted(spec, tmp_path)
     assert local["Trainer"].executor.container.args[1] == "tfx.components.trainer.executor.GenericExecutor"
-    assert Substitution("Trainer", trainer, "tfx.components.trainer.executor.GenericExecutor") in found
+    assert Substitution("Trainer", TRAINER, "tfx.components.trainer.executor.GenericExecutor") in found
 
 
 def test_dataflow_becomes_the_local_runner(tmp_path: Path) -> None:
@@ -55,31 +54,26 @@ def test_dataflow_becomes_the_local_runner(tmp_path: Path) -> None:
     assert [item.where for item in found if item.used == "Beam's local runner"] == ["Transform"]
 
 
-@pytest.mark.parametrize("pusher", [VERTEX_PUSHER, "components.pusher.endpoint_executor.EndpointExecutor"])
-def test_an_endpoint_becomes_a_folder(pusher: str, tmp_path: Path) -> None:
+def test_an_endpoint_becomes_a_folder(tmp_path: Path) -> None:
     spec = TinySpec()
-    spec.add("Pusher", executor(pusher), parameters={"custom_config": ("STRING", "{}")})
+    spec.add("Pusher", executor(PUSHER), parameters={"custom_config": ("STRING", "{}")})
     local, found = substituted(spec, tmp_path)
     assert local["Pusher"].executor.container.args[1] == "components.pusher.executor.Executor"
     destination = local["Pusher"].parameters["push_destination"]
-    assert json.loads(destination.value) == {"filesystem": {"baseDirectory": f"{tmp_path}/endpoint/Pusher"}}
+    assert json.loads(destination) == {"filesystem": {"baseDirectory": f"{tmp_path}/endpoint/Pusher"}}
     assert [item.where for item in found].count("Pusher") == 1
 
 
 def test_buckets_become_folders_wherever_they_are_named(tmp_path: Path) -> None:
     spec = TinySpec()
-    container = {
-        "image": "i",
-        "command": ["python", "-c", "0", "gs://one/a"],
-        "env": [{"name": "A", "value": "gs://two"}],
-    }
+    container = {"image": "i", "command": ["python", "-c", "0", "gs://one/a"], "args": ["--to=gs://two"]}
     config = json.dumps({"dir": "gs://three/x"})
     spec.add("Task", {"container": container}, parameters={"config": ("STRING", config)})
     local, found = substituted(spec, tmp_path)
     task = local["Task"]
     assert task.executor.container.command[3] == f"{tmp_path}/gs/one/a"
-    assert task.executor.container.env[0].value == f"{tmp_path}/gs/two"
-    assert json.loads(task.parameters["config"].value) == {"dir": f"{tmp_path}/gs/three/x"}
+    assert task.executor.container.args[0] == f"--to={tmp_path}/gs/two"
+    assert json.loads(task.parameters["config"]) == {"dir": f"{tmp_path}/gs/three/x"}
     assert [item.found for item in found] == ["image i", "gs://one", "gs://three", "gs://two"]
 
 
@@ -87,10 +81,10 @@ def test_nothing_else_changes(tmp_path: Path) -> None:
     spec = TinySpec()
     container = {"image": "i", "command": ["sh", "-c", "true"], "args": ["{{$}}", "--runner", "x"], "env": []}
     spec.add("Task", {"container": container}, outputs={"model": MODEL}, parameters={"n": ("NUMBER_INTEGER", 2)})
-    tasks = make_tasks(read_spec(Path(spec.write(tmp_path)), {}))
+    tasks = make_tasks(read_spec(Path(spec.write(tmp_path))))
     local, _ = substitute(tasks, Places(tmp_path), tmp_path)
     assert json_format.MessageToDict(local["Task"].executor) == json_format.MessageToDict(tasks["Task"].executor)
-    assert local["Task"].parameters == {"n": Constant(2)}
+    assert local["Task"].parameters == {"n": 2}
 
 
 @pytest.mark.parametrize("text", ["gs://b", 'a "gs://b/c"', "x,gs://b"])

@@ -233,6 +233,7 @@ def test_check_prints_every_finding_and_sends_nothing(
         ([*FLAGS, "--compile-only=a", "--wait"], "--compile-only writes the spec and stops; leave out"),
         ([*FLAGS, "--schedule=0 3 * * *", "--wait"], "--wait follows one run, but --schedule starts many"),
         ([*FLAGS, "--schedule=0 3 * * *", "--experiment=e"], "--experiment lists runs that are submitted here, not"),
+        ([*FLAGS, "--prices=p.yaml"], "--prices are for a limit; give --max-cost AMOUNT, too, or leave it out"),
         ([*FLAGS, "--max-cost=1"], "--max-cost needs prices, and none are shipped; give --prices FILE"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The cost sheet: every machine to its timeout, and prices from the user's file alone."""
+"""Machine-hours: every machine to its timeout; and the limit, by prices from the user's file alone."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data.errors import UserError
-from pipeline.vertex.costs import CostSheet, PriceFile, Usage, find_usages, load_prices
+from pipeline.vertex.costs import PriceFile, Usage, check_limit, describe_usages, find_usages, load_prices
 from pipeline.vertex.settings import VertexSettings
 from tests.vertex_settings import make_settings
 
@@ -24,8 +24,8 @@ def make_job(*nodes: str) -> dict[str, Any]:
     }
 
 
-def used(settings: VertexSettings, *nodes: str) -> dict[tuple[str, str, str], tuple[float, float]]:
-    return {(u.node, u.section, u.item): (u.count, u.hours) for u in find_usages(make_job(*nodes), settings)}
+def used(settings: VertexSettings, *nodes: str) -> dict[tuple[str, str, str], float]:
+    return {(u.node, u.section, u.item): u.hours for u in find_usages(make_job(*nodes), settings)}
 
 
 def test_every_machine_counts_to_its_timeout_with_all_retries() -> None:
@@ -39,22 +39,20 @@ def test_every_machine_counts_to_its_timeout_with_all_retries() -> None:
             "timeout_hours": 1,
             "components": {"Evaluator": {"runner": "direct"}},
         },
-        endpoint={"name": "digits", "max_replicas": 3},
     )
     assert used(settings, "Trainer", "Transform", "Evaluator", "Pusher") == {
-        ("Trainer", "training", "cloud-tpu"): (1, 6),
-        ("Trainer", "training", "TPU_V2"): (8, 6),
+        ("Trainer", "training", "cloud-tpu"): 1 * 6,
+        ("Trainer", "training", "TPU_V2"): 8 * 6,
         # The tasks that wait for a job outlive it: an hour for its start.
-        ("Trainer", "tasks", "cpu"): (4, 8),
-        ("Trainer", "tasks", "memory_gb"): (16, 8),
-        ("Transform", "dataflow", "n1-standard-4"): (5, 2),
-        ("Transform", "tasks", "cpu"): (4, 4),
-        ("Transform", "tasks", "memory_gb"): (16, 4),
-        ("Evaluator", "tasks", "cpu"): (4, 4),
-        ("Evaluator", "tasks", "memory_gb"): (16, 4),
-        ("Pusher", "tasks", "cpu"): (4, 4),
-        ("Pusher", "tasks", "memory_gb"): (16, 4),
-        ("Pusher", "serving", "n1-standard-4"): (3, 24),
+        ("Trainer", "tasks", "cpu"): 4 * 8,
+        ("Trainer", "tasks", "memory_gb"): 16 * 8,
+        ("Transform", "dataflow", "n1-standard-4"): 5 * 2,
+        ("Transform", "tasks", "cpu"): 4 * 4,
+        ("Transform", "tasks", "memory_gb"): 16 * 4,
+        ("Evaluator", "tasks", "cpu"): 4 * 4,
+        ("Evaluator", "tasks", "memory_gb"): 16 * 4,
+        ("Pusher", "tasks", "cpu"): 4 * 4,
+        ("Pusher", "tasks", "memory_gb"): 16 * 4,
     }
 
 
@@ -64,10 +62,17 @@ def test_spot_machines_have_prices_of_their_own() -> None:
 
 
 USAGES = [
-    Usage("Transform", "tasks", "cpu", 4, 2),
-    Usage("Trainer", "training", "n1-standard-8", 1, 10),
-    Usage("Pusher", "serving", "n1-standard-4", 1, 24, is_run=False),
+    Usage("Trainer", "tasks", "cpu", 8),
+    Usage("Trainer", "training", "n1-standard-8", 10),
+    Usage("Transform", "tasks", "cpu", 2.5),
 ]
+
+
+def test_the_machine_hours_are_a_line_a_task() -> None:
+    assert describe_usages(USAGES) == [
+        "machine-hours of Trainer, at most: 8 tasks.cpu, 10 training.n1-standard-8",
+        "machine-hours of Transform, at most: 2.5 tasks.cpu",
+    ]
 
 
 def make_prices(path: Path, text: str) -> PriceFile:
@@ -75,38 +80,24 @@ def make_prices(path: Path, text: str) -> PriceFile:
     return load_prices(str(path), "us-central1")
 
 
-def test_the_total_is_that_of_the_run_alone(tmp_path: Path) -> None:
-    prices = make_prices(
-        tmp_path / "p.yaml",
-        "run: 0.03\ntasks: {cpu: 0.1}\ntraining: {n1-standard-8: 0.5}\nserving: {n1-standard-4: 1}\n",
-    )
-    sheet = CostSheet(USAGES, prices)
-    assert sheet.total == pytest.approx(0.03 + 0.8 + 5.0)
-    assert "24.00 a day" in sheet.lines()[3]
-    assert "at most 5.83 USD" in sheet.lines()[-1]
-    assert "2026-11-01" in sheet.lines()[-1]
-    sheet.check_limit(5.84)
-    with pytest.raises(
-        UserError, match=re.escape("--max-cost 5.8: the run may cost up to 5.83 USD; lower the timeouts")
-    ):
-        sheet.check_limit(5.8)
+def test_the_limit_holds_for_the_total(tmp_path: Path) -> None:
+    prices = make_prices(tmp_path / "p.yaml", "run: 0.03\ntasks: {cpu: 0.1}\ntraining: {n1-standard-8: 0.5}\n")
+    check_limit(USAGES, prices, 0.03 + 0.8 + 5.0 + 0.25 + 0.01)
+    with pytest.raises(UserError, match=re.escape("--max-cost 6: the run may cost up to 6.08 USD; lower the timeouts")):
+        check_limit(USAGES, prices, 6)
     with pytest.raises(UserError, match="--max-cost nan: the run may cost up to"):
-        sheet.check_limit(float("nan"))
+        check_limit(USAGES, prices, float("nan"))
 
 
-def test_what_has_no_price_is_named_and_refused_under_a_limit(tmp_path: Path) -> None:
-    sheet = CostSheet(USAGES, make_prices(tmp_path / "p.yaml", "tasks: {cpu: 0.1}\n"))
-    assert "without training.n1-standard-8" in sheet.lines()[-1]
+def test_what_has_no_price_is_named(tmp_path: Path) -> None:
+    prices = make_prices(tmp_path / "p.yaml", "tasks: {cpu: 0.1}\n")
     with pytest.raises(UserError, match=re.escape("the price file has no training.n1-standard-8; add what an hour")):
-        sheet.check_limit(1000)
+        check_limit(USAGES, prices, 1000)
 
 
 def test_no_price_is_shipped() -> None:
-    sheet = CostSheet(USAGES, None)
-    assert sheet.lines()[-1] == "no prices: give --prices FILE with your own; none are shipped"
-    assert sheet.lines()[1].split()[-2:] == ["no", "price"]
     with pytest.raises(UserError, match="--max-cost needs prices, and none are shipped"):
-        sheet.check_limit(1000)
+        check_limit(USAGES, None, 1000)
 
 
 @pytest.mark.parametrize(

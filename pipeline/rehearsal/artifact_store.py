@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from data.errors import UserError
 from pipeline.output_dir import write_whole
 
 _NAME_PREFIX = "projects/0/locations/local/metadataStores/default/artifacts/"
-_TERM = re.compile(r"""([a-zA-Z_][\w.]*)\s*=\s*(?:"([^"]*)"|([\w.+-]+))""")
+QUERY = re.compile(
+    r'schema_title="([\w.]+)" AND state=LIVE AND (?:name="([^"]*)"|metadata\.(\w+)\.number_value=([\d.]+))'
+)
+"""A resolver's query: the model of that name, or the latest artifact with a property of that value, e.g. `blessed`."""
 
 
 def artifact_title(schema: Any) -> str:
     """Returns the name of an artifact type, e.g. `tfx.Model`, of a kfp `ArtifactTypeSchema`; '' if it has none."""
-    if schema.instance_schema:
-        parsed = yaml.safe_load(schema.instance_schema)
-        return str(parsed.get("title", "")) if isinstance(parsed, dict) else ""
-    return str(schema.schema_title or schema.schema_uri)
+    parsed = yaml.safe_load(schema.instance_schema)  # TFX writes YAML into this field of the JSON.
+    return str(parsed.get("title", "")) if isinstance(parsed, dict) else ""
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,10 @@ class StoredArtifact:
         return json_format.ParseDict(asdict(self), pb.RuntimeArtifact())
 
 
-@dataclass(frozen=True)
-class TaskOutputs:
-    """What a task left."""
-
-    artifacts: Mapping[str, StoredArtifact]
-    parameters: Mapping[str, Any]
-
-
-def make_artifact(type_schema: Any, uri: str, metadata: Mapping[str, Any]) -> StoredArtifact:
+def make_artifact(type_schema: Any, uri: str) -> StoredArtifact:
     """Returns an artifact with a new name."""
     name = f"{_NAME_PREFIX}{uuid.uuid4().int % 10**19}"
-    return StoredArtifact(name, uri, json_format.MessageToDict(type_schema), dict(metadata))
+    return StoredArtifact(name, uri, json_format.MessageToDict(type_schema), {})
 
 
 def updated(artifact: StoredArtifact, message: Any) -> StoredArtifact:
@@ -106,78 +99,45 @@ class ArtifactStore:
                     f"{path}: is damaged; remove it to rehearse from the start, or choose another --output-dir"
                 ) from None
 
-    def add(self, outputs: TaskOutputs, key: str | None = None) -> None:
+    def add(self, outputs: Mapping[str, StoredArtifact], key: str | None = None) -> None:
         """Keeps a task's outputs, and for the cache under a key."""
-        known = {row["artifact"]["name"] for row in self._tree["artifacts"]}
-        for artifact in outputs.artifacts.values():
-            if artifact.name not in known:
-                self._tree["artifacts"].append({"pipeline": self._pipeline, "artifact": asdict(artifact)})
+        for artifact in outputs.values():
+            self._tree["artifacts"].append({"pipeline": self._pipeline, "artifact": asdict(artifact)})
         if key is not None:
-            self._tree["cache"][key] = {
-                "artifacts": {name: artifact.name for name, artifact in outputs.artifacts.items()},
-                "parameters": dict(outputs.parameters),
-            }
+            self._tree["cache"][key] = {"artifacts": {name: artifact.name for name, artifact in outputs.items()}}
         write_whole(self._path, json.dumps(self._tree, indent=1, ensure_ascii=False) + "\n")
 
-    def cached(self, key: str) -> TaskOutputs | None:
-        """Returns what a task left that did the same, unless its files are gone."""
+    def cached(self, key: str) -> dict[str, StoredArtifact] | None:
+        """Returns the outputs of a task that did the same, unless their files are gone."""
         entry = self._tree["cache"].get(key)
         if entry is None:
             return None
         by_name = {row["artifact"]["name"]: StoredArtifact(**row["artifact"]) for row in self._tree["artifacts"]}
         found = {name: by_name.get(artifact) for name, artifact in entry["artifacts"].items()}
         kept = {name: item for name, item in found.items() if item is not None and _is_there(item)}
-        return TaskOutputs(kept, entry["parameters"]) if len(kept) == len(found) else None
+        return kept if len(kept) == len(found) else None
 
-    def find(self, query: str, limit: int = 1) -> list[StoredArtifact]:
-        """Answers a resolver's query, latest first.
+    def find(self, query: str) -> StoredArtifact | None:
+        """Answers a resolver's query: the latest of this pipeline's artifacts that are still there, or None.
 
         Args:
-            query: terms joined by AND, e.g. `schema_title="tfx.Model" AND state=LIVE`.
-            limit: at most so many.
+            query: of one of the two forms of `QUERY`.
 
         Raises:
-            UserError: the query is of a form that is not known.
+            LookupError: it is of another form.
         """
-        terms = parse_query(query)
-        rows = [row for row in reversed(self._tree["artifacts"]) if row["pipeline"] == self._pipeline]
-        artifacts = (StoredArtifact(**row["artifact"]) for row in rows)
-        return [item for item in artifacts if _matches(item, terms)][:limit]
-
-
-def parse_query(query: str) -> Sequence[tuple[str, str]]:
-    """Returns the terms of a resolver's query as (field, value).
-
-    Raises:
-        UserError: it is of a form that is not known.
-    """
-    terms = []
-    for term in query.split(" AND "):
-        match = _TERM.fullmatch(term.strip())
-        field = match.group(1) if match else ""
-        if match is None or not (
-            field in ("schema_title", "state", "name", "uri")
-            or re.fullmatch(r"metadata\.\w+\.(number|string)_value", field)
-        ):
-            raise UserError(f"a resolver's query has the term {term.strip()!r}, which is not known")
-        terms.append((field, match.group(2) if match.group(2) is not None else match.group(3)))
-    return terms
-
-
-def _matches(artifact: StoredArtifact, terms: Sequence[tuple[str, str]]) -> bool:
-    return all(_matches_term(artifact, field, value) for field, value in terms)
-
-
-def _matches_term(artifact: StoredArtifact, field: str, value: str) -> bool:
-    if field == "state":
-        return ("LIVE" if _is_there(artifact) else "DELETED") == value
-    if not field.startswith("metadata."):
-        return bool({"schema_title": artifact.title, "name": artifact.name, "uri": artifact.uri}[field] == value)
-    _, key, kind = field.split(".")
-    found = artifact.metadata.get(key)
-    if kind == "number_value":
-        return isinstance(found, int | float) and float(found) == float(value)
-    return isinstance(found, str) and found == value
+        match = QUERY.fullmatch(query)
+        if match is None:
+            raise LookupError(query)
+        title, name, key, number = match.groups()
+        for row in reversed(self._tree["artifacts"]):
+            artifact = StoredArtifact(**row["artifact"])
+            if row["pipeline"] != self._pipeline or artifact.title != title or not _is_there(artifact):
+                continue
+            value = artifact.metadata.get(key)
+            if artifact.name == name or (isinstance(value, int | float) and value == float(number)):
+                return artifact
+        return None
 
 
 def _is_there(artifact: StoredArtifact) -> bool:

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data.errors import UserError
-from pipeline.rehearsal.artifact_store import artifact_title, parse_query
-from pipeline.rehearsal.conditions import parse_condition
-from pipeline.rehearsal.graph import Constant, OutputOf, StatusOf, Task
-from pipeline.rehearsal.placeholders import check_placeholders
+from pipeline.rehearsal.artifact_store import QUERY, artifact_title
+from pipeline.rehearsal.executor_input import check_placeholders
+from pipeline.rehearsal.graph import Task, fits, kind_of
 from pipeline.rehearsal.substitutions import Places
-from pipeline.rehearsal.values import fits, kind_of
 
-ANY_ARTIFACT = "system.Artifact"
 DATA_SETTINGS = "data_settings"
 """ImageExampleGen's parameter that says where its images are; not imported, since the node loads Beam for seconds."""
 
@@ -37,8 +34,7 @@ def check_images(path: Any, tasks: Mapping[str, Task], places: Places) -> None:
         UserError: there are none.
     """
     for task in tasks.values():
-        source = task.parameters.get(DATA_SETTINGS)
-        settings = _parse(source.value) if isinstance(source, Constant) else {}
+        settings = _parse(task.parameters.get(DATA_SETTINGS))
         for key in ("path", "class_names"):
             found = str(settings.get(key) or "")
             local = places.local(found)
@@ -60,38 +56,28 @@ def _parse(value: Any) -> dict[str, Any]:
 
 def _findings(task: Task, tasks: Mapping[str, Task]) -> Iterator[str]:
     yield from _artifact_findings(task, tasks)
-    yield from _parameter_findings(task, tasks)
+    yield from _parameter_findings(task)
     if task.kind == "container":
         container = task.executor.container
         if not container.command:
             yield "names no command: the entry point of its image is not known here; give the container a command"
-        check = container.lifecycle.pre_cache_check
-        for text in [*container.command, *container.args, *check.command, *check.args]:
-            if wrong := check_placeholders(text, task):
-                yield wrong
-    if task.kind == "resolver":
+        yield from filter(None, map(check_placeholders, [*container.command, *container.args]))
+    else:
         for query in task.executor.resolver.output_artifact_queries.values():
-            try:
-                parse_query(query.filter)
-            except UserError as error:
-                yield f"cannot be rehearsed: {error}"
-    if condition := task.spec.trigger_policy.condition:
-        try:
-            parse_condition(condition)
-        except ValueError as error:
-            yield f"has a condition that cannot be read: {error}"
+            if not QUERY.fullmatch(query.filter):
+                yield f"has the query {query.filter!r}, which is not one of the two that run_vertex compiles"
 
 
 def _artifact_findings(task: Task, tasks: Mapping[str, Task]) -> Iterator[str]:
     declared = task.component.input_definitions.artifacts
     for key, spec in declared.items():
-        if key not in task.artifacts and not spec.is_optional:
+        if key not in task.artifacts:
             yield f"lacks its input '{key}' of type {artifact_title(spec.artifact_type)}"
     for key, source in task.artifacts.items():
         if key not in declared:
             yield f"is given the input '{key}', which its component does not declare"
             continue
-        offered = tasks[source.task].component.output_definitions.artifacts if source.task in tasks else {}
+        offered = tasks[source.task].component.output_definitions.artifacts
         if source.key not in offered:
             known = ", ".join(sorted(offered)) or "none"
             yield (
@@ -99,38 +85,20 @@ def _artifact_findings(task: Task, tasks: Mapping[str, Task]) -> Iterator[str]:
             )
             continue
         wanted, found = artifact_title(declared[key].artifact_type), artifact_title(offered[source.key].artifact_type)
-        if wanted not in (found, ANY_ARTIFACT):
+        if wanted != found:
             yield (
                 f"declares its input '{key}' as {wanted}, but the output '{source.key}' of '{source.task}' is {found};"
                 " Vertex refuses artifacts of another type"
             )
 
 
-def _parameter_findings(task: Task, tasks: Mapping[str, Task]) -> Iterator[str]:
+def _parameter_findings(task: Task) -> Iterator[str]:
     declared = task.component.input_definitions.parameters
     for key, spec in declared.items():
-        if key not in task.parameters and not spec.is_optional and not spec.HasField("default_value"):
+        if key not in task.parameters:
             yield f"lacks its parameter '{key}' ({kind_of(spec)})"
-    for key, source in task.parameters.items():
+    for key, value in task.parameters.items():
         if key not in declared:
             yield f"is given the parameter '{key}', which its component does not declare"
-            continue
-        kind = kind_of(declared[key])
-        if isinstance(source, Constant) and not fits(kind, source.value):
-            yield f"has the parameter '{key}' = {source.value!r}, but its component declares it as {kind}"
-        elif isinstance(source, OutputOf):
-            offered = tasks[source.task].component.output_definitions.parameters if source.task in tasks else {}
-            if source.key not in offered:
-                known = ", ".join(sorted(offered)) or "none"
-                yield (
-                    f"takes its parameter '{key}' from the output '{source.key}' of '{source.task}', whose output"
-                    f" parameters are: {known}"
-                )
-            elif kind_of(offered[source.key]) != kind:
-                found = kind_of(offered[source.key])
-                yield (
-                    f"declares its parameter '{key}' as {kind}, but the output '{source.key}' of '{source.task}' is"
-                    f" {found}"
-                )
-        elif isinstance(source, StatusOf) and not task.runs_after_failures:
-            yield f"asks for the state of '{source.name}', which only a task with ALL_UPSTREAM_TASKS_COMPLETED may"
+        elif not fits(kind_of(declared[key]), value):
+            yield f"has the parameter '{key}' = {value!r}, but its component declares it as {kind_of(declared[key])}"

@@ -1,23 +1,41 @@
 """The two messages between Vertex and a container: ExecutorInput, what to do, and ExecutorOutput, what was done."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
-from pipeline.rehearsal.artifact_store import StoredArtifact, TaskOutputs, artifact_title, make_artifact, updated
+from pipeline.rehearsal.artifact_store import StoredArtifact, make_artifact, updated
 from pipeline.rehearsal.graph import Task
-from pipeline.rehearsal.values import fits, from_message, is_legacy, kind_of, to_legacy, to_value
 
 OUTPUT_FILE = "executor_output.json"
-# Their URI is a file, not a folder.
-_VALUE_TYPES = ("tfx.String", "tfx.Integer", "tfx.Float", "tfx.Boolean", "tfx.JsonValue", "tfx.Bytes")
+WHOLE_INPUT = "{{$}}"
+"""The placeholder of the ExecutorInput, the only one in the command line of a container of ours."""
+
+_PLACEHOLDER = re.compile(r"\{\{\$.*?\}\}")
+_PROPERTY = re.compile(r"\{\{\$\.inputs\.artifacts\['([^']+)'\]\.metadata\['([^']+)'\]\}\}")
 
 
 class BadOutput(Exception):
     """A container ended well, but did not say what it made in the form that Vertex reads."""
+
+
+def check_placeholders(text: str) -> str:
+    """Returns what is wrong with the placeholders of a container's argument, or ''."""
+    unknown = sorted(set(_PLACEHOLDER.findall(text)) - {WHOLE_INPUT})
+    return f"has the placeholder {unknown[0]}, which is not rehearsed; run_vertex compiles none" if unknown else ""
+
+
+def fill_query(text: str, inputs: Mapping[str, StoredArtifact]) -> str:
+    """Returns a resolver's query with the properties of its inputs in place of their placeholders.
+
+    Raises:
+        LookupError: an input or its property is not there.
+    """
+    return _PROPERTY.sub(lambda match: str(inputs[match.group(1)].metadata[match.group(2)]), text)
 
 
 def make_output_artifacts(task: Task, task_root: Path) -> dict[str, StoredArtifact]:
@@ -27,84 +45,48 @@ def make_output_artifacts(task: Task, task_root: Path) -> dict[str, StoredArtifa
     task_root.mkdir(parents=True, exist_ok=True)
     for key, spec in task.component.output_definitions.artifacts.items():
         uri = task_root / key
-        if artifact_title(spec.artifact_type) not in _VALUE_TYPES:
-            uri.mkdir(parents=True, exist_ok=True)
-        metadata = json_format.MessageToDict(spec.metadata)
-        for old in (spec.properties, spec.custom_properties):
-            metadata.update({name: from_message(value.constant_value) for name, value in old.items()})
-        artifacts[key] = make_artifact(spec.artifact_type, str(uri), metadata)
+        uri.mkdir(exist_ok=True)
+        artifacts[key] = make_artifact(spec.artifact_type, str(uri))
     return artifacts
 
 
 def make_executor_input(
-    task: Task,
-    inputs: Mapping[str, StoredArtifact],
     parameters: Mapping[str, Any],
+    inputs: Mapping[str, StoredArtifact],
     outputs: Mapping[str, StoredArtifact],
     task_root: Path,
 ) -> pb.ExecutorInput:
     """Returns what a container gets in place of `{{$}}`.
 
     Args:
-        task: whose component declares the parameters: legacy ones (schema 2.0) and today's lie in different fields.
-        inputs: the artifacts; optional ones that nobody made are left out.
         parameters: the values.
+        inputs: the artifacts; those that a resolver did not find are left out.
         outputs: from `make_output_artifacts`.
         task_root: the folder of the task's outputs.
     """
     message = pb.ExecutorInput()
-    declared = task.component.input_definitions.parameters
-    for key, artifact in inputs.items():
-        message.inputs.artifacts[key].artifacts.append(artifact.message())
     for key, value in parameters.items():
-        if is_legacy(declared[key]):
-            message.inputs.parameters[key].CopyFrom(to_legacy(value))
-        else:
-            message.inputs.parameter_values[key].CopyFrom(to_value(value))
-    for key, artifact in outputs.items():
-        message.outputs.artifacts[key].artifacts.append(artifact.message())
-    for key in task.component.output_definitions.parameters:
-        message.outputs.parameters[key].output_file = str(task_root / f"{key}.parameter")
+        message.inputs.parameter_values[key].CopyFrom(json_format.ParseDict(value, struct_pb2.Value()))
+    for side, artifacts in ((message.inputs, inputs), (message.outputs, outputs)):
+        for key, artifact in artifacts.items():
+            side.artifacts[key].artifacts.append(artifact.message())
     message.outputs.output_file = str(task_root / OUTPUT_FILE)
     return message
 
 
-def read_executor_output(message: pb.ExecutorInput) -> pb.ExecutorOutput:
-    """Reads the file that the container wrote; a container may write none.
+def collect_outputs(message: pb.ExecutorInput, artifacts: Mapping[str, StoredArtifact]) -> dict[str, StoredArtifact]:
+    """Returns the output artifacts with the places and properties that the container reported, if it did.
 
     Raises:
-        BadOutput: it is no ExecutorOutput.
+        BadOutput: the file that it wrote is no ExecutorOutput, or has an artifact that its component does not declare.
     """
     path = Path(message.outputs.output_file)
-    if not path.exists():
-        return pb.ExecutorOutput()
+    output = pb.ExecutorOutput()
     try:
-        return json_format.Parse(path.read_text(encoding="utf-8"), pb.ExecutorOutput())
+        if path.exists():
+            json_format.Parse(path.read_text(encoding="utf-8"), output)
     except (json_format.ParseError, UnicodeDecodeError) as error:
         raise BadOutput(f"{path} is no ExecutorOutput: {' '.join(str(error).split())}") from None
-
-
-def collect_outputs(
-    task: Task, message: pb.ExecutorInput, output: pb.ExecutorOutput, artifacts: Mapping[str, StoredArtifact]
-) -> TaskOutputs:
-    """Returns what a task made: the artifacts as its container changed them, and its output parameters.
-
-    Raises:
-        BadOutput: an output is unknown or missing, or a parameter is of another kind than declared.
-    """
-    declared = task.component.output_definitions.parameters
-    return TaskOutputs(
-        merge_artifacts(artifacts, output),
-        {key: _output_parameter(key, spec, message, output) for key, spec in declared.items()},
-    )
-
-
-def merge_artifacts(artifacts: Mapping[str, StoredArtifact], output: pb.ExecutorOutput) -> dict[str, StoredArtifact]:
-    """Returns the output artifacts with the places and properties that the container reported.
-
-    Raises:
-        BadOutput: it reports one that its component does not declare.
-    """
     unknown = sorted({*output.artifacts} - {*artifacts})
     if unknown:
         raise BadOutput(f"the ExecutorOutput has the artifact '{unknown[0]}', which the component does not declare")
@@ -112,23 +94,3 @@ def merge_artifacts(artifacts: Mapping[str, StoredArtifact], output: pb.Executor
     return {
         key: updated(artifact, reported[key]) if key in reported else artifact for key, artifact in artifacts.items()
     }
-
-
-def _output_parameter(key: str, spec: Any, message: pb.ExecutorInput, output: pb.ExecutorOutput) -> Any:
-    kind = kind_of(spec)
-    path = Path(message.outputs.parameters[key].output_file)
-    if key in output.parameter_values:
-        value = from_message(output.parameter_values[key])
-    elif key in output.parameters:
-        value = from_message(output.parameters[key])
-    elif path.exists():
-        text = path.read_text(encoding="utf-8")
-        try:
-            value = text if kind == "STRING" else from_message(json_format.Parse(text, to_value(None)))
-        except json_format.ParseError:
-            raise BadOutput(f"the output parameter '{key}' is {text[:60]!r}, but is declared as {kind}") from None
-    else:
-        raise BadOutput(f"the output parameter '{key}' was not written")
-    if not fits(kind, value):
-        raise BadOutput(f"the output parameter '{key}' is {value!r}, but is declared as {kind}")
-    return value

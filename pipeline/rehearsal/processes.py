@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).parent.parent.parent
@@ -25,7 +25,7 @@ class Processes:
         self._lock = threading.Lock()
         self.stopped = threading.Event()
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> int:
+    def run(self, command: Sequence[str], log_path: Path) -> int:
         """Runs a command in the project's folder to its end; what it prints is appended to the log.
 
         Returns:
@@ -42,7 +42,7 @@ class Processes:
                     process = subprocess.Popen(
                         command,
                         cwd=PROJECT_ROOT,
-                        env=container_environment(environment),
+                        env=container_environment(),
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=subprocess.STDOUT,
@@ -83,8 +83,8 @@ class Processes:
                         os.killpg(process.pid, signal.SIGKILL)
 
 
-def container_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the environment of this process and the container; the project is importable as in the image."""
+def container_environment() -> dict[str, str]:
+    """Returns the environment of a container: that of this process; the project is importable as in the image."""
     inherited = dict(os.environ)
     paths = [str(PROJECT_ROOT), *filter(None, [inherited.get("PYTHONPATH")])]
     return {
@@ -92,6 +92,5 @@ def container_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "TF_USE_LEGACY_KERAS": "1",
         # No cloud here: Google's libraries need not wait for a machine's metadata server.
         "NO_GCE_CHECK": "true",
-        **environment,
         "PYTHONPATH": os.pathsep.join(paths),
     }

@@ -12,12 +12,11 @@ from rich.table import Table
 from pipeline.rehearsal.graph import Task
 from pipeline.rehearsal.schedule import Outcome
 from pipeline.rehearsal.substitutions import Substitution
-from pipeline.rehearsal.tasks import CACHED, FAILED, HEADER, NOT_RUN, SKIPPED, SUCCEEDED
+from pipeline.rehearsal.tasks import CACHED, FAILED, HEADER, NOT_RUN, SUCCEEDED
 
 _MARKS = {
     SUCCEEDED: "[green]✓[/]",
     CACHED: "[cyan]=[/]",
-    SKIPPED: "[yellow]-[/]",
     FAILED: "[red]✗[/]",
     NOT_RUN: "[yellow]·[/]",
 }

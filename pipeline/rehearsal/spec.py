@@ -1,21 +1,57 @@
-"""Reads a compiled pipeline spec strictly: what kfp's own protos do not know is refused, as Vertex refuses it."""
+"""Reads the spec that run_vertex compiles, strictly: what kfp's protos do not know or it never compiles is refused."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
 from data.errors import UserError
-from pipeline.rehearsal.values import fits, from_message, kind_of, parse_value
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
-SCHEMA_VERSIONS = ("2.0.0", "2.1.0")
+SCHEMA_VERSION = "2.1.0"
+
+_COMPILED = {
+    "PipelineJob": "display_name labels pipeline_spec runtime_config",
+    "RuntimeConfig": "gcs_output_directory",
+    "PipelineSpec": "pipeline_info deployment_spec sdk_version schema_version components root",
+    "root": "dag",
+    "DagSpec": "tasks",
+    "PipelineTaskSpec": "task_info inputs dependent_tasks caching_options component_ref trigger_policy retry_policy",
+    "TriggerPolicy": "",
+    "InputParameterSpec": "runtime_value",
+    "ValueOrRuntimeParameter": "constant",
+    "InputArtifactSpec": "task_output_artifact",
+    "ComponentSpec": "input_definitions output_definitions executor_label",
+    "ComponentOutputsSpec": "artifacts",
+    "ArtifactSpec": "artifact_type",
+    "ArtifactTypeSchema": "instance_schema",
+    "ParameterSpec": "parameter_type",
+    "ExecutorSpec": "container resolver",
+    "PipelineContainerSpec": "image command args resources",
+    "ResourceSpec": "cpu_limit memory_limit",
+    "ArtifactQuerySpec": "filter",
+}
+"""Message -> the fields that run_vertex's compiler may fill; `root` is a ComponentSpec, but no component of a task."""
+
+_NAMES = {
+    "condition": "a condition",
+    "strategy": "an exit handler",
+    "task_final_status": "an exit handler's parameter",
+    "importer": "an importer",
+    "dag": "a nested pipeline",
+    "parameter_iterator": "a loop over items",
+    "artifact_iterator": "a loop over items",
+    "input_definitions": "a list of the pipeline's parameters",
+    "component_input_parameter": "a parameter of the pipeline",
+    "runtime_parameter": "a parameter of the pipeline",
+    "parameter_values": "a parameter of the pipeline",
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +64,6 @@ class Spec:
         pipeline_root: where artifacts go, `gs://` or local; empty where the file names none.
         pipeline: the whole spec.
         executors: executor label -> how a component runs.
-        parameters: the values of the pipeline's own parameters.
     """
 
     path: Path
@@ -36,62 +71,44 @@ class Spec:
     pipeline_root: str
     pipeline: pb.PipelineSpec
     executors: Mapping[str, Any]
-    parameters: Mapping[str, Any]
 
 
-def read_spec(path: Path, parameters: Mapping[str, str]) -> Spec:
-    """Reads a `PipelineJob` or a bare `PipelineSpec`, schema 2.0 or 2.1, JSON or YAML.
-
-    Args:
-        path: the file.
-        parameters: the command line's values, as text; they win over the file's.
+def read_spec(path: Path) -> Spec:
+    """Reads a `PipelineJob`, such as `run_vertex --compile-only` writes it.
 
     Raises:
-        UserError: the file cannot be read, is no pipeline spec, or a parameter is unknown, missing or of another kind.
+        UserError: the file cannot be read, is no pipeline spec, or has something that run_vertex never compiles.
     """
     tree = _read_tree(path)
-    job = pb.PipelineJob()
-    if "pipelineSpec" in tree:
-        _parse(path, {key: value for key, value in tree.items() if key != "pipelineSpec"}, job)
-        tree = tree["pipelineSpec"]
-    # The deployment config is a free-form Struct within the spec: it is parsed by its own proto.
-    spec = _parse(path, tree, pb.PipelineSpec())
-    config = _parse(path, tree.get("deploymentSpec", tree.get("deployment_spec", {})), pb.PipelineDeploymentConfig())
+    job = _parse(path, tree, pb.PipelineJob())
+    # Both are free-form Structs within the job: they are parsed by their own protos.
+    spec = _parse(path, tree.get("pipelineSpec", {}), pb.PipelineSpec())
+    config = _parse(path, json_format.MessageToDict(spec.deployment_spec), pb.PipelineDeploymentConfig())
     name = spec.pipeline_info.name
     if name and not NAME.fullmatch(name):
         raise UserError(f"{path}: pipelineInfo.name is {name!r}; Vertex takes a-z, 0-9 and '-', at most 128 characters")
     if not name or not spec.root.dag.tasks:
         raise UserError(f"{path}: {'has no task' if name else 'is no pipeline spec: it has no pipelineInfo.name'}")
-    if spec.schema_version not in SCHEMA_VERSIONS:
+    if spec.schema_version != SCHEMA_VERSION:
         raise UserError(
-            f"{path}: schemaVersion is '{spec.schema_version}'; Vertex takes {' and '.join(SCHEMA_VERSIONS)}"
+            f"{path}: schemaVersion is '{spec.schema_version}', which is not rehearsed; run_vertex compiles "
+            f"{SCHEMA_VERSION}"
         )
-    return Spec(
-        path=path,
-        name=name,
-        pipeline_root=job.runtime_config.gcs_output_directory or spec.default_pipeline_root,
-        pipeline=spec,
-        executors=dict(config.executors),
-        parameters=_make_parameters(path, spec, job.runtime_config, parameters),
-    )
+    for message, where in ((job, ""), (spec, ""), (config, "deploymentSpec.")):
+        for foreign in _find_foreign(message, message.DESCRIPTOR.name, where):
+            raise UserError(f"{path}: {foreign}; run_vertex compiles none")
+    return Spec(path, name, job.runtime_config.gcs_output_directory, spec, dict(config.executors))
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise UserError(f"{path}: cannot be read as a pipeline spec: {reason}") from None
-    try:
-        if path.suffix in (".yaml", ".yml"):
-            documents = list(yaml.safe_load_all(text))
-            tree = documents[0] if len(documents) == 1 else None
-        else:
-            tree = json.loads(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: is not JSON or YAML: {' '.join(str(error).split())}") from None
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a pipeline spec: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON: {error}; YAML is not rehearsed, and run_vertex writes none") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("pipelineSpec", {}), dict):
-        raise UserError(f"{path}: is no pipeline spec: expected one object with pipelineInfo, components and root")
+        raise UserError(f"{path}: is no pipeline spec: expected one object with displayName and pipelineSpec")
     return tree
 
 
@@ -103,27 +120,24 @@ def _parse(path: Path, tree: Mapping[str, Any], message: Any) -> Any:
         raise UserError(f"{path}: is refused by kfp's {type(message).__name__}: {text}") from None
 
 
-def _make_parameters(path: Path, spec: Any, runtime: Any, given: Mapping[str, str]) -> dict[str, Any]:
-    declared = spec.root.input_definitions.parameters
-    unknown = sorted(({*given, *runtime.parameter_values, *runtime.parameters}) - set(declared))
-    if unknown:
-        known = ", ".join(sorted(declared)) or "none"
-        raise UserError(f"{path}: has no parameter '{unknown[0]}'; its parameters are: {known}")
-    values: dict[str, Any] = {}
-    for name, declaration in declared.items():
-        kind = kind_of(declaration)
-        if name in given:
-            values[name] = parse_value(name, kind, given[name])
-        elif name in runtime.parameter_values:
-            values[name] = from_message(runtime.parameter_values[name])
-        elif name in runtime.parameters:
-            values[name] = from_message(runtime.parameters[name])
-        elif declaration.HasField("default_value"):
-            values[name] = from_message(declaration.default_value)
-        elif declaration.is_optional:
+def _find_foreign(message: Any, kind: str, where: str) -> Iterator[str]:
+    """Yields what a message holds, at any depth, beyond `_COMPILED`.
+
+    Args:
+        message: a parsed one; what is in a free-form Struct is not looked at.
+        kind: key of `_COMPILED`; all fields of one that is not there are known.
+        where: the path to the message, with a dot at its end where it is not empty.
+    """
+    for field, value in message.ListFields():
+        place = f"{where}{field.json_name}"
+        if kind in _COMPILED and field.name not in _COMPILED[kind].split():
+            named = f"{_NAMES[field.name]}, which is " if field.name in _NAMES else ""
+            yield f"{place} is {named}not rehearsed"
+        elif field.message_type is None or field.message_type.file.package == "google.protobuf":
             continue
+        elif field.message_type.GetOptions().map_entry:
+            for key in sorted(value):
+                if isinstance(value[key], Message):
+                    yield from _find_foreign(value[key], value[key].DESCRIPTOR.name, f"{place}.{key}.")
         else:
-            raise UserError(f"{path}: parameter '{name}' ({kind}) has no value; give --parameter {name}=VALUE")
-        if not fits(kind, values[name]):
-            raise UserError(f"{path}: parameter '{name}' is {values[name]!r}, but is declared as {kind}")
-    return values
+            yield from _find_foreign(value, "root" if field.name == "root" else value.DESCRIPTOR.name, f"{place}.")

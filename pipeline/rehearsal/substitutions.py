@@ -12,23 +12,15 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
 from data.errors import UserError
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
-from pipeline.rehearsal.graph import Constant, Task
-from pipeline.rehearsal.values import is_legacy
+from pipeline.rehearsal.graph import Task
 
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]*)")
 _TFX_CLOUD = "tfx.extensions.google_cloud"
 _EXECUTOR_FLAG, _INPUTS_SPEC_FLAG = "--executor_class_path", "--json_serialized_inputs_spec_args"
 _EXECUTOR_FLAGS = (_EXECUTOR_FLAG, "--json_serialized_invocation_args", _INPUTS_SPEC_FLAG)
 _LOCAL_PUSHER = "components.pusher.executor.Executor"
-_LOCAL_EXECUTORS = {
-    "components.trainer_job.executor.Executor": "tfx.components.trainer.executor.GenericExecutor",
-    f"{_TFX_CLOUD}_ai_platform.trainer.executor.GenericExecutor": "tfx.components.trainer.executor.GenericExecutor",
-    f"{_TFX_CLOUD}_ai_platform.tuner.executor.Executor": "tfx.components.tuner.executor.Executor",
-}
-_ENDPOINT_PUSHERS = (
-    "components.pusher.endpoint_executor.EndpointExecutor",
-    f"{_TFX_CLOUD}_ai_platform.pusher.executor.Executor",
-)
+_LOCAL_EXECUTORS = {"components.trainer_job.executor.Executor": "tfx.components.trainer.executor.GenericExecutor"}
+_ENDPOINT_PUSHER = "components.pusher.endpoint_executor.EndpointExecutor"
 
 
 @dataclass(frozen=True)
@@ -87,48 +79,20 @@ def substitute(
     for name, task in tasks.items():
         executor = type(task.executor)()
         executor.CopyFrom(task.executor)
-        task = replace(task, executor=executor, parameters=_local_parameters(task, places))
+        parameters = {key: places.local(v) if isinstance(v, str) else v for key, v in task.parameters.items()}
+        task = replace(task, executor=executor, parameters=parameters)
         if task.kind == "container":
             images.add(executor.container.image)
-            for exec_ in _commands(executor.container):
-                _drop_dataflow(name, exec_.args, found)
-                if exec_.command and exec_.command[0] in ("python", "python3"):
-                    exec_.command[0] = sys.executable
+            container = executor.container
+            _drop_dataflow(name, container.args, found)
+            if container.command and container.command[0] in ("python", "python3"):
+                container.command[0] = sys.executable
             task = _local_executor(task, output_dir, found)
-            for exec_ in _commands(executor.container):
-                exec_.command[:] = [places.local(text) for text in exec_.command]
-                exec_.args[:] = [places.local(text) for text in exec_.args]
-            for variable in executor.container.env:
-                variable.value = places.local(variable.value)
-        elif task.kind == "importer" and executor.importer.artifact_uri.constant.string_value:
-            uri = executor.importer.artifact_uri.constant
-            uri.string_value = places.local(uri.string_value)
-        elif task.kind == "importer" and executor.importer.artifact_uri.constant_value.string_value:
-            legacy = executor.importer.artifact_uri.constant_value
-            legacy.string_value = places.local(legacy.string_value)
+            container.command[:] = [places.local(text) for text in container.command]
+            container.args[:] = [places.local(text) for text in container.args]
         local[name] = task
     everywhere = [Substitution("", f"image {image}", f"this machine, {sys.executable}") for image in sorted(images)]
     return local, [*everywhere, *places.substitutions(), *found]
-
-
-def _commands(container: Any) -> list[Any]:
-    """Returns what has a command and arguments: the container, and its pre-cache check if it has one."""
-    return [container, *([container.lifecycle.pre_cache_check] if container.HasField("lifecycle") else [])]
-
-
-def _local_parameters(task: Task, places: Places) -> dict[str, Any]:
-    return {
-        key: Constant(_map(source.value, places)) if isinstance(source, Constant) else source
-        for key, source in task.parameters.items()
-    }
-
-
-def _map(value: Any, places: Places) -> Any:
-    if isinstance(value, str):
-        return places.local(value)
-    if isinstance(value, list):
-        return [_map(item, places) for item in value]
-    return {key: _map(item, places) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
@@ -158,7 +122,7 @@ def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> 
     if path in _LOCAL_EXECUTORS:
         args[position] = _LOCAL_EXECUTORS[path]
         found.append(Substitution(task.name, path, args[position]))
-    elif path in _ENDPOINT_PUSHERS:
+    elif path == _ENDPOINT_PUSHER:
         folder = output_dir / "endpoint" / task.name
         args[position] = _LOCAL_PUSHER
         found.append(Substitution(task.name, f"{path} (an endpoint)", f"{_LOCAL_PUSHER} (a push into {folder})"))
@@ -169,13 +133,9 @@ def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> 
 
 
 def _with_push_destination(task: Task, args: Any, folder: Path) -> Task:
-    """Gives the local Pusher the parameter that the endpoint's has none of, declared as its other ones are."""
+    """Gives the local Pusher the parameter that the endpoint's has none of."""
     component = type(task.component)()
     component.CopyFrom(task.component)
-    declared = component.input_definitions.parameters
-    if all(is_legacy(spec) for spec in declared.values()):
-        declared["push_destination"].type = pb.PrimitiveType.STRING
-    else:
-        declared["push_destination"].parameter_type = pb.ParameterType.STRING
+    component.input_definitions.parameters["push_destination"].parameter_type = pb.ParameterType.STRING
     destination = json.dumps({"filesystem": {"baseDirectory": str(folder)}})
-    return replace(task, component=component, parameters={**task.parameters, "push_destination": Constant(destination)})
+    return replace(task, component=component, parameters={**task.parameters, "push_destination": destination})

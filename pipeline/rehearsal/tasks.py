@@ -1,42 +1,29 @@
-"""Runs one task as Vertex does: condition, cache, then its container, importer or resolver, with retries."""
+"""Runs one task as Vertex does: a resolver, or a container with cache and retries."""
 
 import json
-import os
-import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
 from pipeline.output_dir import write_whole
-from pipeline.rehearsal.artifact_store import (
-    ArtifactStore,
-    StoredArtifact,
-    TaskOutputs,
-    cache_key,
-    make_artifact,
-)
-from pipeline.rehearsal.conditions import ConditionError, evaluate_condition
+from pipeline.rehearsal.artifact_store import ArtifactStore, StoredArtifact, cache_key
 from pipeline.rehearsal.executor_input import (
+    WHOLE_INPUT,
     BadOutput,
     collect_outputs,
+    fill_query,
     make_executor_input,
     make_output_artifacts,
-    merge_artifacts,
-    read_executor_output,
 )
 from pipeline.rehearsal.graph import Task
-from pipeline.rehearsal.placeholders import fill_placeholders
 from pipeline.rehearsal.processes import Interrupted, Processes
-from pipeline.rehearsal.values import from_message
 
-SUCCEEDED, CACHED, SKIPPED, FAILED, NOT_RUN = "succeeded", "cached", "skipped", "failed", "not run"
+SUCCEEDED, CACHED, FAILED, NOT_RUN = "succeeded", "cached", "failed", "not run"
 HEADER = "====="  # begins the log of each process
-_NOTHING = TaskOutputs({}, {})
 
 
 @dataclass(frozen=True)
@@ -78,12 +65,12 @@ class TaskResult:
         state: one of the names above.
         outputs: what it made, or what the cache had.
         attempts: how often its container was started.
-        reason: why it was skipped or failed, or what a resolver found.
+        reason: why it failed or was not run, or what a resolver found.
         log_path: of a container.
     """
 
     state: str
-    outputs: TaskOutputs = _NOTHING
+    outputs: Mapping[str, StoredArtifact] = field(default_factory=dict)
     attempts: int = 0
     reason: str = ""
     log_path: Path | None = None
@@ -93,95 +80,45 @@ class TaskFailure(Exception):
     """A task failed; the message says how."""
 
 
-def run_task(task: Task, job: Job, inputs: Mapping[str, StoredArtifact], parameters: Mapping[str, Any]) -> TaskResult:
+def run_task(task: Task, job: Job, inputs: Mapping[str, StoredArtifact]) -> TaskResult:
     """Runs a task.
 
     Args:
         task: with the substitutions made.
         job: the rehearsal.
-        inputs: the artifacts of its inputs; those that nobody made are missing.
-        parameters: the values of its parameters, declared defaults included.
+        inputs: the artifacts of its inputs; those that a resolver did not find are missing.
 
     Raises:
         Interrupted: the rehearsal was stopped.
     """
-    try:
-        if task.spec.trigger_policy.condition and not _holds(task.spec.trigger_policy.condition, inputs, parameters):
-            return TaskResult(SKIPPED, reason=f"condition is false: {task.spec.trigger_policy.condition}")
-        if task.kind == "resolver":
-            return _resolve(task, job, inputs)
-        if task.kind == "importer":
-            return _import(task, job, parameters)
-        return _run_container(task, job, inputs, parameters)
-    except (TaskFailure, ConditionError) as error:
-        return TaskResult(FAILED, reason=str(error))
-
-
-def _holds(condition: str, inputs: Mapping[str, StoredArtifact], parameters: Mapping[str, Any]) -> bool:
-    artifacts = {
-        key: {"artifacts": [{"uri": item.uri, "name": item.name, "metadata": item.metadata}]}
-        for key, item in inputs.items()
-    }
-    try:
-        return evaluate_condition(condition, {"artifacts": artifacts, "parameter_values": parameters})
-    except ConditionError as error:
-        raise TaskFailure(f"the condition {condition} cannot be evaluated: {error}") from None
+    return _resolve(task, job, inputs) if task.kind == "resolver" else _run_container(task, job, inputs)
 
 
 def _resolve(task: Task, job: Job, inputs: Mapping[str, StoredArtifact]) -> TaskResult:
     if task.artifacts.keys() - inputs.keys():
         return TaskResult(SUCCEEDED, reason="found nothing to look for")
-    message = pb.ExecutorInput()
-    for key, artifact in inputs.items():
-        message.inputs.artifacts[key].artifacts.append(artifact.message())
     found: dict[str, StoredArtifact] = {}
     for key, query in task.executor.resolver.output_artifact_queries.items():
         try:
-            text = fill_placeholders(query.filter, message, {})
+            with job.lock:
+                artifact = job.store.find(fill_query(query.filter, inputs))
         except LookupError as error:
-            raise TaskFailure(f"the query of '{key}' cannot be filled: {error}") from None
-        with job.lock:
-            for artifact in job.store.find(text)[:1]:
-                found[key] = artifact
+            return TaskResult(FAILED, reason=f"the query of '{key}' cannot be filled: there is no {error}")
+        if artifact:
+            found[key] = artifact
     text = ", ".join(f"{key}: {artifact.uri}" for key, artifact in found.items())
-    return TaskResult(SUCCEEDED, TaskOutputs(found, {}), reason=text or "found none")
+    return TaskResult(SUCCEEDED, found, reason=text or "found none")
 
 
-def _import(task: Task, job: Job, parameters: Mapping[str, Any]) -> TaskResult:
-    importer = task.executor.importer
-    source = importer.artifact_uri
-    if source.WhichOneof("value") == "runtime_parameter":
-        uri = parameters.get(source.runtime_parameter)
-    else:
-        uri = from_message(getattr(source, source.WhichOneof("value") or "constant"))
-    if not isinstance(uri, str) or not uri:
-        raise TaskFailure(f"the importer's URI is {uri!r}")
-    if "://" not in uri and not os.path.exists(uri):
-        raise TaskFailure(f"there is nothing at {uri}; put what the pipeline imports there")
-    metadata = json_format.MessageToDict(importer.metadata)
-    for old in (importer.properties, importer.custom_properties):
-        metadata.update({key: from_message(value.constant_value) for key, value in old.items()})
-    key = cache_key(["importer", uri, json_format.MessageToDict(importer.type_schema), metadata])
-    with job.lock:
-        outputs = None if importer.reimport else job.store.cached(key)
-        if outputs is None:
-            (name,) = task.component.output_definitions.artifacts
-            outputs = TaskOutputs({name: make_artifact(importer.type_schema, uri, metadata)}, {})
-            job.store.add(outputs, key)
-    return TaskResult(SUCCEEDED, outputs, reason=uri)
-
-
-def _run_container(
-    task: Task, job: Job, inputs: Mapping[str, StoredArtifact], parameters: Mapping[str, Any]
-) -> TaskResult:
-    log_path = job.log_dir / f"{task.name.replace('/', '.')}.log"
+def _run_container(task: Task, job: Job, inputs: Mapping[str, StoredArtifact]) -> TaskResult:
+    log_path = job.log_dir / f"{task.name}.log"
     retries = task.spec.retry_policy
     most = retries.max_retry_count + 1 if job.use_retries else 1
     attempt = 0
     while True:
         attempt += 1
         try:
-            state, outputs = _attempt(task, job, inputs, parameters, attempt, log_path)
+            state, outputs = _attempt(task, job, inputs, attempt, log_path)
             return TaskResult(state, outputs, 0 if state == CACHED else attempt, log_path=log_path)
         except (TaskFailure, BadOutput) as error:
             if attempt >= most:
@@ -201,38 +138,14 @@ def backoff_seconds(policy: Any, failures: int) -> float:
 
 
 def _attempt(
-    task: Task,
-    job: Job,
-    inputs: Mapping[str, StoredArtifact],
-    parameters: Mapping[str, Any],
-    attempt: int,
-    log_path: Path,
-) -> tuple[str, TaskOutputs]:
-    """Starts the container once, and its pre-cache check before it.
+    task: Task, job: Job, inputs: Mapping[str, StoredArtifact], attempt: int, log_path: Path
+) -> tuple[str, dict[str, StoredArtifact]]:
+    """Starts the container once, unless the cache has what it would make.
 
     Raises:
         TaskFailure: a process ended badly.
         BadOutput: what it reports cannot be read.
     """
-    container = task.executor.container
-    task_root = job.root / "0" / job.job_id / f"{task.name.replace('/', '.')}_{attempt}"
-    artifacts = make_output_artifacts(task, task_root)
-    message = make_executor_input(task, inputs, parameters, artifacts, task_root)
-    check = container.lifecycle.pre_cache_check
-    if check.command:
-        _start(task, job, [*check.command, *check.args], message, log_path, f"check-{attempt}")
-        output = read_executor_output(message)
-        # Found by the check: ExampleGen's fingerprint, span and version. They are part of the cache key.
-        parameters = {
-            **parameters,
-            **{
-                key: from_message(value)
-                for key, value in [*output.parameters.items(), *output.parameter_values.items()]
-            },
-        }
-        declared = {key: parameters[key] for key in parameters if key in task.component.input_definitions.parameters}
-        artifacts = merge_artifacts(artifacts, output)
-        message = make_executor_input(task, inputs, declared, artifacts, task_root)
     key = None
     if task.spec.caching_options.enable_cache and job.use_cache:
         key = cache_key(
@@ -240,38 +153,32 @@ def _attempt(
                 json_format.MessageToDict(task.component),
                 json_format.MessageToDict(task.executor),
                 {name: artifact.name for name, artifact in inputs.items()},
-                dict(parameters),
+                dict(task.parameters),
             ]
         )
         with job.lock:
             found = job.store.cached(key)
         if found is not None:
-            shutil.rmtree(task_root)
             return CACHED, found
-    _start(task, job, [*container.command, *container.args], message, log_path, f"attempt-{attempt}")
-    made = collect_outputs(task, message, read_executor_output(message), artifacts)
+    task_root = job.root / "0" / job.job_id / f"{task.name}_{attempt}"
+    artifacts = make_output_artifacts(task, task_root)
+    message = make_executor_input(task.parameters, inputs, artifacts, task_root)
+    _start(task, job, message, log_path, f"attempt-{attempt}")
+    made = collect_outputs(message, artifacts)
     with job.lock:
         job.store.add(made, key)
     return SUCCEEDED, made
 
 
-def _start(task: Task, job: Job, command: list[str], message: Any, log_path: Path, label: str) -> None:
-    known = {
-        "pipeline_job_name": job.job_id,
-        "pipeline_job_uuid": job.job_id,
-        "pipeline_task_name": task.name,
-        "pipeline_task_uuid": os.path.basename(os.path.dirname(message.outputs.output_file)),
-        "pipeline_root": str(job.root),
-    }
-    try:
-        filled = [fill_placeholders(word, message, known) for word in command]
-    except (LookupError, OSError) as error:
-        raise TaskFailure(f"its command line cannot be filled: {error}") from None
+def _start(task: Task, job: Job, message: Any, log_path: Path, label: str) -> None:
+    container = task.executor.container
+    command = [*container.command, *container.args]
     started = {"command": command, "executorInput": json_format.MessageToDict(message)}
     write_whole(log_path.with_suffix(f".{label}.json"), json.dumps(started, indent=1) + "\n")
     with log_path.open("a", encoding="utf-8") as log:
         log.write(f"{HEADER} {label}\n")
-    status = job.processes.run(filled, {item.name: item.value for item in task.executor.container.env}, log_path)
+    given = json_format.MessageToJson(message, indent=None)
+    status = job.processes.run([word.replace(WHOLE_INPUT, given) for word in command], log_path)
     if status:
         how = f"was ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
         raise TaskFailure(f"its container {how}")
