@@ -10,11 +10,11 @@ from components.trainer import standardised_head
 from components.trainer.checkpoints import CheckpointDir
 from components.trainer.inputs import ArraySplit
 from components.trainer.learner import Judge, feature_model
-from components.trainer.logistic_regression import Examples, Head, fit, log_losses, make_zero_head
+from components.trainer.logistic_regression import Examples, Head, choose_strength, fit, log_losses, make_zero_head
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.recipes import HEAD_RATE
 from components.trainer.settings import ResolvedSettings
-from components.trainer.solving import Features, depths_of, read_head, set_head, solve_head
+from components.trainer.solving import depths_of, read_head, set_head
 from components.trainer.standardisation import Standardisation, standardise
 from components.trainer.standardised_head import StandardisedHead, penalty_strength
 from components.trainer.training import train
@@ -110,9 +110,12 @@ def test_it_comes_to_what_the_solver_comes_to(
     halves = [range(start, start + 300, 100) for start in (0, 300)]
     found = [np.concatenate([features(digits[0][i : i + 100], training=False) for i in half]) for half in halves]
     labels = digits[1][:300], digits[1][300:]
-    solved = solve_head(Features(found[0], labels[0], found[1], labels[1], depths_of(model)), 10, ("roots-2",))
-    set_head(model, solved.head)
-    wanted = (solved.eval.logits.argmax(1) == digits[1][300:]).mean()
+    # On the same features: `solve_head` scales a depth of roots as a whole.
+    measured = standardise(found[0], depths_of(model))
+    examples = Examples(measured.apply(found[0]), labels[0], np.ones(300))
+    choice = choose_strength(examples, 10, None)
+    solved = fit(examples, choice.strength, choice.start)
+    wanted = (solved.logits(measured.apply(found[1])).argmax(1) == labels[1]).mean()
     model.get_layer("head").set_weights([np.zeros([1024, 10]), np.zeros(10)])
     splits = [ArraySplit(digits[0][s : s + 300], digits[1][s : s + 300], 32) for s in (0, 300)]
     _, best = train(model, *splits, make_settings(30), str(tmp_path), CheckpointDir(str(tmp_path / "resume")))

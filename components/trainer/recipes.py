@@ -81,8 +81,8 @@ class Plan:
         passes: times that the whole network runs over an image of train or eval, forward; a training step counts what
             it computes.
         reasons: lines for a person.
-        thorough: whether a solved head may be the mean with a discriminant's, and learns from eval, too, once that has
-            chosen.
+        blends: whether a solved head may be the mean with a discriminant's.
+        learns_eval: whether it learns from eval, too, once that has chosen.
         choosing_share: of train that chooses a solved head's strength and pooling: as much as takes no longer than the
             feature pass.
     """
@@ -91,7 +91,8 @@ class Plan:
     poolings: tuple[Pooling, ...]
     passes: float
     reasons: tuple[str, ...]
-    thorough: bool = False
+    blends: bool = False
+    learns_eval: bool = False
     choosing_share: float = 1.0
 
 
@@ -135,7 +136,8 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
         poolings,
         passes,
         tuple(lines),
-        thorough=solved and asked.recipe != "quick",
+        blends=solved and asked.recipe != "quick",
+        learns_eval=solved and asked.recipe != "quick",
         choosing_share=_share_that_chooses(facts, views),
     )
 

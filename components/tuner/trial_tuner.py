@@ -181,7 +181,9 @@ class TrialTuner(BaseTuner):
         own = {name: getattr(self._own, name) for name in ("random_flip", "random_crop_area", "trivial_augment")}
         files = [*self._fn_args.train_files, *self._fn_args.eval_files]
         marks = mark_features(made, files, base=None, code=self._fn_args.custom_config.get("code_hash"))
-        solving = replace(made, settings=made.settings.model_copy(update=own))
+        # What has learned from eval is what a Trainer ships, and no start of steps.
+        plan = replace(made.plan, learns_eval=False)
+        solving = replace(made, settings=made.settings.model_copy(update=own), plan=plan)
         start, _ = solve_first_head(solving, FeatureStore(self._search_dir.folder, marks))
         return replace(start, competition=Competition(None, None), counts=False)
 
