@@ -1,11 +1,12 @@
 """The discriminant: scikit-learn's is the referee where nothing is shrunk."""
 
 import numpy as np
+import pytest
 from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from components.trainer.discriminant import choose_discriminant, fit_discriminants
-from components.trainer.logistic_regression import Examples
+from components.trainer.logistic_regression import Examples, InterruptedSolveError
 
 
 def draw(count: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -64,3 +65,10 @@ def test_the_images_choose_the_shrinkage() -> None:
         assert found.logits.shape == (100, 3)
         chosen.append(found.shrinkage)
     assert chosen[0] < chosen[1]
+
+
+def test_it_stops_between_two_folds() -> None:
+    rows, labels = draw(60, 5)
+    asked = iter([False, False, True])
+    with pytest.raises(InterruptedSolveError):
+        choose_discriminant(Examples(rows, labels, np.ones(60)), 3, None, rows[:, :3], stop=lambda: next(asked))

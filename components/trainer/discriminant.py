@@ -4,12 +4,12 @@ It takes the classes for clouds of one shape, which a few hundred images tell be
 boundary; so the mean of both heads' logits, which is a head of the same form, is often better than either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from components.trainer.logistic_regression import FOLDS, Examples, Head, log_losses, make_folds
+from components.trainer.logistic_regression import FOLDS, Examples, Head, InterruptedSolveError, log_losses, make_folds
 from components.trainer.temperature import fit_temperature
 
 SHRINKAGES = tuple(10.0 ** np.arange(-4.0, -0.9, 0.5))
@@ -104,6 +104,7 @@ def choose_discriminant(
     like: np.ndarray,
     *,
     seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Discriminant:
     """Chooses the shrinkage by the log loss on images that a head did not learn from.
 
@@ -114,6 +115,10 @@ def choose_discriminant(
         like: float64 [judged examples, classes], logits of another head: the temperature is expected to be that which
             makes its logits as large as these. Where no image is mistaken, the log loss alone would ask for 0.
         seed: of the folds, which are those of `choose_strength`.
+        stop: is asked between two folds.
+
+    Raises:
+        InterruptedSolveError: `stop` said True.
     """
     if judged is not None:
         labels, weights = judged[1], np.ones(len(judged[1]))
@@ -123,6 +128,8 @@ def choose_discriminant(
         folds, images = make_folds(labels, seed), examples.features[: len(labels)]
         found = np.zeros([len(SHRINKAGES), len(labels), classes])
         for fold in range(FOLDS):
+            if stop():
+                raise InterruptedSolveError
             others = Examples(examples.features, labels, weights * (folds != fold))
             rows = folds == fold
             for number, head in enumerate(fit_discriminants(others, classes, SHRINKAGES)):

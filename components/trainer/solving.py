@@ -197,9 +197,8 @@ def solve_head(
         found[pooling] = _Candidate(columns, measured, choice, None, choice.loss, choice.logits)
         if blend:
             judges = (features.eval_labels, None) if on_eval else (labels, examples.weights)
-            found[pooling] = _blend(
-                found[pooling], choose_discriminant(examples, class_count, judged, choice.logits, seed=seed), judges
-            )
+            discriminant = choose_discriminant(examples, class_count, judged, choice.logits, seed=seed, stop=stop)
+            found[pooling] = _blend(found[pooling], discriminant, judges)
     best = min(found, key=lambda pooling: found[pooling].loss)
     winner = found[best]
     standardised = winner.measured.apply(features.train[:, winner.columns])

@@ -52,14 +52,20 @@ def standardise(features: np.ndarray, depths: Sequence[int], *, as_a_whole: bool
     mean = features.mean(axis=0, dtype=np.float64)
     deviation = features.std(axis=0, dtype=np.float64)
     varies = deviation > _SMALLEST_DEVIATION * np.maximum(np.abs(features).max(axis=0, initial=0.0), 1e-30)
-    total = np.sqrt(np.add.reduceat(np.where(varies, deviation, 0.0) ** 2, np.cumsum([0, *depths[:-1]])))
-    widths = np.asarray(depths)
-    unit = np.repeat(total, widths) if as_a_whole else deviation * np.repeat(np.sqrt(widths), widths)
-    return Standardisation(mean, np.where(varies, 1.0 / np.where(varies, unit, 1.0), 0.0))
+    return _make(mean, np.where(varies, deviation, 0.0), depths, as_a_whole)
 
 
-def standardise_by_moments(mean: np.ndarray, mean_square: np.ndarray) -> Standardisation:
-    """Returns what brings features of this mean and mean square, float64 [features], to deviation 1."""
+def standardise_by_moments(mean: np.ndarray, mean_square: np.ndarray, depths: Sequence[int]) -> Standardisation:
+    """Does the same, feature by feature, where only mean and mean square, float64 [features], are known."""
     variance = np.maximum(mean_square - mean * mean, 0.0)
     varies = variance > _SMALLEST_DEVIATION * np.maximum(mean_square, 1e-30)
-    return Standardisation(mean, np.where(varies, 1.0 / np.sqrt(np.where(varies, variance, 1.0)), 0.0))
+    return _make(mean, np.sqrt(np.where(varies, variance, 0.0)), depths)
+
+
+def _make(mean: np.ndarray, deviation: np.ndarray, depths: Sequence[int], as_a_whole: bool = False) -> Standardisation:
+    """Gives each depth the total variance 1; a deviation of 0 is that of a feature that does not vary."""
+    widths = np.asarray(depths)
+    total = np.sqrt(np.add.reduceat(deviation**2, np.cumsum([0, *depths[:-1]])))
+    unit = np.repeat(total, widths) if as_a_whole else deviation * np.repeat(np.sqrt(widths), widths)
+    varies = deviation > 0
+    return Standardisation(mean, np.where(varies, 1.0 / np.where(varies, unit, 1.0), 0.0))

@@ -110,6 +110,4 @@ class StandardisedHead:
             (function(batch).numpy().astype(np.float64) for batch in itertools.islice(batches, steps)),
             np.zeros([3, 1]),
         )
-        measured = standardise_by_moments(sums / count, squares / count)
-        depths = depths_of(self._model)
-        return Standardisation(measured.mean, measured.scale / np.sqrt(np.repeat(depths, depths))), int(count[0])
+        return standardise_by_moments(sums / count, squares / count, depths_of(self._model)), int(count[0])

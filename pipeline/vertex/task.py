@@ -42,21 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout-seconds", type=int, required=True)
     parser.add_argument("--job", action="store_true")
     own = parser.parse_args(words[:cut])
-    lane = installed_lane()
-    if lane != own.lane:
-        print(
-            f"error: this image is of the lane {lane}, and the pipeline was compiled in {own.lane}; build and push the "
-            f"image with make image LANE={own.lane}, or compile again in an environment of {lane}",
-            file=sys.stderr,
-        )
-        return EXIT_REFUSED
-    found = make_sources_hash()
-    if found != own.sources_hash:
-        print(
-            f"error: this image holds other sources ({found[:12]}) than those that the pipeline was compiled from "
-            f"({own.sources_hash[:12]}); build and push the image again, or compile again from its sources",
-            file=sys.stderr,
-        )
+    if mismatch := _find_mismatch(own.lane, own.sources_hash):
+        print(f"error: {mismatch}", file=sys.stderr)
         return EXIT_REFUSED
     start_clock(own.timeout_seconds, "trainer.timeout_hours" if own.job else "task_timeout_hours")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -64,6 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.argv = [entry_point, *words[cut + 1 :]]
     runpy.run_module(entry_point, run_name="__main__", alter_sys=True)
     return 0
+
+
+def _find_mismatch(compiled_lane: str, compiled_sources: str) -> str | None:
+    """Returns in what this image differs from what the pipeline was compiled from, and the way out."""
+    lane = installed_lane()
+    if lane != compiled_lane:
+        return (
+            f"this image is of the lane {lane}, and the pipeline was compiled in {compiled_lane}; build and push the "
+            f"image with make image LANE={compiled_lane}, or compile again in an environment of {lane}"
+        )
+    sources = make_sources_hash()
+    if sources != compiled_sources:
+        return (
+            f"this image holds other sources ({sources[:12]}) than those that the pipeline was compiled from "
+            f"({compiled_sources[:12]}); build and push the image again, or compile again from its sources"
+        )
+    return None
 
 
 def start_clock(timeout_seconds: int, setting: str) -> None:
