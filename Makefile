@@ -23,7 +23,7 @@ INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: lock-1.16 lock-1.21 help setup run test test-slow test-py313 check format lint types lock clean benchmark preflight rehearse image
+.PHONY: help setup run test test-slow test-py313 check format lint types lock clean benchmark preflight rehearse image
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
