@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> str:
 
 def test_precedence_is_defaults_preset_file_command_line(tmp_path: Path) -> None:
     file = write(tmp_path / "c.yaml", "trainer: {seed: 5, dropout: 0.1}\n")
-    config = load_config("digits", file, overrides=["trainer.seed=6"])
+    config = load_config("cifar10", file, overrides=["trainer.seed=6"])
     assert (config.trainer.seed, config.trainer.dropout) == (6, 0.1)
     assert config.transform.image_size == 32  # the preset's; the default is larger
 
@@ -76,7 +76,7 @@ def test_the_four_presets_are_there() -> None:
 )
 def test_a_wrong_setting_is_one_clear_line(override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        load_config("digits", overrides=[override])
+        load_config("cifar10", overrides=[override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -113,14 +113,14 @@ def test_every_setting_is_described() -> None:
 
 def test_a_section_with_comments_only_keeps_the_presets(tmp_path: Path) -> None:
     file = write(tmp_path / "c.yaml", "trainer:\n  # seed: 5\n")
-    assert load_config("digits", file, overrides=["trainer.seed=6"]).trainer.fine_tune_blocks == 5
+    assert load_config("digits", file, overrides=["trainer.seed=6"]).trainer.batch_size == 32
 
 
 def test_another_recipe_than_the_preset_s_does_not_bring_the_preset_s_steps() -> None:
-    trainer = load_config("digits", overrides=["trainer.recipe=quick"]).trainer
+    trainer = load_config("cifar10", overrides=["trainer.recipe=quick"]).trainer
     assert (trainer.recipe, trainer.head_epochs, trainer.fine_tune_epochs) == ("quick", None, None)
-    assert trainer.weights == "auto"
-    assert load_config("digits").trainer.head_epochs == 1
-    assert load_config("digits", overrides=["trainer.recipe=manual"]).trainer.head_epochs == 1
+    assert trainer.weights == "imagenet"
+    assert load_config("cifar10").trainer.head_epochs == 1
+    assert load_config("cifar10", overrides=["trainer.recipe=manual"]).trainer.head_epochs == 1
     with pytest.raises(UserError, match=r"trainer\.head_epochs is 3, but with recipe quick"):
-        load_config("digits", overrides=["trainer.recipe=quick", "trainer.head_epochs=3"])
+        load_config("digits", overrides=["trainer.head_epochs=3"])

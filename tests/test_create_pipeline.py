@@ -23,6 +23,8 @@ DEPLOYMENT = Deployment("/root_of_it", "/served", (), "/metadata.sqlite")
 
 SERVICE = Deployment("gs://bucket/root", "gs://bucket/served", ())
 
+TUNED = ["trainer.recipe=manual", "tuner.enabled=true"]
+
 
 def nodes(
     config: PipelineConfig, weights: ResolvedWeights | None = None, deployment: Deployment = DEPLOYMENT
@@ -110,7 +112,7 @@ def test_a_mirror_of_the_weights_re_runs_nothing() -> None:
 def test_pipelines_of_one_root_have_each_its_own_checkpoints(deployment: Deployment) -> None:
     found = []
     for name in ("digits", "photos"):
-        graph = nodes(load_config("digits", overrides=[f"name={name}", "tuner.enabled=true"]), deployment=deployment)
+        graph = nodes(load_config("digits", overrides=[f"name={name}", *TUNED]), deployment=deployment)
         for node in ("Trainer", "Tuner"):
             custom_config = graph[node].parameters.parameters["custom_config"].field_value.string_value
             found.append(json.loads(custom_config)["checkpoint_dir"])
@@ -128,7 +130,7 @@ def test_a_curated_schema_takes_the_place_of_the_inferred_one(tmp_path: Path) ->
 
 
 def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None:
-    without, graph = nodes(load_config("digits")), nodes(load_config("digits", overrides=["tuner.enabled=true"]))
+    without, graph = (nodes(load_config("digits", overrides=overrides)) for overrides in (TUNED[:1], TUNED))
     assert set(graph) - set(without) == {"Tuner"}
     assert set(graph["Tuner"].upstream_nodes) == {"Transform"}
     (channel,) = graph["Trainer"].inputs.inputs["hyperparameters"].channels
@@ -148,13 +150,13 @@ def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None
     ],
 )
 def test_a_setting_is_part_of_the_cache_key_of_the_tuner(override: str, touched: set[str]) -> None:
-    before, after = (nodes(load_config("digits", overrides=["tuner.enabled=true", *more])) for more in ([], [override]))
+    before, after = (nodes(load_config("digits", overrides=[*TUNED, *more])) for more in ([], [override]))
     changed = {name for name in before if before[name].parameters != after[name].parameters}
     assert changed == touched | {"ReportGen"}
 
 
 def test_the_tuner_compiles_for_vertex() -> None:
-    config = load_config("digits", overrides=["tuner.enabled=true"])
+    config = load_config("digits", overrides=TUNED)
     pipeline = create_pipeline(
         config, Deployment("gs://bucket/root", "gs://bucket/served", ()), "", ResolvedWeights("none")
     )

@@ -17,6 +17,7 @@ from tests.images import make_image_tree
 
 SETTINGS = [
     "trainer.weights=none",
+    "trainer.recipe=manual",
     "trainer.head_epochs=1",
     "trainer.fine_tune_epochs=0",
     "trainer.batch_size=16",

@@ -28,6 +28,8 @@ GOLDEN = Path(__file__).parent / "golden" / "vertex_digits.json"
 INPUTS = Inputs("fingerprint", ResolvedWeights("none"), (), ())
 RESOLVERS = ("ModelResolver-model-blessing-resolver", "ModelResolver-model-resolver")
 
+TUNED = ("trainer.recipe=manual", "tuner.enabled=true")
+
 
 def compiled(*overrides: str, inputs: Inputs = INPUTS, **changes: Any) -> dict[str, Any]:
     return compile_spec(load_config("digits", overrides=overrides), make_settings(**changes), inputs)
@@ -161,11 +163,11 @@ def test_a_component_that_is_none_gets_no_resources() -> None:
 @pytest.mark.parametrize("trainer", [{"tpu": "v5e-4"}, {"gpu": "NVIDIA_L4:1"}, {"machine_type": "n1-highmem-16"}])
 def test_a_search_that_would_not_have_the_trainer_s_machine_is_refused(trainer: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"tuner\.enabled is true, .* tune with python -m pipeline\.run_local --tune"):
-        compiled("tuner.enabled=true", trainer=trainer)
+        compiled(*TUNED, trainer=trainer)
 
 
 def test_without_a_job_the_search_runs_beside_the_trainer() -> None:
-    assert "Tuner" in tasks(compiled("tuner.enabled=true"))
+    assert "Tuner" in tasks(compiled(*TUNED))
 
 
 def normalised(job: dict[str, Any]) -> dict[str, Any]:
@@ -268,9 +270,10 @@ def test_data_in_a_bucket_is_known_by_its_name(path: str, name: str, source: str
 
 @pytest.mark.parametrize("tuned", ["tuner.enabled=true", "tuner.enabled=false"])
 def test_a_mirror_of_the_weights_is_a_node_that_marks_no_other(tuned: str) -> None:
-    overrides = ["trainer.weights=imagenet", "trainer.weights_mirror=gs://my-bucket/keras", tuned]
+    mirror = "trainer.weights_mirror=gs://my-bucket/keras"
+    overrides = ["trainer.weights=imagenet", mirror, "trainer.recipe=manual", tuned]
     inputs = find_inputs(load_config("digits", overrides=overrides), make_settings(), offline=True)
-    job, without = compiled(*overrides, inputs=inputs), compiled(overrides[0], tuned, inputs=inputs)
+    job, without = compiled(*overrides, inputs=inputs), compiled(*(override for override in overrides if override != mirror), inputs=inputs)
     assert set(tasks(job)) - set(tasks(without)) == {"WeightsMirror"}
     assert "WeightsMirror" not in cached(job)
     parameters = tasks(job)["WeightsMirror"]["inputs"]["parameters"]

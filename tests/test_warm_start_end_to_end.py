@@ -12,6 +12,7 @@ from tests.images import make_image_tree
 
 SETTINGS = [
     "trainer.weights=none",
+    "trainer.recipe=manual",
     "trainer.warm_start=blessed",
     "trainer.fine_tune_epochs=0",
     "trainer.batch_size=16",
