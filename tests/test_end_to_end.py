@@ -38,16 +38,14 @@ NODES = [
 BEFORE_TRAINER = set(NODES[:5])
 SETTINGS = [
     "trainer.weights=none",
-    "trainer.recipe=manual",
-    "trainer.head_epochs=1",
-    "trainer.head_learning_rate=0.001",
-    "trainer.fine_tune_epochs=1",
-    "trainer.fine_tune_blocks=5",
+    "trainer.recipe=quick",
     "trainer.batch_size=16",
     "data.test_share=0.2",
     "data.eval_share=0.2",
     "evaluator.gates=[{metric: accuracy, min: 0.2, min_change: -1.0}]",
 ]
+
+STEPPED = ["trainer.recipe=manual", "trainer.fine_tune_epochs=1", "trainer.fine_tune_blocks=5", "trainer.seed=7"]
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +124,7 @@ def test_a_model_that_is_not_better_enough_is_rejected_by_the_change_gate_and_tr
 ) -> None:
     status, summary = run(
         folder,
+        "trainer.recipe=manual",
         "trainer.head_learning_rate=1e-9",
         "trainer.fine_tune_epochs=0",
         "evaluator.gates=[{metric: accuracy, min_change: 1.0}]",
@@ -169,7 +168,7 @@ def test_a_deleted_pushed_model_is_pushed_again(folder: Path) -> None:
 
 
 def test_killed_in_the_trainer_then_run_again(folder: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.run_local", *arguments(folder, "trainer.seed=7")]
+    command = [sys.executable, "-m", "pipeline.run_local", *arguments(folder, *STEPPED)]
     killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(run_local.__file__).parent.parent)
     trainer_dir = folder / "output" / "pipeline_root" / "Trainer" / "model"
     before = set(trainer_dir.iterdir())
@@ -181,7 +180,7 @@ def test_killed_in_the_trainer_then_run_again(folder: Path) -> None:
     killed.communicate()
     (half,) = set(trainer_dir.iterdir()) - before
 
-    status, summary = run(folder, "trainer.seed=7")
+    status, summary = run(folder, *STEPPED)
     assert status == 0
     assert not BEFORE_TRAINER & ran(summary)
     assert "Trainer" in ran(summary)
