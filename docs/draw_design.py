@@ -5,7 +5,8 @@ what it stands for.
 """
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -104,15 +105,17 @@ def _read_imports() -> dict[str, set[str]]:
 
 def _folder(parts: Sequence[str]) -> str:
     """Returns the folder that is drawn for a module or a folder, given by the parts of its name."""
-    is_node = parts[0] == "components" and (DOCS_DIR.parent / Path(*parts[:2])).is_dir()
-    return "/".join(parts[: 2 if is_node else 1])
+    if parts[0] != "components":
+        return parts[0]
+    is_node = len(parts) > 1 and (DOCS_DIR.parent / parts[0] / parts[1]).is_dir()
+    return f"components/{parts[1] if is_node else '*.py'}"
 
 
 def _importers(name: str, imports: Mapping[str, set[str]]) -> tuple[str, ...]:
     return tuple(sorted(folder for folder in imports if name in imports[folder]))
 
 
-def _draw(title: str, rows: Sequence[str], lines: Sequence[Line], dashed: set[str] = frozenset()) -> str:
+def _draw(title: str, rows: Sequence[str], lines: Sequence[Line], dashed: Set[str] = frozenset()) -> str:
     """Draws rows from top to bottom and lines from left to right, in the given orders.
 
     Args:
@@ -122,34 +125,34 @@ def _draw(title: str, rows: Sequence[str], lines: Sequence[Line], dashed: set[st
         dashed: rows whose box is dashed.
     """
     y = {name: EDGE + ROW * i + ROW // 2 for i, name in enumerate(rows)}
-    x = [EDGE + BOX + LINE * (i + 1) for i in range(len(lines))]
-    colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(line.row for line in lines))}
-    below, above = [], []
-    for line, at in zip(lines, x, strict=True):
+    x = {line: EDGE + BOX + LINE * (i + 1) for i, line in enumerate(lines)}
+    colour = dict(zip(dict.fromkeys(line.row for line in lines), itertools.cycle(COLOURS)))
+    below, above, width = [], [], 0
+    for name in rows:
+        own = [line for line in lines if line.row == name]
+        met = [x[line] for line in lines if name in (line.row, *line.users)]
+        words, at = ", ".join(line.title for line in own), max([x[line] for line in own], default=0) + 10
+        dash = ' stroke-dasharray="5 3"' if name in dashed else ""
+        below.append(f'<path d="M{EDGE + BOX} {y[name]}H{max(met, default=0)}" stroke="#bbb"/>')
+        box = f'x="{EDGE}" y="{y[name] - 11}" width="{BOX}" height="22" rx="4"'
+        above.append(f'<rect {box} fill="#f2f4f8" stroke="#667"{dash}/>')
+        above.append(f'<text x="{EDGE + 9}" y="{y[name] + 4}">{escape(name)}</text>')
+        above.append(f'<text x="{at}" y="{y[name] + 4}" fill="{colour.get(name, "")}">{escape(words)}</text>')
+        width = max([width, at + 7 * len(words), *met])
+    for line in lines:
         ends = [y[name] for name in (line.row, *line.users)]
         stroke = f'stroke="{colour[line.row]}" stroke-width="2"'
-        below.append(f'<path d="M{at} {min(ends)}V{max(ends)}" {stroke}/>')
-        above.append(f'<circle cx="{at}" cy="{y[line.row]}" r="5" fill="{colour[line.row]}"/>')
-        above += [f'<circle cx="{at}" cy="{y[name]}" r="4" fill="#fff" {stroke}/>' for name in line.users]
-    width = 0
-    for name in rows:
-        marks = [at for line, at in zip(lines, x, strict=True) if name in (line.row, *line.users)]
-        last = max((at for line, at in zip(lines, x, strict=True) if name == line.row), default=0)
-        words = ", ".join(line.title for line in lines if line.row == name)
-        dash = ' stroke-dasharray="5 3"' if name in dashed else ""
-        if marks:
-            below.insert(0, f'<path d="M{EDGE + BOX} {y[name]}H{max(marks)}" stroke="#bbb"/>')
-        box = f'<rect x="{EDGE}" y="{y[name] - 11}" width="{BOX}" height="22" rx="4" fill="#f2f4f8" stroke="#667"{dash}/>'
-        above.append(f'{box}<text x="{EDGE + 9}" y="{y[name] + 4}">{escape(name)}</text>')
-        above.append(f'<text x="{last + 10}" y="{y[name] + 4}" fill="{colour.get(name)}">{escape(words)}</text>' if words else "")
-        width = max([width, last + 10 + 7 * len(words), *marks])
+        below.append(f'<path d="M{x[line]} {min(ends)}V{max(ends)}" {stroke}/>')
+        above.append(f'<circle cx="{x[line]}" cy="{y[line.row]}" r="5" fill="{colour[line.row]}"/>')
+        above += [f'<circle cx="{x[line]}" cy="{y[name]}" r="4" fill="#fff" {stroke}/>' for name in line.users]
     size = f'width="{width + EDGE}" height="{2 * EDGE + ROW * len(rows)}"'
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13" role="img">',
             f"<title>{escape(title)}</title>",
             '<rect width="100%" height="100%" fill="#fff"/>',
-            *filter(None, [*below, *above]),
+            *below,
+            *above,
             "</svg>\n",
         ]
     )
