@@ -133,11 +133,12 @@ def _draw(title: str, rows: Sequence[str], lines: Sequence[Line], dashed: Set[st
         met = [x[line] for line in lines if name in (line.row, *line.users)]
         words, at = ", ".join(line.title for line in own), max([x[line] for line in own], default=0) + 10
         dash = ' stroke-dasharray="5 3"' if name in dashed else ""
-        below.append(f'<path d="M{EDGE + BOX} {y[name]}H{max(met, default=0)}" stroke="#bbb"/>')
+        below.append(f'<path d="M{EDGE + BOX} {y[name]}H{max(met, default=EDGE + BOX)}" stroke="#bbb"/>')
         box = f'x="{EDGE}" y="{y[name] - 11}" width="{BOX}" height="22" rx="4"'
         above.append(f'<rect {box} fill="#f2f4f8" stroke="#667"{dash}/>')
         above.append(f'<text x="{EDGE + 9}" y="{y[name] + 4}">{escape(name)}</text>')
-        above.append(f'<text x="{at}" y="{y[name] + 4}" fill="{colour.get(name, "")}">{escape(words)}</text>')
+        if words:
+            above.append(f'<text x="{at}" y="{y[name] + 4}" fill="{colour[name]}">{escape(words)}</text>')
         width = max([width, at + 7 * len(words), *met])
     for line in lines:
         ends = [y[name] for name in (line.row, *line.users)]

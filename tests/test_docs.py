@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from docs.draw_design import draw_design
 from pipeline.config import PipelineConfig, describe_settings
@@ -58,6 +59,14 @@ def test_what_a_page_names_exists(page: str) -> None:
     assert set(re.findall(r"(?:`|^    )make ([a-z][a-z0-9-]*)", text, re.MULTILINE)) <= set(targets)
     modules = re.findall(r"python -m\s+((?:pipeline|tests|docs)\.[\w.]+\w)", text)
     assert not [name for name in modules if not (ROOT / name.replace(".", "/")).with_suffix(".py").exists()]
+
+
+def test_make_check_pre_commit_and_ci_check_the_same() -> None:
+    (checks,) = re.findall(r"^check: (.*?) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = " ".join(hook["entry"] for hook in config["repos"][0]["hooks"])
+    ci = re.findall(r"^make (.*)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert f"{hooks} test".replace("make ", "") == checks == " ".join(ci)
 
 
 def test_the_pictures_are_drawn_from_the_code() -> None:
