@@ -23,10 +23,10 @@ INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: lock-1.16 lock-1.21 help setup run test test-slow test-py313 check format format-check lint types pictures lock clean benchmark preflight rehearse image
+.PHONY: help setup run test test-slow test-py313 check format format-check lint types pictures lock clean benchmark preflight rehearse image
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) ## Make the lane's environment from its lock (skipped when nothing changed)
 
