@@ -21,6 +21,7 @@ UV ?= $(BIN)/uv
 VENV_TPU := .venv-tpu
 INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-slow test-py313 check format format-check lint types pictures lock clean benchmark preflight rehearse image
@@ -51,7 +52,7 @@ run: $(INSTALLED) ## Run the pipeline on the embedded digits (ARGS="..." adds op
 	@$(BIN)/python -m pipeline.run_local $(ARGS)
 
 test: $(INSTALLED) ## Run the tests (15 to 30 minutes on 2 cores)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -m slow $(ARGS)
