@@ -28,7 +28,7 @@ OPTIONAL_NODES = (
     "trainer.weights_mirror=gs://bucket/weights",
 )
 COLOURS = ("#4269d0", "#d98c00", "#e0503c", "#2a9d8f", "#3ca951", "#a463f2")
-ROW, LINE, BOX, EDGE = 30, 22, 215, 12  # pixels: from row to row, from line to line, width of a box, margin
+ROW, LINE, BOX, EDGE = 30, 22, 235, 12  # pixels: from row to row, from line to line, width of a box, margin
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def _read_lines(nodes: Mapping[str, PipelineNode]) -> Iterator[Line]:
         for name, node in nodes.items()
     }
     for writer, node in nodes.items():
-        for key in sorted(node.outputs.outputs):
+        # TFX's compiler lists no outputs of a resolver: what others read of it tells.
+        keys = {key for reads in read.values() for producer, key in reads if producer == writer}
+        for key in sorted(keys | set(node.outputs.outputs)):
             yield Line(writer, tuple(name for name in nodes if (writer, key) in read[name]), key)
         waiting = [name for name, other in nodes.items() if writer in other.upstream_nodes]
         if unnamed := tuple(name for name in waiting if writer not in {producer for producer, _ in read[name]}):
