@@ -94,6 +94,10 @@ def bad_name(spec: TinySpec) -> None:
     spec.spec["pipelineInfo"]["name"] = "../Up"
 
 
+def other_lane(spec: TinySpec) -> None:
+    spec.spec["sdkVersion"] = "tfx-9.9.1"
+
+
 def old_schema(spec: TinySpec) -> None:
     spec.spec["schemaVersion"] = "1.0"
 
@@ -122,6 +126,7 @@ def old_schema(spec: TinySpec) -> None:
         (loop, "is a loop over items, which is not rehearsed"),
         (cloud_only, "needs the cloud and has no local equal"),
         (bad_name, "pipelineInfo.name is '../Up'; Vertex takes a-z, 0-9 and '-'"),
+        (other_lane, "was compiled with tfx-9.9.1, and this environment is of the lane tfx-1."),
         (old_schema, "schemaVersion is '1.0', which is not rehearsed; run_vertex compiles 2.1.0"),
     ],
 )

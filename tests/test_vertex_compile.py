@@ -273,7 +273,10 @@ def test_a_mirror_of_the_weights_is_a_node_that_marks_no_other(tuned: str) -> No
     mirror = "trainer.weights_mirror=gs://my-bucket/keras"
     overrides = ["trainer.weights=imagenet", mirror, "trainer.recipe=manual", tuned]
     inputs = find_inputs(load_config("digits", overrides=overrides), make_settings(), offline=True)
-    job, without = compiled(*overrides, inputs=inputs), compiled(*(override for override in overrides if override != mirror), inputs=inputs)
+    job, without = (
+        compiled(*overrides, inputs=inputs),
+        compiled(*(override for override in overrides if override != mirror), inputs=inputs),
+    )
     assert set(tasks(job)) - set(tasks(without)) == {"WeightsMirror"}
     assert "WeightsMirror" not in cached(job)
     parameters = tasks(job)["WeightsMirror"]["inputs"]["parameters"]

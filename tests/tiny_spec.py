@@ -1,6 +1,7 @@
 """Compiled pipelines whose containers are a few lines of Python: real processes, without TFX's imports."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class TinySpec:
             "pipelineSpec": {
                 "pipelineInfo": {"name": name},
                 "schemaVersion": "2.1.0",
-                "sdkVersion": "tfx-1.16.0",
+                "sdkVersion": f"tfx-{version('tfx')}",
                 "deploymentSpec": {"executors": {}},
                 "components": {},
                 "root": {"dag": {"tasks": {}}},

@@ -11,6 +11,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
+from components.lane import installed_lane, lane_of
 from data.errors import UserError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
@@ -77,7 +78,8 @@ def read_spec(path: Path) -> Spec:
     """Reads a `PipelineJob`, such as `run_vertex --compile-only` writes it.
 
     Raises:
-        UserError: the file cannot be read, is no pipeline spec, or has something that run_vertex never compiles.
+        UserError: the file cannot be read, is no pipeline spec, is of another lane, or has something that run_vertex
+            never compiles.
     """
     tree = _read_tree(path)
     job = _parse(path, tree, pb.PipelineJob())
@@ -97,6 +99,12 @@ def read_spec(path: Path) -> Spec:
     for message, where in ((job, ""), (spec, ""), (config, "deploymentSpec.")):
         for foreign in _find_foreign(message, message.DESCRIPTOR.name, where):
             raise UserError(f"{path}: {foreign}; run_vertex compiles none")
+    sdk, own = spec.sdk_version, installed_lane()
+    if sdk.startswith("tfx-") and lane_of(sdk.removeprefix("tfx-")) != own:
+        raise UserError(
+            f"{path}: was compiled with {sdk}, and this environment is of the lane {own}; compile it again here, or "
+            "rehearse it in the environment that compiled it"
+        )
     return Spec(path, name, job.runtime_config.gcs_output_directory, spec, dict(config.executors))
 
 
