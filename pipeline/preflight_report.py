@@ -1,10 +1,9 @@
 """What the preflight has to say: for a person, and as JSON."""
 
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -117,36 +116,30 @@ def _step_json(item: StepReport, batch_size: int) -> dict[str, Any]:
 
 def print_report(report: PreflightReport) -> None:
     """Prints a report for a person."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
     tpu, chip = report.tpu, report.tpu.generation
-    console.print(
-        f"[bold]{tpu.name}[/] ({chip.name}:{tpu.topology}): {tpu.chips} chips of {chip.cores_per_chip} core(s), each "
-        f"{chip.core_peak_flops / 1e12:.4g} TFLOP/s in bfloat16, {chip.hbm_bytes / chip.cores_per_chip / GIB:.4g} GiB "
-        "of HBM"
-    )
     phase = f"phase {report.phase} ({report.blocks} of the backbone's blocks learn)"
     if report.phase is None:
         phase = f"nothing is stepped by recipe {report.recipe} (the head is solved on what the forward pass gives)"
-    console.print(
-        f"{report.image_size} px, {report.class_count:,} classes, {report.precision}, {phase}, "
-        f"{report.batch_per_core} images per core, {report.batch_size:,} in a step\n"
-    )
     table = Table(box=None, pad_edge=False)
     for column in ("step", "", "HBM of a core", "FLOPs", "at least", "images/s at most"):
         table.add_column(column, justify="left" if column in ("step", "") else "right", no_wrap=True)
     for item in report.steps:
         table.add_row(*_row(item, report.batch_size))
-    print_table(table)
+    parts: list[RenderableType] = [
+        f"[bold]{tpu.name}[/] ({chip.name}:{tpu.topology}): {tpu.chips} chips of {chip.cores_per_chip} core(s), each "
+        f"{chip.core_peak_flops / 1e12:.4g} TFLOP/s (bfloat16), {chip.hbm_bytes / chip.cores_per_chip / GIB:.4g} GiB "
+        "HBM",
+        f"{report.image_size} px, {report.class_count:,} classes, {report.precision}, {phase}, "
+        f"{report.batch_per_core} images per core, {report.batch_size:,} in a step\n",
+        table,
+    ]
     for item in report.steps:
         if item.compilation.reason:
-            console.print(f"\n[red]{item.step.name}[/]: {escape(item.compilation.reason)}")
-            for line in item.compilation.hbm_report:
-                console.print(f"    {escape(line)}")
+            parts.append(f"\n[red]{item.step.name}[/]: {escape(item.compilation.reason)}")
+            parts += [f"    {escape(line)}" for line in item.compilation.hbm_report]
     if report.search is not None:
-        console.print(f"largest batch per core: {_search_text(report.search)}")
-    console.print("\nnot in these figures:")
-    for line in left_out(report):
-        console.print(f"  - {escape(line)}")
+        parts.append(f"largest batch per core: {_search_text(report.search)}")
+    print_table(Group(*parts, "\nnot in these figures:", *(f"  - {escape(line)}" for line in left_out(report))))
 
 
 def _row(item: StepReport, batch_size: int) -> list[str]:
