@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from components.trainer.lowering import PhaseSteps, choose_phase, lower_step, make_phase_steps
+from components.trainer.lowering import LoweredStep, PhaseSteps, choose_phase, lower_step, make_phase_steps
 from components.trainer.settings import ResolvedSettings
 from pipeline import preflight, tpu_compiler
+from pipeline.preflight_report import PreflightReport, to_json
 from pipeline.tpu_compiler import Compilation, compile_for_tpu, parse_refusal
 from pipeline.tpu_types import GIB, find_tpu_type
 from tests.test_trainer_lowering import with_first
@@ -84,15 +85,13 @@ def test_what_a_person_sees(fake_compiler: list[Compilation], capfd: pytest.Capt
     assert "CPU kernels" in text
 
 
-def test_each_core_of_a_chip_has_its_share_of_the_peak(
-    fake_compiler: list[Compilation], capfd: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--tpu", "v3-8", "--preset", "digits", "--set", "trainer.precision=float32", "--json"]
-    assert preflight.main(arguments) == 0
-    report = json.loads(capfd.readouterr().out)
+def test_each_core_of_a_chip_has_its_share_of_the_peak(fake_compiler: list[Compilation]) -> None:
+    v3 = find_tpu_type("v3-8")
+    step = preflight.compile_step(LoweredStep("test_step", 4, b"", 0, 0, 0, 12_368), v3)
+    report = to_json(PreflightReport(v3, 32, 1000, "float32", "manual", "head", 0, 4, (step,), None))
     # 2 TFLOP at half of 123 TFLOP/s; 8 cores with 4 images each.
-    assert [step["least_seconds"] for step in report["steps"]] == pytest.approx([2 / 61.5] * 2)
-    assert [step["images_per_second"] for step in report["steps"]] == pytest.approx([32 * 61.5 / 2] * 2)
+    assert report["steps"][0]["least_seconds"] == pytest.approx(2 / 61.5)
+    assert report["steps"][0]["images_per_second"] == pytest.approx(32 * 61.5 / 2)
     assert "bfloat16, which float32 does not reach. " in report["left_out"][-1]
 
 
