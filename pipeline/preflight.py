@@ -1,4 +1,4 @@
-"""Tells whether the training step compiles for a TPU, fits into it and how fast it can be, without a TPU.
+"""Tells whether the training step compiles for a TPU, fits into it and how fast it is at most, without a TPU.
 
 python -m pipeline.preflight --tpu v5e:2x2 --preset photos
 """
@@ -17,7 +17,6 @@ from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
 from pipeline.command_line import CommandLineParser
 from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
 from pipeline.preflight_report import PreflightReport, StepReport, print_report, to_json
-from pipeline.roofline import make_roofline
 from pipeline.tpu_compiler import CompilerFault, check_environment, compile_for_tpu
 from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
 
@@ -68,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
         prog="python -m pipeline.preflight",
         description="Compiles the Trainer's own steps with Google's TPU compiler, on this machine and without a TPU, "
-        "and tells whether they fit and how fast they can be. Its environment is made by: make preflight",
+        "and tells whether they fit and how fast they are at most. Its environment is made by: make preflight",
         epilog="exit status: 0 every step compiles and fits, 1 one does not, 2 a mistake in the input or a step that "
         "cannot be lowered, 130 interrupted",
     )
@@ -197,14 +196,10 @@ def compile_step(step: "LoweredStep", tpu: TpuType) -> StepReport:
     start = time.monotonic()
     compilation = compile_for_tpu(step.hlo, tpu)
     seconds = time.monotonic() - start
-    roofline = None
-    if compilation.flops is not None and compilation.traffic is not None:
-        roofline = make_roofline(
-            tpu, step.batch_size, compilation.flops, compilation.traffic.moved_bytes, step.trained_bytes
-        )
+    least = None if compilation.flops is None else compilation.flops / tpu.generation.core_peak_flops
     used = "" if compilation.hbm_bytes is None else f": {compilation.hbm_bytes / GIB:.2f} GiB of HBM"
     _note(f"  {'compiled' if compilation.compiled else 'refused'} in {seconds:.0f} s{used}")
-    return StepReport(step, compilation, roofline, seconds)
+    return StepReport(step, compilation, least, seconds)
 
 
 def _search(

@@ -1,10 +1,10 @@
 """Compiles one HLO module for a TPU without a TPU: a script of the environment `.venv-tpu`, which has JAX.
 
-    .venv-tpu/bin/python pipeline/preflight_compile.py REQUEST.json
+    .venv-tpu/bin/python pipeline/preflight_compile.py REQUEST
 
-It imports nothing of this project, and TensorFlow never: that environment has neither. The request names the files:
-`{"topology", "topology_options", "hlo", "optimized_hlo", "result"}`; the result is
-`{"status": "compiled", "memory": {...}, "flops", "libtpu", ...}` or `{"status": "refused", "message"}`.
+It imports nothing of this project, and TensorFlow never: that environment has neither. The request is JSON:
+`{"topology", "topology_options", "hlo", "result"}`; the result is `{"status": "compiled", "memory": {...}, "flops",
+"libtpu"}` or `{"status": "refused", "message", "libtpu"}`.
 """
 
 import importlib.metadata
@@ -21,8 +21,7 @@ _MEMORY = ("argument", "output", "alias", "temp", "generated_code")
 
 def main() -> None:
     """Reads the request, compiles and writes the result."""
-    with open(sys.argv[1], encoding="utf-8") as file:
-        request = json.load(file)
+    request = json.loads(sys.argv[1])
     result = compile_module(request)
     with open(request["result"], "w", encoding="utf-8") as file:
         json.dump(result, file)
@@ -41,21 +40,19 @@ def compile_module(request: dict[str, Any]) -> dict[str, Any]:
     options = xla_client.CompileOptions()
     options.num_replicas = options.num_partitions = 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.array([[device.id]]))
-    versions = {"libtpu": importlib.metadata.version("libtpu"), "device_kind": device.device_kind}
+    libtpu = importlib.metadata.version("libtpu")
     try:
         executable = device.client.compile(
             module if isinstance(module, bytes) else module.encode(), xla_client.DeviceList((device,)), options
         )
     except xla_client.XlaRuntimeError as error:
-        return {"status": "refused", "message": str(error), **versions}
-    with open(request["optimized_hlo"], "w", encoding="utf-8") as file:
-        file.write(executable.hlo_modules()[0].to_string())
+        return {"status": "refused", "message": str(error), "libtpu": libtpu}
     memory = executable.get_compiled_memory_stats()
     return {
         "status": "compiled",
         "memory": {name: getattr(memory, f"{name}_size_in_bytes") for name in _MEMORY},
         "flops": executable.cost_analysis()["flops"],
-        **versions,
+        "libtpu": libtpu,
     }
 
 

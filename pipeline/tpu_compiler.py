@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from pipeline.hlo_traffic import Traffic, read_traffic
 from pipeline.tpu_types import GIB, TpuType
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +34,6 @@ class Compilation:
         limit_bytes: what a program may use.
         hbm_report: the compiler's own account of the HBM, in a refusal for lack of it.
         flops: of one run, as the compiler counts the optimized program; None if refused.
-        traffic: of one run; None if refused.
         libtpu: the compiler's version.
     """
 
@@ -46,7 +44,6 @@ class Compilation:
     limit_bytes: int
     hbm_report: tuple[str, ...]
     flops: float | None
-    traffic: Traffic | None
     libtpu: str
 
 
@@ -68,10 +65,8 @@ def compile_for_tpu(hlo: bytes, tpu: TpuType) -> Compilation:
         tpu: the slice.
 
     Raises:
-        UserError: there is no compiler's environment.
         CompilerFault: its process died, e.g. for lack of this machine's memory.
     """
-    check_environment()
     with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
         place = Path(folder)
         (place / "step.hlo").write_bytes(hlo)
@@ -80,13 +75,12 @@ def compile_for_tpu(hlo: bytes, tpu: TpuType) -> Compilation:
         request = {
             "topology": f"{tpu.generation.name}:{tpu.topology}",
             "topology_options": options,
-            **{key: str(place / key) for key in ("optimized_hlo", "result")},
             "hlo": str(place / "step.hlo"),
+            "result": str(place / "result"),
         }
-        (place / "request.json").write_text(json.dumps(request), encoding="utf-8")
         # -I: nothing of this environment, such as PYTHONPATH or the current folder, reaches the other one.
         done = subprocess.run(
-            [str(TPU_PYTHON), "-I", str(_SCRIPT), str(place / "request.json")],
+            [str(TPU_PYTHON), "-I", str(_SCRIPT), json.dumps(request)],
             capture_output=True,
             text=True,
             errors="replace",
@@ -95,14 +89,12 @@ def compile_for_tpu(hlo: bytes, tpu: TpuType) -> Compilation:
         if done.returncode != 0 or not (place / "result").is_file():
             raise CompilerFault(_describe_death(done))
         result = json.loads((place / "result").read_text(encoding="utf-8"))
-        if result["status"] == "refused":
-            return parse_refusal(result, tpu)
-        traffic = read_traffic((place / "optimized_hlo").read_text(encoding="utf-8"))
+    if result["status"] == "refused":
+        return parse_refusal(result, tpu)
     memory = result["memory"]
     used = memory["argument"] + memory["output"] - memory["alias"] + memory["temp"] + memory["generated_code"]
-    return Compilation(
-        True, None, True, used, tpu.generation.program_hbm_bytes, (), result["flops"], traffic, result["libtpu"]
-    )
+    limit = tpu.generation.program_hbm_bytes
+    return Compilation(True, None, True, used, limit, (), result["flops"], result["libtpu"])
 
 
 def parse_refusal(result: dict[str, Any], tpu: TpuType) -> Compilation:
@@ -119,7 +111,6 @@ def parse_refusal(result: dict[str, Any], tpu: TpuType) -> Compilation:
         limit_bytes=_bytes(over[3], over[4]) if over else tpu.generation.program_hbm_bytes,
         hbm_report=(*report, *padding[:3]),
         flops=None,
-        traffic=None,
         libtpu=result["libtpu"],
     )
 

@@ -1,11 +1,11 @@
 """The TPUs that this project knows: the slices that fit on one host, what is in their chips, how Vertex AI calls them.
 
-Sources, read in 2026: Google's pages cloud.google.com/tpu/docs/v3, /v4 and /v5e (peak in bfloat16, HBM, its bandwidth;
-v5e's 1,600 Gbit/s are four links); Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural
-networks" (v2, and the links of v2 and v3, per direction); Jouppi et al. 2023, "TPU v4", table 4 (links of v4).
+Sources, read in 2026: Google's pages cloud.google.com/tpu/docs/v3, /v4 and /v5e (peak in bfloat16, HBM); Jouppi et al.
+2020, "A domain-specific supercomputer for training deep neural networks" (v2).
 """
 
 import difflib
+import math
 from dataclasses import dataclass
 
 from data.errors import UserError
@@ -23,8 +23,6 @@ class TpuGeneration:
         replicas_per_chip: replicas of TPUStrategy: one a core, but one a chip on v4, whose two cores act as one.
         peak_flops: of the chip in bfloat16, FLOP/s.
         hbm_bytes: of the chip.
-        hbm_bandwidth: of the chip, bytes/s.
-        link_bandwidth: of one link to a neighbour, bytes/s in each direction.
         program_hbm_bytes: what the compiler lets one core's program use: `Used ... of 15.75G hbm` in the refusals of
             libtpu 0.0.17, measured.
     """
@@ -34,15 +32,18 @@ class TpuGeneration:
     replicas_per_chip: int
     peak_flops: float
     hbm_bytes: int
-    hbm_bandwidth: float
-    link_bandwidth: float
     program_hbm_bytes: int
 
+    @property
+    def core_peak_flops(self) -> float:
+        """A core's share of `peak_flops`."""
+        return self.peak_flops / self.cores_per_chip
 
-V2 = TpuGeneration("v2", 2, 2, 46e12, 16 * GIB, 700e9, 62e9, int(7.48 * GIB))
-V3 = TpuGeneration("v3", 2, 2, 123e12, 32 * GIB, 900e9, 82e9, int(15.48 * GIB))
-V4 = TpuGeneration("v4", 2, 1, 275e12, 32 * GIB, 1200e9, 50e9, int(15.25 * GIB))
-V5E = TpuGeneration("v5e", 1, 1, 197e12, 16 * GIB, 819e9, 50e9, int(15.75 * GIB))
+
+V2 = TpuGeneration("v2", 2, 2, 46e12, 16 * GIB, int(7.48 * GIB))
+V3 = TpuGeneration("v3", 2, 2, 123e12, 32 * GIB, int(15.48 * GIB))
+V4 = TpuGeneration("v4", 2, 1, 275e12, 32 * GIB, int(15.25 * GIB))
+V5E = TpuGeneration("v5e", 1, 1, 197e12, 16 * GIB, int(15.75 * GIB))
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,9 @@ class TpuType:
     tpu_topology: str | None = None
 
     @property
-    def sides(self) -> tuple[int, ...]:
-        """Chips along each axis."""
-        return tuple(int(side) for side in self.topology.split("x"))
-
-    @property
     def chips(self) -> int:
         """Chips of the slice."""
-        product = 1
-        for side in self.sides:
-            product *= side
-        return product
+        return math.prod(int(side) for side in self.topology.split("x"))
 
     @property
     def cores(self) -> int:
@@ -99,11 +92,6 @@ class TpuType:
     def hbm_bytes_per_replica(self) -> int:
         """HBM that a replica has to itself, before the system takes its share."""
         return self.generation.hbm_bytes // self.generation.replicas_per_chip
-
-    @property
-    def links(self) -> int:
-        """Neighbours of a chip in the slice, of the chip that has the fewest: a slice of one host does not wrap."""
-        return sum(side > 1 for side in self.sides)
 
 
 TPU_TYPES = (

@@ -1,9 +1,8 @@
-"""The table of TPUs, and the arithmetic of the roofline on it."""
+"""The table of TPUs."""
 
 import pytest
 
 from data.errors import UserError
-from pipeline.roofline import all_reduce_seconds, make_roofline
 from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
 
 
@@ -51,25 +50,6 @@ def test_what_there_is_not_is_refused(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_the_slowest_resource_bounds_the_step() -> None:
-    v5e = find_tpu_type("v5e-4")
-    bound = make_roofline(v5e, 100, flops=197e12 / 10, moved_bytes=819e9 / 20, gradient_bytes=0)
-    assert (bound.compute_seconds, bound.memory_seconds) == pytest.approx((0.1, 0.05))
-    assert (bound.limit, bound.seconds) == ("compute", pytest.approx(0.1))
-    assert bound.images_per_second == pytest.approx(4 * 100 / 0.1)
-    assert make_roofline(v5e, 1, 197e12 / 20, 819e9 / 10, 0).limit == "memory"
-    assert make_roofline(v5e, 1, 1.0, 1.0, 10**9).limit == "all-reduce"
-
-
 def test_a_core_of_two_has_half_a_chip() -> None:
-    v3 = find_tpu_type("v3-8")
-    bound = make_roofline(v3, 10, flops=123e12, moved_bytes=0, gradient_bytes=0)
-    assert bound.compute_seconds == pytest.approx(2)
-    assert bound.images_per_second == pytest.approx(8 * 10 / 2)
-
-
-def test_the_all_reduce_follows_from_chips_and_links() -> None:
-    assert all_reduce_seconds(find_tpu_type("v5e-1"), 10**9) == 0
-    # 2 x 3/4 of a GB over two links of 50 GB/s.
-    assert all_reduce_seconds(find_tpu_type("v5e-4"), 10**9) == pytest.approx(1.5 / 100)
-    assert all_reduce_seconds(find_tpu_type("v5e-8"), 10**9) == pytest.approx(1.75 / 100)
+    assert find_tpu_type("v3-8").generation.core_peak_flops == pytest.approx(61.5e12)
+    assert find_tpu_type("v5e-1").generation.core_peak_flops == pytest.approx(197e12)
