@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.attempts import open_checkpoint_dir
 from components.trainer.backbone_layers import iterate_layers, make_backbone
 from components.trainer.backbones import BACKBONES
-from components.trainer.attempts import open_checkpoint_dir
 from components.trainer.checkpoints import CheckpointDir, TrainingState
 from components.trainer.model import make_model
 from components.trainer.precision import (
