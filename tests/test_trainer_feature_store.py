@@ -55,3 +55,27 @@ def test_what_only_fills_the_last_batch_is_not_computed() -> None:
     rest = points.count % points.batch_size
     assert rest > 0
     np.testing.assert_array_equal(found[0][:, 0], [points.batch_size] * (points.count - rest) + [rest] * rest)
+
+
+def test_two_at_once_in_a_bucket_leave_what_a_third_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their chunks are of other lengths, and each writes its own."""
+    chunk_seconds = "components.trainer.feature_store._CHUNK_SECONDS"
+    model, points, bucket = make_model(), make_points(count=160), f"file://{tmp_path}"
+    stops = iter([False, False, True])
+
+    def run_another() -> bool:
+        if not list(tmp_path.iterdir()):
+            monkeypatch.setattr(chunk_seconds, 0.0)
+            assert FeatureStore(bucket, {}).compute(model, points, "train", until=lambda: next(stops)) is None
+            monkeypatch.setattr(chunk_seconds, 1e9)
+        return False
+
+    monkeypatch.setattr(chunk_seconds, 1e9)
+    whole = FeatureStore(bucket, {}).compute(model, points, "train", until=run_another)
+    assert len(list(tmp_path.glob("*/*"))) == 3
+    monkeypatch.setattr(FeatureStore, "_write", None)
+    found = FeatureStore(bucket, {}).compute(model, points, "train")
+    assert whole is not None
+    assert found is not None
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one, other)

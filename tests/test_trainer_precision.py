@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from components.trainer.attempts import open_checkpoint_dir
 from components.trainer.backbone_layers import iterate_layers, make_backbone
 from components.trainer.backbones import BACKBONES
-from components.trainer.checkpoints import CheckpointDir, TrainingState, open_checkpoint_dir, peek_choices
+from components.trainer.checkpoints import CheckpointDir, TrainingState
 from components.trainer.model import make_model
 from components.trainer.precision import (
     PrecisionChoice,
@@ -367,15 +368,16 @@ def test_a_saved_choice_is_kept_whatever_is_measured_or_remembered(tmp_path: Pat
     saved = PrecisionChoice("bfloat16", "measured", True, 10.0, 20.0, 4.0)
     config = {"trainer": {"precision": "auto"}}
     root = str(tmp_path / "resume")
-    assert peek_choices(root, config, []) == {}
-    checkpoint_dir = open_checkpoint_dir(root, config, [])
+    checkpoint_dir = open_checkpoint_dir(root, config, [], "killed")
+    assert checkpoint_dir.load_choices() == {}
     checkpoint_dir.save_choices({"precision": saved.to_record()})
     checkpoint_dir.save(TrainingState(), [tf.Variable(1.0)])
-    found = PrecisionChoice.from_record(peek_choices(root, config, [])["precision"], "saved")
+    resumed = open_checkpoint_dir(root, config, [], "resumed")
+    found = PrecisionChoice.from_record(resumed.load_choices()["precision"], "saved")
     assert found == replace(saved, how="saved", seconds=0.0)
     assert choose_precision("auto", DEFAULT, Unasked(), saved=found, deterministic=True, cpuinfo=xeon) == found
     assert choose_precision("float32", DEFAULT, Unasked(), saved=found, cpuinfo=xeon).how == "setting"
-    assert peek_choices(root, {"trainer": {"precision": "bfloat16"}}, []) == {}
+    assert open_checkpoint_dir(root, {"trainer": {"precision": "bfloat16"}}, [], "other").load_choices() == {}
 
 
 def test_only_the_chief_writes_the_choice(tmp_path: Path) -> None:

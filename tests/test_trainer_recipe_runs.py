@@ -134,10 +134,12 @@ def test_a_run_that_fine_tuning_does_not_help_ships_the_solved_head(root: Path, 
     assert not np.allclose(found["head_kernel"], wanted["head_kernel"], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("killed_at", [1, 6])
+@pytest.mark.parametrize(("killed_at", "scheme"), [(1, ""), (6, ""), (6, "file://")])
 def test_a_killed_run_ends_as_one_that_was_not(
-    root: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+    root: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, scheme: str
 ) -> None:
+    """On a disk, and in a bucket, where the next attempt has another folder and finds the features beside it."""
+
     class Killed(BaseException):
         pass
 
@@ -151,8 +153,10 @@ def test_a_killed_run_ends_as_one_that_was_not(
     with monkeypatch.context() as patched:
         patched.setattr(training, "report_step", report_step)
         with pytest.raises(Killed):
-            run_trainer(root, tmp_path / "killed", settings, checkpoint_dir=str(tmp_path / "resume"))
-    run_trainer(root, tmp_path / "resumed", settings, checkpoint_dir=str(tmp_path / "resume"))
+            run_trainer(root, tmp_path / "killed", settings, checkpoint_dir=f"{scheme}{tmp_path}/resume")
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureStore, "_write", None)  # all that it needs was written before
+        run_trainer(root, tmp_path / "resumed", settings, checkpoint_dir=f"{scheme}{tmp_path}/resume")
     wanted, found = (read_weights(folder / "model" / "Format-Serving") for folder in (tuned, tmp_path / "resumed"))
     for name in wanted:
         np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
-from tfx.extensions.google_cloud_ai_platform.constants import VERTEX_REGION_KEY
-from tfx.extensions.google_cloud_ai_platform.trainer.executor import TRAINING_ARGS_KEY
 
 from components.trainer import checkpoints
-from components.trainer.checkpoints import CheckpointDir, TrainingState, open_checkpoint_dir
-from components.trainer.lease import Lease
+from components.trainer.attempts import open_checkpoint_dir
+from components.trainer.checkpoints import CheckpointDir, TrainingState
 from components.trainer.phases import EpochResult
 from components.trainer.training import train
-from components.trainer.weights import WEIGHTS_DIR_KEY
 from tests.tiny_training import make_model, make_points, make_settings
 
 CHOSEN: dict[str, Any] = {
@@ -52,14 +48,18 @@ def determinism() -> Iterator[None]:
 
 
 def run(
-    folder: Path, on_step: Callable[[TrainingState], None] | None = None, flipped: bool = False, **values: Any
+    folder: Path,
+    on_step: Callable[[TrainingState], None] | None = None,
+    flipped: bool = False,
+    checkpoint_dir: CheckpointDir | None = None,
+    **values: Any,
 ) -> tuple[list[np.ndarray], list[EpochResult], EpochResult]:
     """Trains as after a start of the process: a new model, a new input."""
     model = make_model(dropout=0.5, backbone=values.get("head") == "standardised")
     points = make_points(count=100, seed=3)
     eval_split = make_points(count=40, flipped=flipped)
     settings = make_settings(**{**CHOSEN, **values})
-    checkpoint_dir = CheckpointDir(str(folder / "resume"))
+    checkpoint_dir = checkpoint_dir or CheckpointDir(str(folder / "resume"))
     history, best = train(model, points, eval_split, settings, str(folder / "run"), checkpoint_dir, on_step)
     return model.get_weights(), [replace(epoch, seconds=0) for epoch in history], replace(best, seconds=0)
 
@@ -214,96 +214,49 @@ def test_what_a_kill_within_a_write_leaves_is_cleared_away(killed: str, tmp_path
     assert float(read) == 4.0
 
 
-def test_another_training_does_not_go_on_with_it(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(b"1")
-    patterns = [str(tmp_path / "data*")]
-    config = {"trainer": {"seed": 0}, "code_hash": "1", "checkpoint_dir": "anywhere"}
-    first = open_checkpoint_dir(str(tmp_path / "root"), config, patterns)
-    first.save(TrainingState(total_steps=3), [tf.Variable(1.0)])
-    unlearnt = {"checkpoint_dir": "elsewhere", WEIGHTS_DIR_KEY: "gs://bucket/keras"}
-    same = open_checkpoint_dir(str(tmp_path / "root"), {**config, **unlearnt}, patterns)
-    assert same.folder == first.folder
-    loaded = same.load()
-    assert loaded is not None
-    assert loaded[0] == TrainingState(total_steps=3)
-    for other in (
-        open_checkpoint_dir(str(tmp_path / "root"), {**config, "code_hash": "2"}, patterns),
-        open_checkpoint_dir(str(tmp_path / "root"), {**config, "trainer": {"seed": 1}}, patterns),
-    ):
-        assert other.load() is None
-        assert other.folder != first.folder
-    assert first.load() is None  # the folders of other trainings are removed
-    (tmp_path / "data").write_bytes(b"12")
-    assert open_checkpoint_dir(str(tmp_path / "root"), config, patterns).folder != first.folder
+def open_attempt(folder: Path, name: str) -> CheckpointDir:
+    """A folder with a scheme stands for a bucket, which has no locks."""
+    directory = open_checkpoint_dir(f"file://{folder}/root", {}, [], name)
+    directory.save_choices({"precision": {}})
+    return directory
 
 
-def test_a_training_elsewhere_that_may_be_going_on_keeps_its_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a scheme, the path is one of a place that other machines write to."""
-    monkeypatch.setattr(Lease, "take", lambda _: True)
-    root = f"file://{tmp_path}/root"
-    first = open_checkpoint_dir(root, {"code_hash": "1"}, [])
-    first.save(TrainingState(total_steps=3, best_name="best-2"), [tf.Variable(1.0)])
-    first.write("best-2", [tf.Variable(2.0)])
-    second = open_checkpoint_dir(root, {"code_hash": "2"}, [])
-    second.save(TrainingState(total_steps=5), [tf.Variable(1.0)])
-    assert first.load() is not None
-    assert tf.io.gfile.exists(first.path("best-2.index"))
+def test_two_attempts_at_once_in_a_bucket_end_as_one_alone(undisturbed: Any, tmp_path: Path) -> None:
+    first = open_attempt(tmp_path, "first")
+    seen: list[int] = []
 
-    def age(days: float) -> None:
-        for path in Path(first.folder.removeprefix("file://")).iterdir():
-            os.utime(path, (time.time() - days * 86400,) * 2)
+    def list_first() -> list[Path]:
+        return sorted(Path(first.folder.removeprefix("file://")).iterdir())
 
-    age(13)
-    open_checkpoint_dir(root, {"code_hash": "3"}, [], scratch=str(tmp_path / "scratch"))
-    open_checkpoint_dir(root, {"code_hash": "3"}, [])
-    assert first.load() is not None
-    age(15)
-    open_checkpoint_dir(root, {"code_hash": "3"}, [], scratch=str(tmp_path / "scratch"))
-    assert first.load() is not None  # that is for the chief to do
-    assert open_checkpoint_dir(root, {"code_hash": "1"}, []).load() is not None  # however old, it is one's own
-    open_checkpoint_dir(root, {"code_hash": "3"}, [])
-    assert first.load() is None
-    assert second.load() is not None
+    def run_second(state: TrainingState) -> None:
+        if state.total_steps != 17:
+            return
+        before = list_first()
+        second = open_attempt(tmp_path, "second")
+        found = run(tmp_path / "second", lambda state: seen.append(state.total_steps), checkpoint_dir=second)
+        second.remove()
+        assert_same(found, undisturbed)
+        assert list_first() == before
 
-
-def test_the_same_training_twice_at_once_elsewhere_keeps_two_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoints, "Lease", partial(Lease, seconds=0.05))
-    root = f"file://{tmp_path}/root"
-    first, second = (open_checkpoint_dir(root, {"code_hash": "1"}, []) for _ in range(2))
-    assert first.folder != second.folder
-    for run, steps in ((first, 3), (second, 5)):
-        run.save(TrainingState(total_steps=steps), [tf.Variable(1.0)])
-    second.remove()
-    assert not tf.io.gfile.exists(second.folder)
-    third = open_checkpoint_dir(root, {"code_hash": "1"}, [])
-    assert third.folder not in (first.folder, second.folder)  # a save leaves the sign of the first alone
-    assert third.load() is None
-    loaded = first.load()
-    assert loaded is not None
-    assert loaded[0].total_steps == 3
+    assert_same(run(tmp_path, run_second, checkpoint_dir=first), undisturbed)
+    assert seen[0] == 16
     first.remove()
-    third.remove()
-    assert open_checkpoint_dir(root, {"code_hash": "1"}, []).folder == first.folder
+    assert not list((tmp_path / "root").iterdir())
 
 
-def test_several_workers_share_a_folder(tmp_path: Path) -> None:
-    root = f"file://{tmp_path}/root"
-    folders = [open_checkpoint_dir(root, {}, [], scratch, several=True).folder for scratch in (None, str(tmp_path))]
-    assert folders[0] == folders[1]
-    assert not tf.io.gfile.exists(folders[0])
-
-
-def test_where_and_for_how_long_a_job_runs_does_not_tell_trainings_apart(tmp_path: Path) -> None:
-    config = {"code_hash": "1", "checkpoint_dir": "here", TRAINING_ARGS_KEY: {"timeout": "3600s"}}
-    changed = {**config, "checkpoint_dir": "there", TRAINING_ARGS_KEY: {"timeout": "7200s"}, VERTEX_REGION_KEY: "r"}
-    first, second = (open_checkpoint_dir(str(tmp_path), values, []).folder for values in (config, changed))
-    assert first == second
-    for other in ({"devices": "TPU x 4"}, {"precision": "bfloat16"}):
-        assert open_checkpoint_dir(str(tmp_path), {**config, **other}, []).folder != first
+def test_an_attempt_in_a_bucket_goes_on_for_a_killed_one_and_needs_nothing_of_it(
+    undisturbed: Any, tmp_path: Path
+) -> None:
+    """Killed in the second phase, whose end takes up best weights that may be of the first."""
+    first = open_attempt(tmp_path, "first")
+    seen: list[int] = []
+    with pytest.raises(KilledError):
+        run(tmp_path, kill_at(23), checkpoint_dir=first)
+    second = open_attempt(tmp_path, "second")
+    first.remove()
+    found = run(tmp_path, lambda state: seen.append(state.total_steps), checkpoint_dir=second)
+    assert_same(found, undisturbed)
+    assert seen[0] == 22
 
 
 if __name__ == "__main__":

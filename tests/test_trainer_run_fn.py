@@ -18,7 +18,7 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils, path_utils
 
-from components.trainer import checkpoints, precision, run_fn, training
+from components.trainer import attempts, precision, run_fn, training
 from components.trainer.assembly import check_averages, check_batch
 from components.trainer.backbones import BACKBONES
 from components.trainer.model import make_model
@@ -261,7 +261,7 @@ def test_devices_and_arithmetic_tell_trainings_apart(
         raise FoundError(custom_config)
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints, "open_checkpoint_dir", open_checkpoint_dir)  # TFX reloads who imports it
+        patched.setattr(attempts, "open_checkpoint_dir", open_checkpoint_dir)  # TFX reloads who imports it
         with pytest.raises(FoundError) as found:
             run_trainer(root, tmp_path, {**SETTINGS, "precision": "auto"}, checkpoint_dir=str(tmp_path / "resume"))
     importlib.reload(run_fn)

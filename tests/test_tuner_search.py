@@ -66,13 +66,15 @@ def tiny_models(monkeypatch: pytest.MonkeyPatch) -> list[ResolvedSettings]:
     return trained
 
 
-def make_tuner(folder: Path, settings: TrainerSettings = SETTINGS, ranges: TunerSettings = RANGES) -> TrialTuner:
+def make_tuner(
+    folder: Path, settings: TrainerSettings = SETTINGS, ranges: TunerSettings = RANGES, scheme: str = ""
+) -> TrialTuner:
     """Returns the search of a new execution: TFX's temporary folder is another one each time."""
     config = {
         "trainer": settings.model_dump(mode="json"),
         "tuner": ranges.model_dump(mode="json"),
         "image_size": 32,
-        "checkpoint_dir": str(folder / "resume"),
+        "checkpoint_dir": f"{scheme}{folder}/resume",
     }
     working_dir = folder / f"execution-{len(list(folder.iterdir()))}"
     working_dir.mkdir()
@@ -133,10 +135,11 @@ def test_trials_are_shorter_than_the_training(tmp_path: Path, monkeypatch: pytes
     assert [(one.head_epochs, one.fine_tune_epochs) for one in trained] == [(1, 3)]
 
 
-@pytest.mark.parametrize("algorithm", ["random", "bayesian"])
+@pytest.mark.parametrize(("algorithm", "scheme"), [("random", ""), ("bayesian", ""), ("random", "file://")])
 def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
-    tmp_path: Path, tiny_models: list[ResolvedSettings], monkeypatch: pytest.MonkeyPatch, algorithm: str
+    tmp_path: Path, tiny_models: list[ResolvedSettings], monkeypatch: pytest.MonkeyPatch, algorithm: str, scheme: str
 ) -> None:
+    """On a disk, and in a bucket, where each execution has a folder of its own."""
     ranges = RANGES.model_copy(update={"algorithm": algorithm, "max_trials": 6})
     (undisturbed := tmp_path / "undisturbed").mkdir()
     (killed := tmp_path / "killed").mkdir()
@@ -156,13 +159,13 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
     for number in (2, 6):
         monkeypatch.setattr(trial_tuner, "train", kill_in(number))
         with pytest.raises(KilledError):
-            search(killed, settings=settings, ranges=ranges)
+            search(killed, settings=settings, ranges=ranges, scheme=scheme)
     monkeypatch.setattr(trial_tuner, "train", train)
-    tuner = search(killed, settings=settings, ranges=ranges)
+    tuner = search(killed, settings=settings, ranges=ranges, scheme=scheme)
     assert outcome(tuner) == outcome(expected)
     # Trials 1, 2 (killed); 2, 3, 4, 5 (killed); 5, 6.
     assert len(tiny_models) == 8
-    assert not list((killed / "resume").glob("*/trial-*"))
+    assert not list(Path(tuner.search_dir.folder.removeprefix("file://")).glob("trial-*"))
 
 
 def test_another_search_repeats_all(tmp_path: Path, tiny_models: list[ResolvedSettings]) -> None:

@@ -23,7 +23,7 @@ from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.inputs import Split, distribute
 from components.trainer.learner import feature_model
 from data.errors import UserError
-from data.files import remove_path
+from data.files import is_remote, remove_path
 
 _CHUNK_SECONDS = 10.0
 
@@ -43,7 +43,7 @@ class FeatureStore:
             return
         name = FEATURES_PREFIX + hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:16]
         self._folder = os.path.join(root, name)
-        if "://" not in root and tf.io.gfile.isdir(root):
+        if not is_remote(root) and tf.io.gfile.isdir(root):
             for found in tf.io.gfile.listdir(root):
                 if found.startswith(FEATURES_PREFIX) and found.rstrip("/") != name:
                     remove_path(os.path.join(root, found.rstrip("/")))
@@ -106,7 +106,7 @@ class FeatureStore:
                 report_progress(f"features of {name}", completed=images, total=split.count)
                 stop = until()
                 if stop or number == batches or time.monotonic() - saved_at > _CHUNK_SECONDS:
-                    chunks.append(self._write(name, len(chunks), pending))
+                    chunks.append(self._write(name, number - len(pending), pending))
                     pending, saved_at = [], time.monotonic()
                 if stop:
                     return None
@@ -115,22 +115,28 @@ class FeatureStore:
         features = np.concatenate([chunk["features"] for chunk in chunks])
         return features, np.concatenate([chunk["labels"] for chunk in chunks])
 
-    def _path(self, name: str, number: int) -> str:
+    def _path(self, name: str, start: int) -> str:
+        """Returns the path of the chunk that begins with a batch, from 0.
+
+        Two attempts in a bucket may make chunks of other lengths: from whomever it is, one is followed by its own next.
+        """
         assert self._folder is not None
-        return os.path.join(self._folder, f"{name}-{number:05d}.npz")
+        return os.path.join(self._folder, f"{name}-{start:05d}.npz")
 
     def _read(self, name: str) -> list[dict[str, Any]]:
         chunks: list[dict[str, Any]] = []
-        while self._folder is not None and tf.io.gfile.exists(self._path(name, len(chunks))):
+        done = 0
+        while self._folder is not None and tf.io.gfile.exists(self._path(name, done)):
             with (
-                tf.io.gfile.GFile(self._path(name, len(chunks)), "rb") as file,
+                tf.io.gfile.GFile(self._path(name, done), "rb") as file,
                 np.load(io.BytesIO(file.read()), allow_pickle=False) as saved,
             ):
                 chunks.append({key: saved[key] for key in ("features", "labels", "batches")})
+            done += int(chunks[-1]["batches"])
         return chunks
 
-    def _write(self, name: str, number: int, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-        """Puts a chunk in place by a rename, and returns it."""
+    def _write(self, name: str, start: int, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+        """Puts a chunk in place, and returns it."""
         chunk = {
             "features": np.concatenate([features for features, _ in batches]),
             "labels": np.concatenate([labels for _, labels in batches]),
@@ -139,7 +145,7 @@ class FeatureStore:
         if self._folder is not None:
             content = io.BytesIO()
             np.savez(content, **chunk)
-            _put(self._path(name, number), content.getvalue())
+            _put(self._path(name, start), content.getvalue())
         return chunk
 
 
@@ -149,14 +155,17 @@ def _put(path: str, content: bytes) -> None:
     Raises:
         UserError: there is no space, or the place cannot be written.
     """
+    # A bucket's files appear whole; one that is renamed there could be taken away by another attempt that writes it.
+    written = path if is_remote(path) else f"{path}.tmp"
     try:
         tf.io.gfile.makedirs(os.path.dirname(path))
-        with tf.io.gfile.GFile(f"{path}.tmp", "wb") as file:
+        with tf.io.gfile.GFile(written, "wb") as file:
             file.write(content)
-        tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+        if written != path:
+            tf.io.gfile.rename(written, path, overwrite=True)
     except tf.errors.OpError as error:
         with contextlib.suppress(tf.errors.OpError):
-            remove_path(f"{path}.tmp")
+            remove_path(written)
         raise UserError(
             f"{path}: the features of {len(content):,} bytes cannot be written ({error.message.split('; ')[-1]}); free "
             "some space there, or use another output folder, and run again: the chunks before it are kept"

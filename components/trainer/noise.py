@@ -13,16 +13,16 @@ class StepNoise:
     """Replaces what Keras's dropout layers of a model draw, in every replica its own part of one global mask."""
 
     def __init__(self, model: tf_keras.Model, seed: int) -> None:
-        """Takes over the layers `Dropout` and ConvNeXt's `StochasticDepth`, also in models within the model."""
+        """Takes over the layers `Dropout`, also in models within the model.
+
+        Nothing else draws: Keras builds ConvNeXt-Tiny without stochastic depth, and EfficientNetV2's has the rate 0
+        here, so that no mask has a shape of its own either.
+        """
         self._seed = seed
         self._step_seed: tf.Tensor | None = None
         layers = model._flatten_layers(include_self=False, recursive=True)
-        noisy = [
-            layer
-            for layer in layers
-            if isinstance(layer, tf_keras.layers.Dropout) or type(layer).__name__ == "StochasticDepth"
-        ]
-        for number, layer in enumerate(noisy):
+        dropouts = [layer for layer in layers if isinstance(layer, tf_keras.layers.Dropout)]
+        for number, layer in enumerate(dropouts):
             layer.call = partial(self._drop, layer, number)
 
     @contextmanager
@@ -37,22 +37,12 @@ class StepNoise:
 
     def _drop(self, layer: Any, number: int, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Stands in for the layer's `call`."""
-        if isinstance(layer, tf_keras.layers.Dropout):
-            rate, noise_shape = layer.rate, layer.noise_shape
-        else:
-            rate, noise_shape = layer.drop_path_rate, (None, *[1] * (inputs.shape.rank - 1))
-        if not training or not rate:
+        if not training or not layer.rate:
             return tf.identity(inputs)
         assert self._step_seed is not None, "a training call outside of StepNoise.at"
         seed = tf.random.experimental.stateless_fold_in(self._step_seed, number)
-        shape = [
-            size if wanted is None else wanted
-            for size, wanted in zip(
-                tf.unstack(tf.shape(inputs)), noise_shape or [None] * inputs.shape.rank, strict=True
-            )
-        ]
-        keep = draw_for_replica(shape, seed) >= rate
-        return tf.where(keep, inputs / tf.cast(1.0 - rate, inputs.dtype), tf.zeros([], inputs.dtype))
+        keep = draw_for_replica(tf.unstack(tf.shape(inputs)), seed) >= layer.rate
+        return tf.where(keep, inputs / tf.cast(1.0 - layer.rate, inputs.dtype), tf.zeros([], inputs.dtype))
 
 
 def draw_for_replica(shape: Sequence[Any], seed: tf.Tensor) -> tf.Tensor:

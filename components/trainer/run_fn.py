@@ -20,7 +20,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import report_progress
 from components.trainer.assembly import assemble, seeded
-from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir, peek_choices
+from components.trainer.attempts import open_checkpoint_dir
+from components.trainer.checkpoints import CheckpointDir
 from components.trainer.export import export_model
 from components.trainer.feature_store import FeatureStore
 from components.trainer.first_head import learn_from_eval, mark_features, solve_first_head
@@ -83,16 +84,17 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         # a partial one. The arithmetic that `auto` came to is in the folder: who goes on keeps it.
         "devices": describe_strategy(strategy),
     }
-    saved = PrecisionChoice.from_record(peek_choices(root, config, files).get("precision"), "saved") if root else None
-    made = assemble(settings, image_size, fn_args, strategy, saved)
     run_dir, export_dir, unkept = fn_args.model_run_dir, fn_args.serving_model_dir, None
     if not workers.is_chief:
         # All workers write together, for some variables are read by all together; only the chief's is kept.
         run_dir, export_dir, unkept = (os.path.join(scratch, name) for name in ("run", "model", "checkpoints"))
     if root:
-        checkpoint_dir = open_checkpoint_dir(root, config, files, unkept, workers.several)
+        checkpoint_dir = open_checkpoint_dir(root, config, files, fn_args.model_run_dir, unkept)
     else:
         checkpoint_dir = CheckpointDir(os.path.join(fn_args.model_run_dir, "resume"), unkept)
+    workers.wait()  # until the chief has taken over what a killed attempt left
+    saved = PrecisionChoice.from_record(checkpoint_dir.load_choices().get("precision"), "saved")
+    made = assemble(settings, image_size, fn_args, strategy, saved)
     checkpoint_dir.save_choices({"precision": made.precision.to_record()})
     model, start, solved = made.model, None, None
     if made.settings.head == "solved":

@@ -23,4 +23,4 @@ class Executor(tfx_executor.Executor):
         tuner = tfx_executor.search(input_dict, exec_properties, self._get_tmp_dir(), print_tuning_summary=False)
         tfx_executor.write_best_hyperparameters(tuner, output_dict)
         write_tuning(tuner, artifact_utils.get_single_uri(output_dict[specs.TUNER_RESULTS_KEY]))
-        tuner.store.remove()
+        tuner.search_dir.remove()

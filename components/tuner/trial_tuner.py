@@ -16,7 +16,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.progress import passing_progress, report_progress
 from components.trainer.assembly import Assembly, assemble, seeded
-from components.trainer.checkpoints import CheckpointDir, open_checkpoint_dir
+from components.trainer.attempts import open_checkpoint_dir
+from components.trainer.checkpoints import CheckpointDir
 from components.trainer.competition import Competition
 from components.trainer.feature_store import FeatureStore
 from components.trainer.first_head import mark_features, solve_first_head
@@ -62,8 +63,8 @@ class TrialTuner(BaseTuner):
         super().__init__(oracle, directory=fn_args.working_dir, project_name="keras_tuner")
         files = [*fn_args.train_files, *fn_args.eval_files]
         root = fn_args.custom_config["checkpoint_dir"]
-        self._search_dir = open_checkpoint_dir(root, fn_args.custom_config, files)
-        self.store = TrialStore(self._search_dir.folder)
+        self.search_dir = open_checkpoint_dir(root, fn_args.custom_config, files, fn_args.working_dir)
+        self.store = TrialStore(self.search_dir.folder)
         self._done: list[Trial] = []
 
     @property
@@ -158,9 +159,9 @@ class TrialTuner(BaseTuner):
 
     def _train(self, settings: TrainerSettings, checkpoint_dir: CheckpointDir) -> EpochResult:
         # What the first trial chose, for all: they are compared.
-        saved = PrecisionChoice.from_record(self._search_dir.load_choices().get("precision"), "saved")
+        saved = PrecisionChoice.from_record(self.search_dir.load_choices().get("precision"), "saved")
         made = assemble(settings, self._fn_args.custom_config["image_size"], self._fn_args, self._strategy, saved)
-        self._search_dir.save_choices({"precision": made.precision.to_record()})
+        self.search_dir.save_choices({"precision": made.precision.to_record()})
         start: Start | None = None
         if made.settings.head != "stepped" and not made.settings.fine_tune_epochs:
             raise UnsteppedError(_explain_unstepped(settings, made.plan.reasons))
@@ -184,7 +185,7 @@ class TrialTuner(BaseTuner):
         # What has learned from eval is what a Trainer ships, and no start of steps.
         plan = replace(made.plan, learns_eval=False)
         solving = replace(made, settings=made.settings.model_copy(update=own), plan=plan)
-        start, _ = solve_first_head(solving, FeatureStore(self._search_dir.folder, marks))
+        start, _ = solve_first_head(solving, FeatureStore(self.search_dir.folder, marks))
         return replace(start, competition=Competition(None, None), counts=False)
 
     @cached_property

@@ -10,8 +10,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from data.files import remove_path
-
 _FILE = "trials.json"
 
 
@@ -70,10 +68,6 @@ class TrialStore:
         """Returns the folder in which a trial of these values keeps its state while it runs."""
         key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         return os.path.join(self.folder, f"trial-{key}")
-
-    def remove(self) -> None:
-        """Removes the folder, whose trials somebody has in a better place by now."""
-        remove_path(self.folder)
 
     @property
     def _path(self) -> str:
