@@ -27,9 +27,7 @@ class Predictor(base_component.BaseComponent):
     SPEC_CLASS = PredictorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(
-        self, *, examples: BaseChannel, model: BaseChannel, baseline_model: BaseChannel | None = None
-    ) -> None:
+    def __init__(self, *, examples: BaseChannel, model: BaseChannel, baseline_model: BaseChannel | None = None) -> None:
         """Wires the node.
 
         Args:

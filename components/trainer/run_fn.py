@@ -74,11 +74,12 @@ def run_fn(fn_args: FnArgs) -> None:
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs, scratch: str) -> None:
     strategy = make_strategy(settings.strategy, settings.tpu)
     workers = Workers(strategy)
+    base = fn_args.base_model if settings.warm_start == "blessed" else None
     root, files = fn_args.custom_config.get("checkpoint_dir"), [*fn_args.train_files, *fn_args.eval_files]
     config = {
         **fn_args.custom_config,
         "trainer": settings.model_dump(),  # with what a Tuner chose
-        "base": artifact_folder(fn_args.base_model) if settings.warm_start == "blessed" and fn_args.base_model else None,
+        "base": artifact_folder(base) if base else None,
         # Not the machine, but what of it changes the result: replicas mix within their own part of the batch and drop
         # a partial one. The arithmetic that `auto` came to is in the folder: who goes on keeps it.
         "devices": describe_strategy(strategy),
