@@ -167,20 +167,13 @@ def create_pipeline(
         examples=examples,
         transform_graph=transform.outputs["transform_graph"],
         drift=drift_validator.outputs["drift"],
-        backbone=config.trainer.backbone,
-        image_size=config.transform.image_size,
     )
     blessings = {
         "model_blessing": evaluator.outputs["blessing"],
         "infra_blessing": serving_validator.outputs["blessing"],
     }
     pusher = _make_pusher(config.name, deployment, model, blessings)
-    predictor = Predictor(
-        examples=examples,
-        model=model,
-        baseline_model=model_resolver.outputs["model"],
-        image_size=config.transform.image_size,
-    )
+    predictor = Predictor(examples=examples, model=model, baseline_model=model_resolver.outputs["model"])
     # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
     report_gen = ReportGen(
         evaluation=evaluator.outputs["evaluation"],

@@ -97,15 +97,17 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
         raise UserError(f"--top-k {top_k}: must be at least 1")
     import tensorflow as tf
 
+    from components.exported_model.signatures import SERVING_SIGNATURE
+
     try:
         loaded = tf.saved_model.load(str(model_dir))
-        signature = loaded.signatures["serving_default"]
+        signature = loaded.signatures[SERVING_SIGNATURE]
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"--model {model_dir}: cannot be loaded as a model of this pipeline: {reason}") from None
     if "image_bytes" not in signature.structured_input_signature[1] or "labels" not in signature.structured_outputs:
         raise UserError(
-            f"--model {model_dir}: its serving_default does not map image_bytes to labels; give a model that this"
+            f"--model {model_dir}: its {SERVING_SIGNATURE} does not map image_bytes to labels; give a model that this"
             " pipeline pushed"
         )
     answers: list[dict[str, Any]] = [{"image": image} for image in images]

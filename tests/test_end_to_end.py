@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from components.exported_model.manifest import read_manifest
 from pipeline import predict, run_local
 from tests.images import make_bmp, make_exif_jpeg, make_image_tree, make_truncated_jpeg, make_webp
 
@@ -240,6 +241,7 @@ def test_predict_answers_every_image_in_order(
         assert len(answer["top_k"]) == 2
         assert answer["top_k"][0] == {"label": answer["label"], "probability": answer["probability"]}
         assert answer["top_k"][0]["probability"] >= answer["top_k"][1]["probability"]
+    assert read_manifest(str(predict.find_model(Path(model)))).classes == CLASSES  # it was pushed with the rest
     assert predict.main([odd_images[0], "--model", model]) == 0
     assert re.search(r"a\.webp +\S+ +[01]\.\d{4}", capsys.readouterr().out)
 

@@ -1,11 +1,15 @@
 """The Predictor on tiny models whose probabilities the test chose."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tfx.types import Artifact, standard_artifacts
 
+from components.exported_model.manifest import Manifest, saved_model_path, write_manifest
+from components.predictor import executor
 from components.predictor.executor import Executor
 from components.predictor.predictions import Predictions, PredictionsWriter, read_predictions
 from tests.tiny_classifier import make_examples, make_model, softmax
@@ -19,7 +23,7 @@ def predict(root: Path, examples: Artifact, model: Artifact, baseline: Artifact 
     output = standard_artifacts.InferenceResult()
     output.uri = str(root / "predictions")
     inputs = {"examples": [examples], "model": [model], "baseline_model": [baseline] if baseline else []}
-    Executor().Do(inputs, {"predictions": [output]}, {"image_size": 32})
+    Executor().Do(inputs, {"predictions": [output]}, {})
     return read_predictions(output.uri)
 
 
@@ -54,6 +58,24 @@ def test_a_baseline_with_the_same_classes_answers_too(tmp_path: Path, examples: 
 def test_a_baseline_with_other_classes_is_left_out(tmp_path: Path, examples: Artifact, model: Artifact) -> None:
     baseline = make_model(tmp_path / "baseline", ["cat", "cow", "dog"], np.eye(3), id=2)
     assert predict(tmp_path, examples, model, baseline).baseline_probabilities is None
+
+
+def test_the_size_of_the_model_s_images_bounds_a_batch(
+    tmp_path: Path, examples: Artifact, model: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, read = [], executor.read_records
+
+    def note_sizes(*arguments: Any) -> Iterator[Any]:
+        for records in read(*arguments):
+            sizes.append(len(records))
+            yield records
+
+    monkeypatch.setattr(executor, "read_records", note_sizes)
+    predict(tmp_path, examples, model)
+    manifest = Manifest(backbone="vgg16", learn_statistics=False, image_size=448, classes=CLASSES, versions={})
+    write_manifest(saved_model_path(model), manifest)
+    predict(tmp_path, examples, model)
+    assert sizes == [5, 4, 1]
 
 
 def test_a_broken_writer_leaves_no_file(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from tfx.types.experimental import simple_artifacts
 
 from components.evaluator.executor import Executor as Evaluator
 from components.evaluator.settings import EvaluatorSettings
+from components.exported_model.manifest import read_manifest
+from components.exported_model.weights import load_classifier
 from components.predictor.executor import Executor as Predictor
 from components.predictor.predictions import Predictions, read_predictions
 from components.report_gen.executor import Executor as ReportGen
-from components.report_gen.grad_cam import load_classifier, make_heat_maps
+from components.report_gen.grad_cam import make_heat_maps
 from components.report_gen.label_issues import find_label_issues
 from components.report_gen.settings import ReportSettings
 from components.trainer.backbones import BACKBONES
@@ -85,7 +87,7 @@ def artifacts(model: ImageClassifier, tmp_path_factory: pytest.TempPathFactory) 
     Predictor().Do(
         {key: [found[key]] for key in ("examples", "model")},
         {"predictions": [found["predictions"]]},
-        {"image_size": SIZE},
+        {},
     )
     config = load_config("digits").model_dump(mode="json")
     ReportGen().Do(
@@ -172,7 +174,8 @@ def test_shown_images_have_overlays(facts: dict[str, Any]) -> None:
 
 
 def test_grad_cam_is_the_papers_equation(model: ImageClassifier, artifacts: dict[str, Artifact]) -> None:
-    loaded = load_classifier(artifacts["model"].uri + "/Format-Serving", "vgg16", 3, SIZE)
+    exported = artifacts["model"].uri + "/Format-Serving"
+    loaded = load_classifier(exported, read_manifest(exported))
     for mine, theirs in zip(loaded.weights, model.weights, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
     images = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)

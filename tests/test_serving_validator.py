@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.types import standard_artifacts
 
+from components.exported_model.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
 from components.serving_validator import trial
 from components.serving_validator.checks import ProbeJudge
 from components.serving_validator.executor import Executor, describe
@@ -67,12 +68,7 @@ def validate(trained: Trained, model_dir: Path, **settings: Any) -> tuple[int, d
             "transform_graph": [make_artifact(standard_artifacts.TransformGraph, trained.root / "graph")],
         },
         {"blessing": [blessing]},
-        {
-            "settings": ServingValidatorSettings(**settings).model_dump_json(),
-            "backbone": BACKBONE,
-            "image_size": SIZE,
-            "code_hash": "0",
-        },
+        {"settings": ServingValidatorSettings(**settings).model_dump_json(), "code_hash": "0"},
     )
     found = json.loads((model_dir / "blessing" / FINDINGS_FILE).read_text(encoding="utf-8"))
     return blessing.get_int_custom_property("blessed"), found
@@ -96,6 +92,7 @@ def test_an_intact_export_is_blessed(trained: Trained, tmp_path: Path, monkeypat
         "size",
         "loads",
         "signatures",
+        "manifest",
         "vocabulary",
         "transform",
         "answers",
@@ -178,6 +175,8 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
             input_signature=embed.input_signature,
         )
     tf.saved_model.save(module, str(folder), signatures=signatures)
+    manifest = Manifest(backbone=BACKBONE, learn_statistics=False, image_size=SIZE, classes=CLASSES, versions={})
+    write_manifest(str(folder), manifest)
 
 
 @pytest.mark.parametrize(
@@ -257,8 +256,22 @@ def test_a_model_that_cannot_be_loaded_is_not_blessed(trained: Trained, tmp_path
 
 
 def test_an_export_of_another_backbone_is_not_blessed(trained: Trained, tmp_path: Path) -> None:
-    other = make_model(6, SIZE, 0.0, "float32", "mobilenetv3-small")
-    export_model(other, trained.transform_output, SIZE, str(tmp_path / "Format-Serving"))
+    other, exported = make_model(6, SIZE, 0.0, "float32", "mobilenetv3-small"), str(tmp_path / "Format-Serving")
+    export_model(other, trained.transform_output, SIZE, exported)
+    write_manifest(exported, read_manifest(exported).model_copy(update={"backbone": BACKBONE}))
     blessed, found = validate(trained, tmp_path)
     assert blessed == 0
     assert failed(found)["weights"].startswith("the weight block1_conv1_kernel is missing")
+
+
+def test_an_export_without_a_true_manifest_is_not_blessed(trained: Trained, tmp_path: Path) -> None:
+    exported = str(tmp_path / "Format-Serving")
+    export_model(trained.model, trained.transform_output, SIZE, exported)
+    write_manifest(exported, read_manifest(exported).model_copy(update={"classes": tuple(reversed(CLASSES))}))
+    blessed, found = validate(trained, tmp_path, images=1)
+    assert blessed == 0
+    assert failed(found) == {"manifest": "the order differs: class 0 is 'fox' and not 'ant'"}
+    (tmp_path / "Format-Serving" / MANIFEST_FILE).unlink()
+    blessed, found = validate(trained, tmp_path)
+    assert blessed == 0
+    assert failed(found) == {"manifest": f"it has no {MANIFEST_FILE}, which says what it is"}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.exported_model.manifest import read_manifest
 from components.trainer import training
 from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.feature_store import FeatureStore
-from components.trainer.origin import read_pooling
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
 from tests.test_trainer_run_fn import CLASSES, make_images, run_trainer
 from tests.transform_run import make_example, run_transform
@@ -68,7 +68,7 @@ def test_quick_ships_the_solved_head(quick: Path) -> None:
     assert 0.5 <= record["temperature"] <= 5.0
     assert record["best"]["accuracy"] == 1.0
     saved_model = quick / "model" / "Format-Serving"
-    assert read_pooling(str(saved_model)) == record["pooling"] == record["recipe"]["solved"]["pooling"]
+    assert read_manifest(str(saved_model)).pooling == record["pooling"] == record["recipe"]["solved"]["pooling"]
 
 
 def test_the_export_answers_as_the_solved_model_does(root: Path, quick: Path) -> None:

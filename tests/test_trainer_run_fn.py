@@ -18,6 +18,8 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils, path_utils
 
+from components.exported_model.manifest import MANIFEST_FILE, PROJECT_VERSION, Manifest, read_classes, read_manifest
+from components.lane import installed_lane
 from components.trainer import attempts, precision, run_fn, training
 from components.trainer.assembly import check_averages, check_batch
 from components.trainer.backbones import BACKBONES
@@ -25,6 +27,7 @@ from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, make_strategy
+from components.trainer.warm_start import plan_warm_start
 from components.trainer.weights import WEIGHTS_DIR_KEY, keep_imagenet
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY, unpack_images
 from data.errors import UserError
@@ -35,6 +38,7 @@ from data.image_hashes import (
     read_split_hashes,
     write_image_hashes,
 )
+from pipeline.predict import predict
 from tests.images import encode, make_bmp, make_gif, make_jpeg, make_pixels, make_png
 from tests.transform_run import SPLITS, make_artifact, make_example, read_transformed, run_transform
 
@@ -167,6 +171,39 @@ def test_the_export_is_a_plain_saved_model(output: Path) -> None:
     names = dict(tf.train.list_variables(str(folder / "variables" / "variables")))
     assert names["weights/block1_conv1_kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [3, 3, 3, 64]
     assert not [name for name in names if "optimizer" in name]
+
+
+def test_the_model_says_what_it_is(output: Path) -> None:
+    folder = path_utils.serving_model_dir(str(output / "model"))
+    versions = {"project": PROJECT_VERSION, "lane": installed_lane()}
+    versions |= {"tensorflow": tf.__version__, "tf_keras": tf_keras.__version__}
+    assert read_manifest(folder) == Manifest(
+        backbone="vgg16",
+        learn_statistics=True,
+        pooling="last",
+        image_size=32,
+        classes=CLASSES,
+        weights="none",
+        weights_sha256=None,
+        versions=versions,
+    )
+
+
+def test_a_model_of_before_the_manifest_is_read_as_before(root: Path, output: Path, tmp_path: Path) -> None:
+    new = Path(path_utils.serving_model_dir(str(output / "model")))
+    old = Path(path_utils.serving_model_dir(str(shutil.copytree(output / "model", tmp_path / "old"))))
+    (old / MANIFEST_FILE).unlink()
+    origin = {"backbone": "vgg16", "learn_statistics": True, "pooling": "last"}
+    (tmp_path / "old" / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    assert read_manifest(str(old)) is None
+    assert read_classes(str(old)) == read_classes(str(new)) == CLASSES
+    with_manifest, without = (
+        plan_warm_start(str(model), str(root / "transformed"), "vgg16", CLASSES) for model in (new, old)
+    )
+    assert with_manifest.applies
+    assert without == replace(with_manifest, base=str(tmp_path / "old"))
+    (tmp_path / "a.png").write_bytes(make_png())
+    assert predict([str(tmp_path / "a.png")], old) == predict([str(tmp_path / "a.png")], new)
 
 
 def test_the_training_is_recorded(output: Path) -> None:
@@ -323,12 +360,16 @@ def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:
     saved = tf_keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     saved.save_weights(tmp_path / "vgg16.h5")
     settings = {**SETTINGS, "weights": str(tmp_path / "vgg16.h5"), "fine_tune_epochs": 0}
-    exported = tf.saved_model.load(run_trainer(root, tmp_path, settings))
+    saved_model = run_trainer(root, tmp_path, settings)
+    exported = tf.saved_model.load(saved_model)
     kernel = exported.weights["block4_conv2_kernel"]
     np.testing.assert_array_equal(kernel, saved.get_layer("block4_conv2").kernel)
     record = json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())
     assert record["weights"]["kind"] == str(tmp_path / "vgg16.h5")
     assert len(record["weights"]["sha256"]) == 64
+    manifest = read_manifest(str(saved_model))
+    assert (manifest.weights, manifest.weights_sha256) == ("file", record["weights"]["sha256"])
+    assert str(tmp_path) not in (saved_model / MANIFEST_FILE).read_text(encoding="utf-8")
 
 
 def warm_start(root: Path, tmp_path: Path, base: Path) -> tuple[Any, dict[str, Any]]:
@@ -345,6 +386,7 @@ def test_a_warm_start_goes_on_from_the_base(root: Path, output: Path, model: Any
         np.testing.assert_allclose(warm.weights[name], variable, rtol=0, atol=1e-9)
     assert (record["base"], record["refused"]) == (str(output / "model"), None)
     assert record["kept"] == CLASSES
+    assert read_manifest(path_utils.serving_model_dir(str(tmp_path / "model"))).weights == "warm start"
     assert read_image_hashes(str(tmp_path / "model" / TRAINING_IMAGES_FILE)).tolist() == trained_images()
 
 

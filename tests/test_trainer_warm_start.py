@@ -1,6 +1,7 @@
 """Warm start: when a base is used, which of its rows are kept, and what a model records of its own training."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from components.trainer.export import weight_key
+from components.exported_model.manifest import MANIFEST_FILE, Manifest, write_manifest
+from components.exported_model.weights import UnreadableWeights, read_weights, weight_key
 from components.trainer.model import ImageClassifier
-from components.trainer.warm_start import Origin, WarmStart, load_base, plan_warm_start, write_origin
+from components.trainer.warm_start import WarmStart, load_base, plan_warm_start, write_training_images
 from data.image_hashes import (
     TRAINING_IMAGES_FILE,
     make_image_hashes,
@@ -24,10 +26,10 @@ BASE_CLASSES = ["ant", "bee", "cat"]
 
 
 def make_classifier(class_count: int, seed: int) -> ImageClassifier:
-    """A backbone of a dense layer and BatchNorm, every weight of which is random."""
+    """A backbone of a dense layer, whose name has a dot, and BatchNorm; every weight is random."""
     tf_keras.utils.set_random_seed(seed)
     pixels = tf_keras.Input([4])
-    features = tf_keras.layers.BatchNormalization(name="norm")(tf_keras.layers.Dense(5, name="block1_dense")(pixels))
+    features = tf_keras.layers.BatchNormalization(name="norm")(tf_keras.layers.Dense(5, name="block1.dense")(pixels))
     model = ImageClassifier(pixels, tf_keras.layers.Dense(class_count, name="head")(features))
     random = np.random.default_rng(seed)
     model.set_weights([random.normal(size=weight.shape) for weight in model.get_weights()])
@@ -66,7 +68,11 @@ def base(base_classifier: ImageClassifier, tmp_path: Path) -> str:
     saved_model = tmp_path / "model" / "7" / "Format-Serving"
     tf.saved_model.save(module, str(saved_model))
     examples = write_splits(tmp_path / "first", "ab", "c", "d")
-    write_origin(str(saved_model.parent), Origin("vgg16", learn_statistics=True), examples, WarmStart())
+    write_manifest(
+        str(saved_model),
+        Manifest(backbone="vgg16", learn_statistics=True, image_size=32, classes=BASE_CLASSES, versions={}),
+    )
+    write_training_images(str(saved_model.parent), examples, WarmStart())
     return str(saved_model)
 
 
@@ -86,7 +92,7 @@ def test_rows_are_kept_by_name_and_new_ones_stay_as_initialised(base: str, base_
         source = BASE_CLASSES.index(name) if known else row
         np.testing.assert_array_equal(kernel[:, row], (base_kernel if known else fresh_kernel)[:, source])
         assert bias[row] == (base_bias if known else fresh_bias)[source]
-    for layer in ("block1_dense", "norm"):  # with the statistics of BatchNorm
+    for layer in ("block1.dense", "norm"):  # with the statistics of BatchNorm
         for found, expected in zip(
             model.get_layer(layer).get_weights(), base_classifier.get_layer(layer).get_weights(), strict=True
         ):
@@ -102,6 +108,29 @@ def test_what_is_kept_new_and_dropped_is_told(base: str, tmp_path: Path) -> None
     assert warm_start.describe() == f"from {place}: 2 of 3 classes kept, new: dog, dropped: bee"
     many = WarmStart("/x/Trainer/model/3", kept=("a",), new=tuple("bcdefgh"))
     assert many.describe() == "from Trainer/model/3: 1 of 8 classes kept, new: b, c, d, e, f, 2 more"
+
+
+def test_a_base_of_before_the_manifest_is_gone_on_from_as_one_with_it(base: str, tmp_path: Path) -> None:
+    examples, classes = write_splits(tmp_path / "now", "abe", "c", "df"), ["ant", "cat", "dog"]
+    with_manifest = plan(base, examples, classes)
+    models = [make_classifier(len(classes), seed=2) for _ in range(2)]
+    load_base(models[0], base, classes)
+    (Path(base) / MANIFEST_FILE).unlink()
+    assert plan(base, examples, classes).refused == "it is not recorded which images trained it"
+    origin = Path(base).parent / "origin.json"
+    for pooling in ({}, {"pooling": "last"}):  # the oldest do not name it
+        origin.write_text(json.dumps({"backbone": "vgg16", "learn_statistics": True, **pooling}), encoding="utf-8")
+        assert plan(base, examples, classes) == with_manifest
+    load_base(models[1], base, classes)
+    for found, expected in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_weight_that_is_not_there_is_named(base: str, base_classifier: ImageClassifier) -> None:
+    (kernel,) = read_weights(base, ["block1.dense_kernel"])
+    np.testing.assert_array_equal(kernel, base_classifier.get_layer("block1.dense").kernel)
+    with pytest.raises(UnreadableWeights, match="the weight block2_kernel is missing"):
+        read_weights(base, ["head_kernel", "block2_kernel"])
 
 
 def test_a_base_that_images_of_todays_test_trained_is_refused(base: str, tmp_path: Path) -> None:
@@ -127,17 +156,16 @@ def test_without_a_blessed_model_there_is_nothing_to_refuse(tmp_path: Path) -> N
 
 def test_the_images_of_a_base_trained_what_goes_on_from_it_too(base: str, tmp_path: Path) -> None:
     examples = write_splits(tmp_path / "now", "e", "f", "g")
-    origin = Origin("vgg16", learn_statistics=True)
     for name, warm_start, expected in (
         ("cold", WarmStart(), "ef"),
         ("warm", plan(base, examples), "abcef"),
         ("refused", WarmStart(str(Path(base).parent), "for a reason"), "ef"),
     ):
         (tmp_path / name).mkdir()
-        write_origin(str(tmp_path / name), origin, examples, warm_start)
+        write_training_images(str(tmp_path / name), examples, warm_start)
         assert trained_images(tmp_path / name) == hashes(expected).tolist()
 
 
 def test_a_model_of_unrecorded_images_records_none(tmp_path: Path) -> None:
-    write_origin(str(tmp_path), Origin("vgg16", learn_statistics=False), str(tmp_path), WarmStart())
+    write_training_images(str(tmp_path), str(tmp_path), WarmStart())
     assert trained_images(tmp_path) is None

@@ -10,9 +10,9 @@ from scipy.stats import rankdata
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
 from components.evaluator.ranks import rank_labels
+from components.exported_model.signatures import TOP_K
 
 CALIBRATION_BINS = 10
-TOP_K = 5
 _EPSILON = float(np.finfo(np.float32).eps)
 """Probabilities are clipped to [eps, 1 - eps] before their logarithm, as scikit-learn does with float32."""
 

@@ -8,8 +8,8 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator import metrics
-from components.evaluator.combiners import TOP_K
 from components.evaluator.settings import CLASS_METRICS, LOWER_IS_BETTER, OVERALL_METRICS, EvaluatorSettings, Gate
+from components.exported_model.signatures import EXAMPLES_SIGNATURE, TOP_K, TRANSFORM_SIGNATURE
 from components.transform.features import TRANSFORMED_LABEL_KEY
 from data.errors import UserError
 from data.features import LABEL_KEY
@@ -75,8 +75,8 @@ def make_eval_config(
     return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(
-                signature_name="serving_examples",
-                preprocessing_function_names=["transform_features"],
+                signature_name=EXAMPLES_SIGNATURE,
+                preprocessing_function_names=[TRANSFORM_SIGNATURE],
                 label_key=TRANSFORMED_LABEL_KEY,
                 prediction_key="probabilities",
             )

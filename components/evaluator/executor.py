@@ -6,12 +6,13 @@ from apache_beam.utils import shared
 from tfx.components.evaluator import executor as tfx_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
-from tfx.utils import path_utils, proto_utils
+from tfx.utils import proto_utils
 
 from components.evaluator.baseline import check_baseline, write_baseline
 from components.evaluator.eval_config import make_eval_config
-from components.evaluator.model_classes import read_model_classes, write_evaluation_classes
+from components.evaluator.model_classes import write_evaluation_classes
 from components.evaluator.settings import EvaluatorSettings
+from components.exported_model.manifest import read_classes, saved_model_path
 from components.progress import report_progress
 
 SETTINGS_KEY = "settings"
@@ -77,5 +78,4 @@ class Executor(tfx_executor.Executor):
 
 
 def _class_names(model: list[Artifact]) -> list[str]:
-    artifact = artifact_utils.get_single_instance(model)
-    return read_model_classes(path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact)))
+    return read_classes(saved_model_path(artifact_utils.get_single_instance(model)))

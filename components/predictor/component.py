@@ -6,16 +6,13 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.code_hash import make_code_hash
-from components.predictor.executor import CODE_HASH_KEY, IMAGE_SIZE_KEY, PREDICTIONS_KEY, Executor
+from components.predictor.executor import CODE_HASH_KEY, PREDICTIONS_KEY, Executor
 
 
 class PredictorSpec(ComponentSpec):
     """Inputs, parameters and output of the Predictor."""
 
-    PARAMETERS = {
-        IMAGE_SIZE_KEY: ExecutionParameter(type=int),
-        CODE_HASH_KEY: ExecutionParameter(type=str),
-    }
+    PARAMETERS = {CODE_HASH_KEY: ExecutionParameter(type=str)}
     INPUTS = {
         specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
         specs.MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
@@ -30,15 +27,12 @@ class Predictor(base_component.BaseComponent):
     SPEC_CLASS = PredictorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(
-        self, *, examples: BaseChannel, model: BaseChannel, image_size: int, baseline_model: BaseChannel | None = None
-    ) -> None:
+    def __init__(self, *, examples: BaseChannel, model: BaseChannel, baseline_model: BaseChannel | None = None) -> None:
         """Wires the node.
 
         Args:
             examples: raw Examples with a `test` split.
             model: with the signature `embed_examples`, or `serving_examples` alone: then without embeddings.
-            image_size: height and width of its input, in pixels: how many images a batch may hold.
             baseline_model: the latest blessed model; may be empty at run time.
         """
         baseline = {} if baseline_model is None else {specs.BASELINE_MODEL_KEY: baseline_model}
@@ -49,7 +43,6 @@ class Predictor(base_component.BaseComponent):
                     specs.MODEL_KEY: model,
                     **baseline,
                     PREDICTIONS_KEY: Channel(type=standard_artifacts.InferenceResult),
-                    IMAGE_SIZE_KEY: image_size,
                     CODE_HASH_KEY: make_code_hash(Executor.__module__),
                 }
             )

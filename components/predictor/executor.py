@@ -9,22 +9,21 @@ import tensorflow as tf
 from tfx.dsl.components.base import base_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
-from tfx.utils import path_utils
 
-from components.evaluator.model_classes import read_model_classes
+from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
+from components.exported_model.signatures import EMBED_SIGNATURE, EXAMPLES_SIGNATURE
 from components.predictor.predictions import PredictionsWriter
 from components.progress import report_progress
-from components.trainer.export import EMBED_SIGNATURE
 from components.transform.label_vocabulary import UNKNOWN_LABEL
 from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
 
 PREDICTIONS_KEY = "predictions"
-IMAGE_SIZE_KEY = "image_size"
 CODE_HASH_KEY = "code_hash"
 TEST_SPLIT = "test"
 
 # 16 images of 224 pixels: VGG16's largest layer then takes 200 MB.
-_BATCH_PIXELS = 16 * 224 * 224
+_USUAL_SIZE = 224
+_BATCH_PIXELS = 16 * _USUAL_SIZE**2
 _MAX_BATCH = 128
 _TEXT = tf.io.FixedLenFeature([], tf.string, "")
 _NUMBER = tf.io.FixedLenFeature([], tf.int64, 0)
@@ -54,16 +53,19 @@ class Executor(base_executor.BaseExecutor):
             input_dict: `examples`, `model`, and where there is one `baseline_model`. A baseline whose classes are
                 others, or in another order, is left out.
             output_dict: `predictions`.
-            exec_properties: `image_size` of the model's input, in pixels.
+            exec_properties: the code hash.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        batch_size = max(1, min(_MAX_BATCH, _BATCH_PIXELS // exec_properties[IMAGE_SIZE_KEY] ** 2))
-        class_names, predict = _load(artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY]), EMBED_SIGNATURE)
+        model = saved_model_path(artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY]))
+        manifest = read_manifest(model)
+        image_size = manifest.image_size if manifest else _USUAL_SIZE
+        batch_size = max(1, min(_MAX_BATCH, _BATCH_PIXELS // image_size**2))
+        class_names, predict = read_classes(model), _load(model, EMBED_SIGNATURE)
         predict_baseline = None
         if input_dict.get(specs.BASELINE_MODEL_KEY):
-            baseline = artifact_utils.get_single_instance(input_dict[specs.BASELINE_MODEL_KEY])
-            if read_model_classes(_saved_model_path(baseline)) == class_names:
-                _, predict_baseline = _load(baseline, "serving_examples")
+            baseline = saved_model_path(artifact_utils.get_single_instance(input_dict[specs.BASELINE_MODEL_KEY]))
+            if read_classes(baseline) == class_names:
+                predict_baseline = _load(baseline, EXAMPLES_SIGNATURE)
         indices = {name: index for index, name in enumerate(class_names)}
         folder = artifact_utils.get_single_uri(output_dict[PREDICTIONS_KEY])
         tf.io.gfile.makedirs(folder)
@@ -102,22 +104,17 @@ def read_records(examples: list[Artifact], split: str, batch_size: int) -> Itera
     yield from tf.data.TFRecordDataset(files, compression_type=compression).batch(batch_size).prefetch(2)
 
 
-def _load(model: Artifact, preferred_signature: str) -> tuple[list[str], PredictFn]:
-    """Returns a model's classes and its function from serialised Examples to probabilities and maybe embeddings."""
-    path = _saved_model_path(model)
+def _load(path: str, preferred_signature: str) -> PredictFn:
+    """Returns a model's function from serialised Examples to probabilities and maybe embeddings."""
     # The function keeps the loaded object alive, whose variables it needs.
     loaded = tf.saved_model.load(path)
-    name = preferred_signature if preferred_signature in loaded.signatures else "serving_examples"
+    name = preferred_signature if preferred_signature in loaded.signatures else EXAMPLES_SIGNATURE
     signature = loaded.signatures[name]
 
     def predict(records: tf.Tensor, loaded: Any = loaded) -> dict[str, tf.Tensor]:
         return signature(examples=records)
 
-    return read_model_classes(path), predict
-
-
-def _saved_model_path(model: Artifact) -> str:
-    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+    return predict
 
 
 def _decode(values: np.ndarray) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 from tfx.dsl.components.base import base_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
-from tfx.utils import path_utils
 
+from components.exported_model.manifest import saved_model_path
 from components.predictor.executor import PREDICTIONS_KEY
 from components.report_gen.facts import Sources, make_facts
 from components.report_gen.report_files import write_report
@@ -54,11 +54,7 @@ class Executor(base_executor.BaseExecutor):
             evaluation_uri=artifact_utils.get_single_uri(input_dict[specs.EVALUATION_KEY]),
             predictions_uri=uri(PREDICTIONS_KEY),
             examples=examples[0] if examples else None,
-            model_uri=(
-                path_utils.serving_model_path(model[0].uri, path_utils.is_old_model_artifact(model[0]))
-                if model
-                else None
-            ),
+            model_uri=saved_model_path(model[0]) if model else None,
             transform_graph_uri=uri(specs.TRANSFORM_GRAPH_KEY),
             model_run_uri=uri(specs.MODEL_RUN_KEY),
             statistics_uri=uri(specs.STATISTICS_KEY),

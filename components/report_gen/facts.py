@@ -185,7 +185,7 @@ def _make_image_sections(
             listed=[(TEST_SPLIT, i) for i in doubtful] + [key for pair in pairs for key in _keys(pair)],
             in_cells=[(TEST_SPLIT, i) for i in in_cells],
         )
-        sections.update(show_images(sources, settings, predictions, facts["training"], shown))
+        sections.update(show_images(sources, settings, predictions, shown))
     return sections
 
 

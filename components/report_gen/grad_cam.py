@@ -5,7 +5,6 @@ this equals the class activation map of Zhou et al. 2016. Where the head reads s
 before the sign is looked at: each holds a part of the same logit.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,43 +13,11 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer.backbone_layers import RootsLayer
-from components.trainer.export import weight_key
-from components.trainer.model import ImageClassifier, make_model
-from components.trainer.origin import read_pooling
+from components.trainer.model import ImageClassifier
 
 _LEAST_MAP = 7
 """Rows and columns that a map must have to show a place: what the last one of a 224-pixel network has."""
 _BATCH_PIXELS = 8 * 224 * 224
-
-
-def load_classifier(saved_model_path: str, backbone: str, class_count: int, image_size: int) -> ImageClassifier:
-    """Rebuilds the exported Keras model, whose gradients the SavedModel's signatures do not give.
-
-    Args:
-        saved_model_path: of this project's export, local or remote.
-        backbone: a key of `BACKBONES`.
-        class_count: of the exported model.
-        image_size: height and width of its input in pixels.
-
-    Raises:
-        ValueError: the SavedModel holds no such weights.
-    """
-    model = make_model(
-        class_count,
-        image_size,
-        dropout=0.0,
-        precision="float32",
-        backbone=backbone,
-        pooling=read_pooling(saved_model_path),
-    )
-    reader = tf.train.load_checkpoint(os.path.join(saved_model_path, "variables", "variables"))
-    saved = {key.split("/")[1]: key for key in reader.get_variable_to_shape_map() if key.startswith("weights/")}
-    names = [weight_key(variable).replace(".", "..") for variable in model.weights]
-    missing = [name for name in names if name not in saved]
-    if missing:
-        raise ValueError(f"{saved_model_path} holds no weights {missing[0]} of {backbone}")
-    model.set_weights([reader.get_tensor(saved[name]) for name in names])
-    return model
 
 
 def find_map_layer(model: ImageClassifier) -> tf_keras.layers.Layer:

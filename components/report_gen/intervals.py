@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from components.evaluator.combiners import CALIBRATION_BINS, TOP_K
+from components.evaluator.combiners import CALIBRATION_BINS
 from components.evaluator.ranks import rank_labels
+from components.exported_model.signatures import TOP_K
 from components.report_gen.wilson import Range
 
 BOOTSTRAP, PAIRED_BOOTSTRAP = "bootstrap", "paired bootstrap"

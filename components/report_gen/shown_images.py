@@ -7,10 +7,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.exported_model.manifest import read_manifest
+from components.exported_model.weights import load_classifier
 from components.predictor.executor import TEST_SPLIT
 from components.predictor.predictions import Predictions
 from components.progress import report_progress
-from components.report_gen.grad_cam import load_classifier, make_heat_maps
+from components.report_gen.grad_cam import make_heat_maps
 from components.report_gen.settings import ReportSettings
 from components.report_gen.thumbnails import ImageKey, make_heat_uri, make_thumbnails
 from components.trainer.transform_graph import TransformGraph
@@ -39,11 +41,7 @@ class ShownImages:
 
 
 def show_images(
-    sources: "Sources",
-    settings: ReportSettings,
-    predictions: Predictions,
-    training: dict[str, Any] | None,
-    shown: ShownImages,
+    sources: "Sources", settings: ReportSettings, predictions: Predictions, shown: ShownImages
 ) -> dict[str, Any]:
     """Makes thumbnails and overlays.
 
@@ -55,19 +53,16 @@ def show_images(
     wanted = [(TEST_SPLIT, i) for i in shown.explained] + shown.listed + shown.in_cells
     thumbnails, originals = make_thumbnails(sources.examples, wanted, settings.image_kib * _KIB)
     explained = [i for i in dict.fromkeys(shown.explained) if (TEST_SPLIT, i) in originals]
-    if not explained or not sources.transform_graph_uri or not sources.model_uri or not training:
+    manifest = read_manifest(sources.model_uri) if sources.model_uri else None
+    if not explained or not sources.transform_graph_uri or not sources.model_uri or manifest is None:
         return {"thumbnails": thumbnails}
     report_progress("Grad-CAM")
-    image_size = training["image_size"]
     graph = TransformGraph(tft.TFTransformOutput(sources.transform_graph_uri))
     encoded = tf.constant([originals[TEST_SPLIT, i] for i in explained])
     packed = graph.apply({IMAGE_KEY: graph.as_raw_feature(IMAGE_KEY, encoded)})[TRANSFORMED_IMAGE_KEY]
-    model = load_classifier(
-        sources.model_uri, training["settings"]["backbone"], len(predictions.class_names), image_size
-    )
-    heat, layer = make_heat_maps(
-        model, unpack_images(packed, image_size).numpy(), predictions.predicted[np.array(explained)].tolist()
-    )
+    images = unpack_images(packed, manifest.image_size).numpy()
+    model = load_classifier(sources.model_uri, manifest)
+    heat, layer = make_heat_maps(model, images, predictions.predicted[np.array(explained)].tolist())
     return {
         "thumbnails": thumbnails,
         "heat": {f"{TEST_SPLIT}:{i}": make_heat_uri(one) for i, one in zip(explained, heat, strict=True)},

@@ -4,38 +4,32 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from components.exported_model.signatures import (
+    CLASSIFYING_SIGNATURES,
+    SERVING_SIGNATURE,
+    SIGNATURES,
+    TOP_K,
+    TRANSFORM_SIGNATURE,
+)
 from components.serving_validator.comparison import UnlikeAnswer, first_line, read_answer
 from components.serving_validator.findings import Finding
 from components.serving_validator.fresh_process import Answer, Answers
 from components.serving_validator.probes import BATCH_SIZES, Probe
-from components.trainer.export import EMBED_SIGNATURE, TOP_K
-from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY
+from components.transform.features import TRANSFORMED_IMAGE_KEY
 
-SERVING_SIGNATURES = {"serving_default": "image_bytes", "serving_examples": "examples", EMBED_SIGNATURE: "examples"}
-"""The signatures that classify, with the name of their input; the Predictor asks the last."""
-
-TRANSFORM_SIGNATURE = "transform_features"
-
-_INPUTS = {**SERVING_SIGNATURES, TRANSFORM_SIGNATURE: "examples"}
-_OUTPUTS = {
-    "serving_default": {"labels": "string", "probabilities": "float32"},
-    "serving_examples": {"probabilities": "float32"},
-    EMBED_SIGNATURE: {"probabilities": "float32", "embeddings": "float32"},
-    TRANSFORM_SIGNATURE: {TRANSFORMED_IMAGE_KEY: "string", TRANSFORMED_LABEL_KEY: "int64"},
-}
 _PER_CLASS = ("labels", "probabilities")
 _REFUSAL = "InvalidArgumentError"
 
 
 def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], class_count: int) -> Finding:
     """Checks names, types and open batch dimensions of the signatures; further ones do no harm."""
-    widths = dict.fromkeys(SERVING_SIGNATURES, class_count) | {"serving_default": min(TOP_K, class_count)}
+    widths = dict.fromkeys(CLASSIFYING_SIGNATURES, class_count) | {SERVING_SIGNATURE: min(TOP_K, class_count)}
     problems = []
-    for name, argument in _INPUTS.items():
+    for name, signature in SIGNATURES.items():
         if name not in found:
             problems.append(f"{name} is missing (there are {', '.join(sorted(found)) or 'none'})")
             continue
-        for kind, expected in (("inputs", {argument: "string"}), ("outputs", _OUTPUTS[name])):
+        for kind, expected in (("inputs", {signature.argument: "string"}), ("outputs", signature.outputs)):
             types = {key: dtype for key, (dtype, _) in found[name][kind].items()}
             if types != expected:
                 problems.append(f"{name} has the {kind} {_list(types)}; {_list(expected)} was expected")
@@ -45,24 +39,24 @@ def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], cla
                     problems.append(f"{name} takes batches of {shape[0]} only ({key})")
                 if key in _PER_CLASS and name in widths and shape and shape[-1] not in (None, widths[name]):
                     problems.append(f"{name} answers {shape[-1]} values in {key}; {widths[name]} were expected")
-    return make_finding("signatures", problems, f"{', '.join(_INPUTS)}: names, types and batches as expected")
+    return make_finding("signatures", problems, f"{', '.join(SIGNATURES)}: names, types and batches as expected")
 
 
 def _list(types: Mapping[str, str]) -> str:
     return ", ".join(f"{key} ({dtype})" for key, dtype in sorted(types.items())) or "none"
 
 
-def check_vocabulary(asset: Sequence[str], classes: Sequence[str]) -> Finding:
-    """Compares the names and their order in the model's asset with Transform's vocabulary."""
+def check_vocabulary(found: Sequence[str], classes: Sequence[str], check: str = "vocabulary") -> Finding:
+    """Compares the names and their order in the model's asset or manifest with Transform's vocabulary."""
     problems = []
-    if list(asset) != list(classes):
-        if sorted(asset) == sorted(classes):
-            place = next(i for i, (a, b) in enumerate(zip(asset, classes, strict=True)) if a != b)
-            problems.append(f"the order differs: class {place} is {asset[place]!r} and not {classes[place]!r}")
+    if list(found) != list(classes):
+        if sorted(found) == sorted(classes):
+            place = next(i for i, (a, b) in enumerate(zip(found, classes, strict=True)) if a != b)
+            problems.append(f"the order differs: class {place} is {found[place]!r} and not {classes[place]!r}")
         else:
-            other = sorted(set(asset) ^ set(classes))
-            problems.append(f"{len(asset)} classes, and not the {len(classes)} of Transform; such as {other[:3]}")
-    return make_finding("vocabulary", problems, f"{len(classes)} classes in the order of Transform's vocabulary")
+            other = sorted(set(found) ^ set(classes))
+            problems.append(f"{len(found)} classes, and not the {len(classes)} of Transform; such as {other[:3]}")
+    return make_finding(check, problems, f"{len(classes)} classes in the order of Transform's vocabulary")
 
 
 def check_transform(answer: Answer, packed: np.ndarray) -> Finding:
@@ -96,7 +90,7 @@ class ProbeJudge:
         self._classes = classes
         self._tolerance = tolerance
         self._expected = expected
-        self._signatures = [name for name in SERVING_SIGNATURES if name in answers.signatures]
+        self._signatures = [name for name in CLASSIFYING_SIGNATURES if name in answers.signatures]
 
     def judge(self, probes: Sequence[Probe], answers: Mapping[tuple[str, str], Answer]) -> Iterator[Finding]:
         """Yields the findings on batches, formats, originals and garbage.

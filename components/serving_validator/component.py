@@ -7,13 +7,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from components.code_hash import make_code_hash
 from components.drift_validator.executor import DRIFT_KEY
-from components.serving_validator.executor import (
-    BACKBONE_KEY,
-    CODE_HASH_KEY,
-    IMAGE_SIZE_KEY,
-    SETTINGS_KEY,
-    Executor,
-)
+from components.serving_validator.executor import CODE_HASH_KEY, SETTINGS_KEY, Executor
 from components.serving_validator.settings import ServingValidatorSettings
 
 
@@ -22,8 +16,6 @@ class ServingValidatorSpec(ComponentSpec):
 
     PARAMETERS = {
         SETTINGS_KEY: ExecutionParameter(type=str),
-        BACKBONE_KEY: ExecutionParameter(type=str),
-        IMAGE_SIZE_KEY: ExecutionParameter(type=int),
         CODE_HASH_KEY: ExecutionParameter(type=str),
     }
     INPUTS = {
@@ -49,8 +41,6 @@ class ServingValidator(base_component.BaseComponent):
         examples: BaseChannel,
         transform_graph: BaseChannel,
         drift: BaseChannel | None = None,
-        backbone: str,
-        image_size: int,
     ) -> None:
         """Wires the node.
 
@@ -60,8 +50,6 @@ class ServingValidator(base_component.BaseComponent):
             examples: raw Examples with a `test` split.
             transform_graph: of the Transform whose examples the model was trained on.
             drift: what the DriftValidator found: its gate, where it is on, is one more condition of the blessing.
-            backbone: the key in `BACKBONES` of what was trained.
-            image_size: height and width of its input in pixels.
         """
         super().__init__(
             spec=ServingValidatorSpec(
@@ -72,8 +60,6 @@ class ServingValidator(base_component.BaseComponent):
                     **({DRIFT_KEY: drift} if drift else {}),
                     specs.BLESSING_KEY: Channel(type=standard_artifacts.InfraBlessing),
                     SETTINGS_KEY: settings.model_dump_json(),
-                    BACKBONE_KEY: backbone,
-                    IMAGE_SIZE_KEY: image_size,
                     CODE_HASH_KEY: make_code_hash(Executor.__module__),
                 }
             )

@@ -6,18 +6,17 @@ from typing import Any
 from tfx.dsl.components.base import base_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
-from tfx.utils import io_utils, path_utils
+from tfx.utils import io_utils
 
 from components.drift_validator.executor import DRIFT_KEY
 from components.drift_validator.report import describe_report, read_report
+from components.exported_model.manifest import saved_model_path
 from components.progress import report_progress
 from components.serving_validator.findings import Finding, write_findings
 from components.serving_validator.settings import ServingValidatorSettings
 from components.serving_validator.trial import validate
 
 SETTINGS_KEY = "settings"
-BACKBONE_KEY = "backbone"
-IMAGE_SIZE_KEY = "image_size"
 CODE_HASH_KEY = "code_hash"
 
 BLESSED_KEY = "blessed"
@@ -38,18 +37,15 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: `model`, raw `examples` with a `test` split, `transform_graph`, and optionally `drift`.
             output_dict: `blessing`, an InfraBlessing; it gets `findings.json`.
-            exec_properties: `settings` (JSON of ServingValidatorSettings), `backbone` and `image_size`.
+            exec_properties: `settings` (JSON of ServingValidatorSettings).
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = ServingValidatorSettings.model_validate_json(exec_properties[SETTINGS_KEY])
-        model = artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY])
         findings, measured = validate(
             settings,
-            saved_model_path=path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)),
+            saved_model_path=saved_model_path(artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY])),
             examples_uri=artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY]),
             transform_graph_uri=artifact_utils.get_single_uri(input_dict[specs.TRANSFORM_GRAPH_KEY]),
-            backbone=exec_properties[BACKBONE_KEY],
-            image_size=exec_properties[IMAGE_SIZE_KEY],
         )
         if drift := input_dict.get(DRIFT_KEY):
             findings.append(check_drift(read_report(artifact_utils.get_single_uri(drift))))

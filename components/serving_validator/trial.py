@@ -7,11 +7,16 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from components.evaluator.model_classes import read_model_classes
+from components.exported_model.manifest import MANIFEST_FILE, read_manifest, read_vocabulary
+from components.exported_model.signatures import (
+    CLASSIFYING_SIGNATURES,
+    SERVING_SIGNATURE,
+    SIGNATURES,
+    TRANSFORM_SIGNATURE,
+)
+from components.exported_model.weights import UnreadableWeights
 from components.progress import report_progress
 from components.serving_validator.checks import (
-    SERVING_SIGNATURES,
-    TRANSFORM_SIGNATURE,
     ProbeJudge,
     check_bound,
     check_signatures,
@@ -30,7 +35,7 @@ from components.serving_validator.fresh_process import (
 )
 from components.serving_validator.preprocessing_check import check_preprocessing, make_candidates
 from components.serving_validator.probes import BATCH_SIZES, Probe, make_example, make_probes, read_examples
-from components.serving_validator.reference import Reference, UnreadableWeights
+from components.serving_validator.reference import Reference
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from data.originals import read_originals
@@ -47,8 +52,6 @@ def validate(
     saved_model_path: str,
     examples_uri: str,
     transform_graph_uri: str,
-    backbone: str,
-    image_size: int,
 ) -> tuple[list[Finding], dict[str, float]]:
     """Makes all checks.
 
@@ -57,8 +60,6 @@ def validate(
         saved_model_path: local or remote folder of the export.
         examples_uri: of the raw examples, with a `test` split.
         transform_graph_uri: of Transform's output.
-        backbone: the key in `BACKBONES` of what was trained.
-        image_size: height and width of its input in pixels.
 
     Returns:
         The findings, and figures by name: `load_seconds`, `latency_p50_ms`, `latency_p95_ms`, `model_mb`; those that
@@ -67,13 +68,16 @@ def validate(
     size = sum(_file_sizes(saved_model_path)) / 1e6
     findings = [check_bound("size", size, settings.max_model_mb, f"{size:.1f} MB")]
     measured = {"model_mb": size}
+    manifest = read_manifest(saved_model_path)
+    if manifest is None:
+        return [*findings, Finding("manifest", False, f"it has no {MANIFEST_FILE}, which says what it is")], measured
     report_progress("loading the export in a fresh process")
     with start_fresh_process(saved_model_path) as process:
         examples = read_examples(os.path.join(examples_uri, f"Split-{TEST_SPLIT}"), settings.images)
         probes = make_probes(examples, read_originals(examples_uri))
         try:
-            reference = Reference(saved_model_path, transform_graph_uri, backbone, image_size)
-            expected = _Expected(reference, probes, backbone)
+            reference = Reference(saved_model_path, manifest, transform_graph_uri)
+            expected = _Expected(reference, probes, manifest.backbone)
         except UnreadableWeights as error:
             return [*findings, Finding("weights", False, str(error))], measured
         finally:
@@ -85,12 +89,13 @@ def validate(
             return [*findings, Finding("loads", False, f"a fresh process cannot serve the model: {died}")], measured
     findings.append(Finding("loads", True, f"a fresh process loaded it in {answers.load_seconds:.1f} s"))
     findings.append(check_signatures(answers.signatures, len(reference.classes)))
-    findings.append(check_vocabulary(_asset(saved_model_path), reference.classes))
+    findings.append(check_vocabulary(manifest.classes, reference.classes, "manifest"))
+    findings.append(check_vocabulary(read_vocabulary(saved_model_path), reference.classes))
     findings.append(check_transform(answers.calls[0], expected.packed_tests))
     judge = ProbeJudge(reference.classes, settings.tolerance, expected.probabilities, answers)
     findings.extend(judge.judge(probes, by_probe))
     served = _readable(probes, by_probe, reference.classes)
-    findings.extend(check_preprocessing(BACKBONES[backbone], served, expected.candidates))
+    findings.extend(check_preprocessing(BACKBONES[manifest.backbone], served, expected.candidates))
     measured["load_seconds"] = answers.load_seconds
     if latencies := answers.latencies_ms:
         p50, p95 = (float(value) for value in np.percentile(latencies, [50, 95]))
@@ -132,19 +137,19 @@ def _ask(
     process: FreshProcess, probes: list[Probe], examples: list[bytes]
 ) -> tuple[Answers, dict[tuple[str, str], Answer]]:
     tests = tuple(example for probe in probes if probe.check == "batches" for example in probe.examples or ())
-    calls = [Call(TRANSFORM_SIGNATURE, "examples", tests)]
+    calls = [Call(TRANSFORM_SIGNATURE, SIGNATURES[TRANSFORM_SIGNATURE].argument, tests)]
     keys = []
     # One network is behind all signatures: where a batch is large, and takes long, they take turns.
-    turns = itertools.cycle(SERVING_SIGNATURES)
+    turns = itertools.cycle(CLASSIFYING_SIGNATURES)
     for probe in probes:
-        signatures = list(SERVING_SIGNATURES) if len(probe.images) < BATCH_SIZES[-1] else [next(turns)]
+        signatures = list(CLASSIFYING_SIGNATURES) if len(probe.images) < BATCH_SIZES[-1] else [next(turns)]
         as_examples = probe.examples or tuple(make_example(image) for image in probe.images)
         for signature in signatures:
-            argument = SERVING_SIGNATURES[signature]
             keys.append((probe.name, signature))
-            calls.append(Call(signature, argument, probe.images if argument == "image_bytes" else as_examples))
+            images = probe.images if signature == SERVING_SIGNATURE else as_examples
+            calls.append(Call(signature, SIGNATURES[signature].argument, images))
     first = probes[0].images[0]
-    timed = Call("serving_default", SERVING_SIGNATURES["serving_default"], (first,))
+    timed = Call(SERVING_SIGNATURE, SIGNATURES[SERVING_SIGNATURE].argument, (first,))
     answers = process.ask(
         calls,
         timed,
@@ -161,19 +166,12 @@ def _readable(
     """Returns signature -> its answer to the coloured pictures, where it can be read."""
     found = {}
     for probe in (probe for probe in probes if probe.check == "colours"):
-        for signature in SERVING_SIGNATURES:
+        for signature in CLASSIFYING_SIGNATURES:
             try:
                 found[signature] = read_answer(answers[probe.name, signature], classes, len(probe.images))
             except UnlikeAnswer:
                 continue  # The findings on batches tell.
     return found
-
-
-def _asset(saved_model_path: str) -> list[str]:
-    try:
-        return read_model_classes(saved_model_path)
-    except ValueError:
-        return []
 
 
 def _file_sizes(folder: str) -> list[int]:

@@ -76,6 +76,13 @@ class Assembly:
     base_head: tuple[Pooling, np.ndarray] | None = None
 
     @property
+    def started_from(self) -> tuple[str, str | None]:
+        """The `weights` and the `weights_sha256` of the model's manifest."""
+        if self.warm_start.applies:
+            return "warm start", None
+        return self.weights.kind if self.weights.kind in ("imagenet", "none") else "file", self.weights.sha256
+
+    @property
     def poolings(self) -> tuple[Pooling, ...]:
         """What a solved head may read: what the base's does, so that its rows count, or that of a file's head."""
         if self.file_head:

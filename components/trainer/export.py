@@ -12,6 +12,17 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
+from components.exported_model.manifest import PROJECT_VERSION, Manifest, write_manifest
+from components.exported_model.signatures import (
+    EMBED_SIGNATURE,
+    EXAMPLES_SIGNATURE,
+    SERVING_SIGNATURE,
+    SIGNATURES,
+    TOP_K,
+    TRANSFORM_SIGNATURE,
+)
+from components.exported_model.weights import weight_key
+from components.lane import installed_lane
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.transform_graph import RawFeature, TransformGraph
 from components.transform.features import (
@@ -22,36 +33,46 @@ from components.transform.features import (
 )
 from data.features import IMAGE_KEY, LABEL_KEY
 
-TOP_K = 5
-EMBED_SIGNATURE = "embed_examples"
-
 
 def export_model(
-    model: ImageClassifier, transform_output: tft.TFTransformOutput, image_size: int, export_dir: str
+    model: ImageClassifier,
+    transform_output: tft.TFTransformOutput,
+    image_size: int,
+    export_dir: str,
+    weights: str = "none",
+    weights_sha256: str | None = None,
 ) -> None:
-    """Writes a SavedModel that computes in float32, whatever precision the model was trained in.
-
-    Its signatures:
-        serving_default: `image_bytes` string [batch], encoded JPEG, PNG, GIF or BMP -> `labels` string [batch, k] and
-            `probabilities` float32 [batch, k], descending, k = min(5, classes).
-        serving_examples: `examples` string [batch], serialised Examples with an image -> `probabilities` float32
-            [batch, classes], in the order of the vocabulary.
-        transform_features: `examples` string [batch], serialised Examples with image and label -> the transformed
-            features, each [batch].
-        embed_examples: `examples` as for serving_examples -> its `probabilities`, and `embeddings` float32 [batch,
-            features], what the head sees: pooled channels of one or several blocks.
+    """Writes a SavedModel with `SIGNATURES` that computes in float32, whatever it was trained in, and its manifest.
 
     Args:
         model: trained, from `make_model`.
         transform_output: of the Transform whose examples it was trained on.
         image_size: height and width of its input in pixels.
         export_dir: local or `gs://`.
+        weights: what the training started from, see `Manifest`.
+        weights_sha256: of that, if it was a file.
     """
     classes = transform_output.vocabulary_by_name(LABEL_VOCABULARY)
     module = ServingModule(
         rebuild_in_float32(model, len(classes), image_size), TransformGraph(transform_output), classes, image_size
     )
     tf.saved_model.save(module, export_dir, signatures=module.make_signatures())
+    manifest = Manifest(
+        backbone=model.backbone_name,
+        learn_statistics=model.learn_statistics,
+        pooling=model.pooling,
+        image_size=image_size,
+        classes=tuple(name.decode() for name in classes),
+        weights=weights,
+        weights_sha256=weights_sha256,
+        versions={
+            "project": PROJECT_VERSION,
+            "lane": installed_lane(),
+            "tensorflow": tf.__version__,
+            "tf_keras": tf_keras.__version__,
+        },
+    )
+    write_manifest(export_dir, manifest)
 
 
 def rebuild_in_float32(model: ImageClassifier, class_count: int, image_size: int) -> ImageClassifier:
@@ -68,9 +89,10 @@ def rebuild_in_float32(model: ImageClassifier, class_count: int, image_size: int
     return rebuilt
 
 
-def weight_key(variable: tf.Variable) -> str:
-    """Returns the name of a model's variable in the export, e.g. `block1_conv1_kernel`; the same in every process."""
-    return variable.name.partition(":")[0].replace("/", "_")
+def _as_signature(name: str) -> Any:
+    """Returns a decorator that makes a signature of a function, in which AutoGraph has nothing to convert."""
+    argument = tf.TensorSpec([None], tf.string, name=SIGNATURES[name].argument)
+    return tf.function(autograph=False, input_signature=[argument])
 
 
 class ServingModule(tf.Module):
@@ -93,34 +115,34 @@ class ServingModule(tf.Module):
         self._classify: Callable[[tf.Tensor], tf.Tensor] = lambda embeddings: tf.nn.softmax(head(embeddings))
 
     def make_signatures(self) -> dict[str, Any]:
-        """Returns the signatures by name. AutoGraph has nothing to convert in them."""
+        """Returns `SIGNATURES` by name."""
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        @_as_signature(SERVING_SIGNATURE)
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             images = self.transform_graph.as_raw_feature(IMAGE_KEY, image_bytes)
             probabilities, _ = self._predict({IMAGE_KEY: images})
             top = tf.math.top_k(probabilities, k=min(TOP_K, len(self._classes)))
             return {"labels": tf.gather(tf.constant(self._classes), top.indices), "probabilities": top.values}
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        @_as_signature(EXAMPLES_SIGNATURE)
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             probabilities, _ = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
             return {"probabilities": probabilities}
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        @_as_signature(EMBED_SIGNATURE)
         def embed_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             probabilities, embeddings = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
             return {"probabilities": probabilities, "embeddings": embeddings}
 
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        @_as_signature(TRANSFORM_SIGNATURE)
         def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             transformed = self.transform_graph.apply(self.transform_graph.parse(examples, [IMAGE_KEY, LABEL_KEY]))
             return {key: transformed[key] for key in TRANSFORMED_FEATURE_SPEC}
 
         return {
-            "serving_default": serving_default,
-            "serving_examples": serving_examples,
-            "transform_features": transform_features,
+            SERVING_SIGNATURE: serving_default,
+            EXAMPLES_SIGNATURE: serving_examples,
+            TRANSFORM_SIGNATURE: transform_features,
             EMBED_SIGNATURE: embed_examples,
         }
 

@@ -18,6 +18,7 @@ import tensorflow_transform as tft
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from components.exported_model.manifest import artifact_folder
 from components.progress import report_progress
 from components.trainer.assembly import assemble, seeded
 from components.trainer.attempts import open_checkpoint_dir
@@ -27,7 +28,6 @@ from components.trainer.feature_store import FeatureStore
 from components.trainer.first_head import learn_from_eval, mark_features, solve_first_head
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
 from components.trainer.model import ImageClassifier
-from components.trainer.origin import Origin
 from components.trainer.phases import EpochResult
 from components.trainer.precision import PrecisionChoice
 from components.trainer.settings import TrainerSettings
@@ -35,7 +35,7 @@ from components.trainer.solving import narrow, read_head, set_head
 from components.trainer.start import Start
 from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.training import train
-from components.trainer.warm_start import base_folder, write_origin
+from components.trainer.warm_start import write_training_images
 from components.trainer.workers import Workers
 from data.errors import UserError
 from data.image_statistics import copy_image_statistics
@@ -75,11 +75,12 @@ def run_fn(fn_args: FnArgs) -> None:
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs, scratch: str) -> None:
     strategy = make_strategy(settings.strategy, settings.tpu)
     workers = Workers(strategy)
+    base = fn_args.base_model if settings.warm_start == "blessed" else None
     root, files = fn_args.custom_config.get("checkpoint_dir"), [*fn_args.train_files, *fn_args.eval_files]
     config = {
         **fn_args.custom_config,
         "trainer": settings.model_dump(),  # with what a Tuner chose
-        "base": base_folder(fn_args.base_model) if settings.warm_start == "blessed" and fn_args.base_model else None,
+        "base": artifact_folder(base) if base else None,
         # Not the machine, but what of it changes the result: replicas mix within their own part of the batch and drop
         # a partial one. The arithmetic that `auto` came to is in the folder: who goes on keeps it.
         "devices": describe_strategy(strategy),
@@ -107,10 +108,9 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
         model = narrow(model, solved.pooling)
 
     report_progress("exporting the model")
-    export_model(model, made.transform_output, image_size, export_dir)
-    origin = Origin(settings.backbone, made.learn_statistics, model.pooling)
-    write_origin(os.path.dirname(export_dir), origin, made.examples_uri, made.warm_start)
-    copy_image_statistics(made.examples_uri, os.path.dirname(export_dir))
+    export_model(model, made.transform_output, image_size, export_dir, *made.started_from)
+    write_training_images(artifact_folder(export_dir), made.examples_uri, made.warm_start)
+    copy_image_statistics(made.examples_uri, artifact_folder(export_dir))
     _write_record(
         os.path.join(run_dir, TRAINING_FILE),
         {

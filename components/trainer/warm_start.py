@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from components.evaluator.model_classes import read_model_classes
+from components.exported_model.manifest import artifact_folder, read_classes, read_origin
+from components.exported_model.weights import read_weights, weight_key
 from components.progress import report_progress
 from components.trainer.backbones import Pooling
-from components.trainer.export import weight_key
 from components.trainer.model import ImageClassifier
-from components.trainer.origin import Origin, read_model_origin, write_model_origin
 from data.image_hashes import (
     TRAINING_IMAGES_FILE,
     find_overlap,
@@ -70,11 +68,6 @@ class WarmStart:
         return {**asdict(self), "description": self.describe()}
 
 
-def base_folder(base_model: str) -> str:
-    """Returns the folder of a SavedModel's artifact."""
-    return os.path.dirname(base_model.rstrip("/"))
-
-
 def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, class_names: Sequence[str]) -> WarmStart:
     """Decides whether training may start from a model, and what of its head is kept.
 
@@ -89,8 +82,8 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
     """
     if base_model is None:
         return WarmStart()
-    base = base_folder(base_model)
-    origin, trained = read_model_origin(base), read_image_hashes(os.path.join(base, TRAINING_IMAGES_FILE))
+    base = artifact_folder(base_model)
+    origin, trained = read_origin(base_model), read_image_hashes(os.path.join(base, TRAINING_IMAGES_FILE))
     splits = read_split_hashes(examples_uri)
     if origin is None or trained is None or splits is None:
         return WarmStart(base, "it is not recorded which images trained it")
@@ -99,7 +92,7 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
     overlap = find_overlap(trained, splits)
     if overlap.images:
         return WarmStart(base, str(overlap))
-    known, wanted = (dict.fromkeys(names) for names in (read_model_classes(base_model), class_names))  # ordered sets
+    known, wanted = (dict.fromkeys(names) for names in (read_classes(base_model), class_names))  # ordered sets
     return WarmStart(
         base,
         kept=tuple(name for name in wanted if name in known),
@@ -114,8 +107,7 @@ def load_base(model: ImageClassifier, base_model: str, class_names: Sequence[str
     """Sets the backbone to that of a base, and each row of the head whose class the base knows by name.
 
     Rows of other classes keep what the head's initialiser gave them, and all do where the base's head reads something
-    else. Only the checkpoint is read: nothing of the SavedModel runs, and nothing is unpickled. The image size may
-    differ: no weight of a backbone depends on it.
+    else. The image size may differ: no weight of a backbone depends on it.
 
     Args:
         model: from `make_model`, of the base's backbone.
@@ -123,12 +115,10 @@ def load_base(model: ImageClassifier, base_model: str, class_names: Sequence[str
         class_names: the classes of `model`, in the order of its logits.
         pooling: what the base's head reads.
     """
-    reader = _read_checkpoint(base_model)
     new_rows, old_rows = _match_rows(base_model, class_names)
     head = {id(variable) for variable in model.get_layer("head").weights}
     arrays = []
-    for variable in model.weights:
-        array = reader.get_tensor(_key(weight_key(variable)))
+    for variable, array in zip(model.weights, read_weights(base_model, map(weight_key, model.weights)), strict=True):
         if id(variable) in head:  # The kernel [features, classes] and the bias [classes]: classes come last.
             mixed = variable.numpy()
             if pooling == model.pooling:
@@ -140,34 +130,25 @@ def load_base(model: ImageClassifier, base_model: str, class_names: Sequence[str
 
 def read_base_kernel(base_model: str, class_names: Sequence[str]) -> np.ndarray:
     """Returns the kernel of a base's head for our classes, float64 [features, classes], 0 for new ones."""
-    saved = _read_checkpoint(base_model).get_tensor(_key("head_kernel"))
+    (saved,) = read_weights(base_model, ["head_kernel"])
     new_rows, old_rows = _match_rows(base_model, class_names)
     kernel = np.zeros([len(saved), len(class_names)])
     kernel[:, new_rows] = saved[:, old_rows]
     return kernel
 
 
-def _read_checkpoint(base_model: str) -> Any:
-    return tf.train.load_checkpoint(os.path.join(base_model, tf.saved_model.VARIABLES_DIRECTORY, "variables"))
-
-
-def _key(weight: str) -> str:
-    return f"weights/{weight}/.ATTRIBUTES/VARIABLE_VALUE"
-
-
 def _match_rows(base_model: str, class_names: Sequence[str]) -> tuple[list[int], list[int]]:
     """Returns the rows of our head whose classes the base knows, and its rows for them."""
-    rows = {name: row for row, name in enumerate(read_model_classes(base_model))}
+    rows = {name: row for row, name in enumerate(read_classes(base_model))}
     kept = [(new, rows[name]) for new, name in enumerate(class_names) if name in rows]
     return [new for new, _ in kept], [old for _, old in kept]
 
 
-def write_origin(model_uri: str, origin: Origin, examples_uri: str, warm_start: WarmStart) -> None:
-    """Writes into a `model` artifact what a later run must know of it: its `Origin` and the images that trained it.
+def write_training_images(model_uri: str, examples_uri: str, warm_start: WarmStart) -> None:
+    """Writes into a `model` artifact which images trained it.
 
     Those of a base that it was started from trained it, too. Where they are not recorded, nor are its own.
     """
-    write_model_origin(model_uri, origin)
     splits = read_split_hashes(examples_uri)
     if splits is None:
         return
