@@ -98,7 +98,7 @@ class Runs:
         kept.type_id = self._store.put_artifact_type(blessing.artifact_type)
         (found,) = self._store.get_artifacts_by_id(self._store.put_artifacts([kept]))
         self._blessings.append(deserialize_artifact(blessing.artifact_type, found))
-        names = {model.id: f"model/{model.id}"}
+        names = {one.id: f"model/{one.id}" for one in self._models}
         vertex.refactor_model_blessing(blessing, names)
         stored = StoredArtifact("", "", {}, {})
         for artifact in (model, blessing):
