@@ -157,22 +157,24 @@ def create_pipeline(
             node.add_upstream_node(weights_mirror)
     model = trainer.outputs["model"]
     model_resolver = _make_model_resolver(model, local=local)
-    evaluator = make_evaluator(
-        config.evaluator, examples=examples, model=model, baseline_model=model_resolver.outputs["model"], schema=schema
-    )
     drift_validator = DriftValidator(config.drift, model=model, baseline_model=model_resolver.outputs["model"])
     serving_validator = ServingValidator(
         config.serving_validator,
         model=model,
         examples=examples,
         transform_graph=transform.outputs["transform_graph"],
-        drift=drift_validator.outputs["drift"],
     )
-    blessings = {
-        "model_blessing": evaluator.outputs["blessing"],
-        "infra_blessing": serving_validator.outputs["blessing"],
-    }
-    pusher = _make_pusher(config.name, deployment, model, blessings)
+    # After all that may refuse: the Pusher, the resolvers and Vertex AI's queries see its blessing alone.
+    evaluator = make_evaluator(
+        config.evaluator,
+        examples=examples,
+        schema=schema,
+        model=model,
+        baseline_model=model_resolver.outputs["model"],
+        drift=drift_validator.outputs["drift"],
+        infra_blessing=serving_validator.outputs["blessing"],
+    )
+    pusher = _make_pusher(config.name, deployment, model, evaluator.outputs["blessing"])
     predictor = Predictor(examples=examples, model=model, baseline_model=model_resolver.outputs["model"])
     # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
     report_gen = ReportGen(
@@ -201,9 +203,9 @@ def create_pipeline(
         *([tuner] if tuner else []),
         trainer,
         model_resolver,
-        evaluator,
         drift_validator,
         serving_validator,
+        evaluator,
         pusher,
         predictor,
         report_gen,
@@ -257,14 +259,14 @@ def _vertex_trainer_executor() -> ExecutorClassSpec:
     return ExecutorClassSpec(Executor)
 
 
-def _make_pusher(name: str, deployment: Deployment, model: Channel, blessings: dict[str, BaseChannel]) -> Pusher:
+def _make_pusher(name: str, deployment: Deployment, model: Channel, blessing: BaseChannel) -> Pusher:
     if deployment.endpoint is not None:
         from components.pusher.endpoint import EndpointPusher
 
-        return EndpointPusher(model=model, **blessings, endpoint=deployment.endpoint)
+        return EndpointPusher(model=model, model_blessing=blessing, endpoint=deployment.endpoint)
     return AtomicPusher(
         model=model,
-        **blessings,
+        model_blessing=blessing,
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(
                 base_directory=os.path.join(deployment.serving_model_dir, name)

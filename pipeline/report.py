@@ -248,7 +248,7 @@ def _print_list(run: ReportRun) -> None:
         facts = one.load_facts()
         accuracy = next((row["value"] for row in facts["headline"] if row["name"] == "accuracy"), None)
         started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
-        table.add_row(one.number, started, verdict_text(facts["verdict"]["blessed"]), escape(format_number(accuracy)))
+        table.add_row(one.number, started, verdict_text(facts["verdict"]), escape(format_number(accuracy)))
     print_table(table)
 
 

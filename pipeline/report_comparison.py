@@ -45,7 +45,7 @@ def comparison_rows(runs: Sequence[TitledFacts]) -> list[dict[str, Any]]:
 def _verdict(facts: dict[str, Any]) -> str:
     from components.report_gen.model_card import verdict_text
 
-    return verdict_text(facts["verdict"]["blessed"])
+    return verdict_text(facts["verdict"])
 
 
 def _metric_rows(facts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.drift_validator.report import describe_report, read_report
+from components.evaluator.refusals import DRIFT_GATE
 from components.evaluator.results import EvaluationResults, read_results
 from components.serving_validator.findings import read_findings
 from components.tuner.results import TRIALS_FILE, read_tuning
@@ -55,6 +56,7 @@ def make_summary(
         "metrics": {},
         "accuracy_interval": None,
         "gates": [],
+        "refusals": {},
         "baseline": None,
         "serving": None,
         "drift": None,
@@ -86,6 +88,7 @@ def make_summary(
             summary["data"].get("split_origins"),
         )
         summary["gates"] = [asdict(gate) for gate in evaluated.gates]
+        summary["refusals"] = evaluated.refusals
         if found := evaluated.baseline:
             summary["baseline"] = {**asdict(found), "comparable": found.comparable, "remark": found.describe()}
     if drift := outputs.get(("DriftValidator", "drift")):
@@ -140,6 +143,7 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row("", f"[yellow]{escape(remark)}[/]")
     if (drift := summary["drift"]) and drift["compared"]:
         verdict = "[yellow]look at the data[/]" if drift["drifted"] else "[green]passed[/]"
+        verdict = "[red]refused[/]" if DRIFT_GATE in summary["refusals"] else verdict
         grid.add_row("drift", f"{escape(describe_report(drift))}  {verdict}")
     for found in _serving_lines(summary["serving"]):
         grid.add_row("serving", found)
@@ -151,7 +155,7 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     if summary["pushed_model"]:
         lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:
-        grid.add_row("[yellow]refused[/]", "the model is not blessed, so nothing was pushed")
+        grid.add_row("[yellow]refused[/]", f"by {', '.join(summary['refusals'])}, so nothing was pushed")
     # Not in the grid, which would fold paths and commands, so that they could not be copied from a narrow terminal.
     styles = {"pushed": "bold green"}
     copied = (

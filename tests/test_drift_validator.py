@@ -17,8 +17,9 @@ from components.drift_validator.component import DriftValidatorSpec
 from components.drift_validator.executor import Executor
 from components.drift_validator.report import describe_report, read_report
 from components.drift_validator.settings import DriftSettings
+from components.evaluator.component import EvaluatorSpec
+from components.evaluator.refusals import find_refusals
 from components.serving_validator.component import ServingValidatorSpec
-from components.serving_validator.executor import check_drift
 from data.image_statistics import SCALES, SplitStatistics, measure_picture, write_image_statistics
 from tests.transform_run import make_artifact
 
@@ -134,7 +135,7 @@ def test_earlier_models_are_not_compared(current: bool, baseline: bool, reason: 
     report = compare(tmp_path, statistics if current else None, statistics if baseline else None, gate=True)
     assert not report["compared"]
     assert reason in report["reason"]
-    assert check_drift(report).passed
+    assert find_refusals(str(tmp_path / "drift"), None) == {}
 
 
 def test_without_a_blessed_model_there_is_nothing_to_compare(tmp_path: Path) -> None:
@@ -149,13 +150,13 @@ def test_without_a_blessed_model_there_is_nothing_to_compare(tmp_path: Path) -> 
 @pytest.mark.parametrize(("gate", "passed"), [(True, False), (False, True)])
 def test_drift_blocks_a_push_only_where_the_gate_is_on(gate: bool, passed: bool, tmp_path: Path) -> None:
     report = compare(tmp_path, make_statistics(300, 1, colour=2.0), make_statistics(300, 2), gate=gate)
-    finding = check_drift(report)
-    assert finding.passed is passed
-    assert "colour" in finding.message
+    assert report["drifted"] == ["colour"]
+    refusals = find_refusals(str(tmp_path / "drift"), None)
+    assert refusals == ({} if passed else {"drift.gate": describe_report(report)})
 
 
-def test_vertex_knows_the_types_of_both_nodes() -> None:
-    for spec in (DriftValidatorSpec, ServingValidatorSpec):
+def test_vertex_knows_the_types_of_the_nodes_that_judge() -> None:
+    for spec in (DriftValidatorSpec, ServingValidatorSpec, EvaluatorSpec):
         for channel in (*spec.INPUTS.values(), *spec.OUTPUTS.values()):
             title = yaml.safe_load(get_artifact_schema(channel.type))["title"]
             assert import_utils.import_class_by_path(TITLE_TO_CLASS_PATH[title]) is channel.type

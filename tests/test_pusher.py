@@ -62,7 +62,6 @@ def test_a_blessed_model_is_pushed_whole_with_the_stock_properties(model: Artifa
         tmp_path,
         model=model,
         model_blessing=verdict(standard_artifacts.ModelBlessing(), 1),
-        infra_blessing=verdict(standard_artifacts.InfraBlessing(), 1),
     )
     (version,) = versions(tmp_path / "serving")
     assert contents(tmp_path / "serving" / version) == FILES
@@ -73,16 +72,8 @@ def test_a_blessed_model_is_pushed_whole_with_the_stock_properties(model: Artifa
     assert pushed.get_string_custom_property("pushed_version") == version
 
 
-@pytest.mark.parametrize(("model_verdict", "infra_verdict"), [(0, 1), (1, 0)])
-def test_without_both_blessings_nothing_is_pushed(
-    model_verdict: int, infra_verdict: int, model: Artifact, tmp_path: Path
-) -> None:
-    pushed = push(
-        tmp_path,
-        model=model,
-        model_blessing=verdict(standard_artifacts.ModelBlessing(), model_verdict),
-        infra_blessing=verdict(standard_artifacts.InfraBlessing(), infra_verdict),
-    )
+def test_without_the_blessing_nothing_is_pushed(model: Artifact, tmp_path: Path) -> None:
+    pushed = push(tmp_path, model=model, model_blessing=verdict(standard_artifacts.ModelBlessing(), 0))
     assert not (tmp_path / "serving").exists()
     assert not (tmp_path / "pushed_model").exists()
     assert pushed.get_int_custom_property("pushed") == 0

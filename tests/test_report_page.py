@@ -273,3 +273,11 @@ def test_the_model_card_says_where_the_limits_are(facts: dict[str, Any]) -> None
     for title in ("Model", "Intended use", "Training data", "Evaluation", "Limits"):
         assert f"\n## {title}\n" in card
     assert f"Accuracy: {facts['headline'][0]['value']:.4f}" in card
+
+
+def test_the_verdict_names_the_gates_that_refused(facts: dict[str, Any]) -> None:
+    verdict = {"blessed": False, "gates": [], "refusals": {"drift.gate": "drifted: ...", "serving_validator": "size"}}
+    page = render_page({**facts, "verdict": verdict})
+    assert page.count("not blessed, refused by drift.gate, serving_validator</") == 2  # the title's badge, the section
+    earlier = {"blessed": False, "gates": []}
+    assert "<strong>not blessed</strong>, so nothing was pushed" in render_page({**facts, "verdict": earlier})

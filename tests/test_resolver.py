@@ -38,12 +38,15 @@ class Story:
                 event.path.steps.add(key=key)
                 self.store.put_events([event])
 
-    def run(self, examples: Artifact, *, blessed: bool = True, served: bool | None = True) -> Artifact | None:
+    def run(
+        self, examples: Artifact, *, blessed: bool = True, early: bool = False, served: bool | None = None
+    ) -> Artifact | None:
         """Does what a run leaves behind, and returns the base that it was given.
 
         Args:
             examples: ImageExampleGen's.
             blessed: the Evaluator's verdict.
+            early: whether the run is of the time when that was its own gates' alone.
             served: the ServingValidator's; None where the run ended before it.
         """
         base = self.resolve(examples)
@@ -53,6 +56,8 @@ class Story:
         self.execute({"examples": examples, "model": model, **baseline}, {"blessing": blessing})
         blessing.set_int_custom_property("blessed", int(blessed))
         blessing.set_int_custom_property("current_model_id", model.id)
+        if not early:
+            blessing.set_string_custom_property("refusals", "{}" if blessed else '{"drift.gate": "drifted"}')
         if served is not None:
             self.serve(model, passed=served)
         self.models.append(model)
@@ -110,14 +115,14 @@ def test_a_model_whose_files_are_gone_is_no_base(story: Story) -> None:
 
 
 @pytest.mark.parametrize("served", [False, None])
-def test_a_model_that_the_serving_validator_did_not_bless_is_neither_baseline_nor_base(
+def test_in_an_older_folder_a_model_that_the_serving_validator_did_not_bless_is_neither_baseline_nor_base(
     story: Story, served: bool | None
 ) -> None:
-    """The drift gate is part of its verdict: it must refuse the same images a second time, too."""
+    """The drift gate was part of its verdict: what it refused must not be what this version compares with."""
     examples = [story.make(standard_artifacts.Examples) for _ in range(3)]
-    story.run(examples[0])
-    story.run(examples[1], served=served)
-    assert story.run(examples[2]) is story.models[0]
+    story.run(examples[0], early=True, served=True)
+    story.run(examples[1], early=True, served=served)
+    assert story.run(examples[2], blessed=False) is story.models[0]
     for _ in range(2):  # The second is an unchanged run: its inputs are the same, and so served from cache.
         assert story.baseline(story.models[2]) is story.models[0]
     story.serve(story.models[1], passed=True)
@@ -125,8 +130,16 @@ def test_a_model_that_the_serving_validator_did_not_bless_is_neither_baseline_no
     assert story.resolve(examples[2]) is story.models[1]
 
 
-def test_without_a_model_that_passed_both_there_is_no_baseline(story: Story) -> None:
+def test_without_a_model_that_passed_everything_there_is_no_baseline(story: Story) -> None:
     examples = story.make(standard_artifacts.Examples)
-    story.run(examples, blessed=False)
-    story.run(examples, served=False)
+    story.run(examples, blessed=False, served=True)
+    story.run(examples, blessed=False, early=True, served=True)
+    story.run(examples, early=True, served=False)
     assert story.baseline(story.make(standard_artifacts.Model)) is None
+
+
+def test_the_blessing_of_all_gates_asks_for_no_other(story: Story) -> None:
+    examples = story.make(standard_artifacts.Examples)
+    story.run(examples, early=True, served=True)
+    story.run(examples, served=False)
+    assert story.baseline(story.make(standard_artifacts.Model)) is story.models[1]

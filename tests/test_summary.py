@@ -86,7 +86,9 @@ def test_the_checks_of_the_export_are_one_line_or_every_failure() -> None:
     text = render(serving={"findings": [finding("labels"), finding("size")], "measured": measured})
     assert "serving  2 checks passed; one image in 5.2 ms, p95 7.9 ms; 59 MB" in text
     findings = [finding("labels", False), finding("size"), finding("garbage", False)]
-    text = render(status="not_blessed", serving={"findings": findings, "measured": {}})
+    refusals = {"evaluator.gates": "accuracy", "serving_validator": "labels: ..."}
+    text = render(status="not_blessed", serving={"findings": findings, "measured": {}}, refusals=refusals)
+    assert "refused  by evaluator.gates, serving_validator, so nothing was pushed" in text
     assert "serving  labels: what labels [b] found  refused" in text
     assert "serving  garbage: what garbage [b] found  refused" in text
     assert "size" not in text
@@ -96,6 +98,7 @@ def test_drift_is_told_where_there_was_something_to_compare_with() -> None:
     row = {"statistic": "brightness", "distance": 0.25, "bound": 0.1, "passed": False}
     drift = {"compared": True, "reason": None, "drifted": ["brightness"], "rows": [row], "gate": False}
     assert "drift    drifted: brightness 0.250 (threshold 0.1)  look at the data" in render(drift=drift)
+    assert "0.250 (threshold 0.1)  refused" in render(drift=drift, refusals={"drift.gate": "drifted: ..."})
     assert "drift" not in render(drift={**drift, "compared": False, "reason": "there is no blessed model"})
 
 

@@ -6,7 +6,8 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.code_hash import make_code_hash
-from components.drift_validator.executor import CODE_HASH_KEY, DRIFT_KEY, SETTINGS_KEY, Executor
+from components.drift_validator.executor import CODE_HASH_KEY, SETTINGS_KEY, Executor
+from components.drift_validator.report import DRIFT_KEY
 from components.drift_validator.settings import DriftSettings
 
 

@@ -7,14 +7,13 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 
 from components.drift_validator.comparison import compare_statistics
-from components.drift_validator.report import describe_report, make_report, write_report
+from components.drift_validator.report import DRIFT_KEY, describe_report, make_report, write_report
 from components.drift_validator.settings import DriftSettings
 from components.progress import report_progress
 from data.image_statistics import read_image_statistics
 
 SETTINGS_KEY = "settings"
 CODE_HASH_KEY = "code_hash"
-DRIFT_KEY = "drift"
 COMPARED_SPLIT = "train"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.drift_validator.comparison import StatisticDrift
 
+DRIFT_KEY = "drift"
 DRIFT_FILE = "drift.json"
 """In the `drift` artifact: `{"compared", "reason", "baseline", "split", "gate", "drifted", "rows"}`.
 

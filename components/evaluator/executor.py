@@ -1,16 +1,23 @@
 """TFX's Evaluator, with an EvalConfig that is made when the model's classes are known."""
 
+import json
+import os
+import tempfile
 from typing import Any
 
 from apache_beam.utils import shared
+from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
-from tfx.utils import proto_utils
+from tfx.utils import io_utils, proto_utils
 
+from components.drift_validator.report import DRIFT_KEY
 from components.evaluator.baseline import check_baseline, write_baseline
 from components.evaluator.eval_config import make_eval_config
 from components.evaluator.model_classes import write_evaluation_classes
+from components.evaluator.refusals import REFUSALS_FILE, REFUSALS_KEY, find_refusals
+from components.evaluator.results import read_results
 from components.evaluator.settings import EvaluatorSettings
 from components.exported_model.manifest import read_classes, saved_model_path
 from components.progress import report_progress
@@ -24,12 +31,13 @@ class _Nothing:
 
 
 class Executor(tfx_executor.Executor):
-    """Completes the parameters of TFX's own executor, which then does the work and sets the blessing.
+    """Completes the parameters of TFX's own executor, which then does the work, and gives the verdict of all gates.
 
     The classes of a folder of images or of TFRecords are found in the run, by Transform; the figures and gates of
     single classes need them. Beside TFMA's files the evaluation gets `class_names.json`, since TFMA knows classes
     by index only, and `baseline.json`, which says whether the baseline has learned images of test: such a one is
-    measured, but no gate compares with it.
+    measured, but no gate compares with it, and `refusals.json`, which says what the gates before this node refused:
+    such a model is measured, too, but not blessed.
     """
 
     def Do(
@@ -41,8 +49,9 @@ class Executor(tfx_executor.Executor):
         """Evaluates the model, and the baseline where there is one, and blesses the model or not.
 
         Args:
-            input_dict: `examples`, `model`, and where there is one `baseline_model`.
-            output_dict: `evaluation` and `blessing`.
+            input_dict: `examples`, `model`, and where there are such `baseline_model`, `drift` and `infra_blessing`.
+            output_dict: `evaluation` and `blessing`; the latter gets TFX's file and property, and the property
+                `refusals`: JSON of the gates that refused.
             exec_properties: `settings` (JSON of EvaluatorSettings) and `example_splits`.
 
         Raises:
@@ -68,13 +77,31 @@ class Executor(tfx_executor.Executor):
                 report_progress(remark, lasting=True)
         eval_config = make_eval_config(settings, class_names, baseline_class_names, compare=compare)
         write_evaluation_classes(evaluation_uri, class_names)
-        super().Do(
-            input_dict,
-            output_dict,
-            {**exec_properties, specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(eval_config)},
-        )
+        drift, serving = (next(iter(input_dict.get(key, [])), None) for key in (DRIFT_KEY, specs.INFRA_BLESSING_KEY))
+        refusals = json.dumps(find_refusals(drift and drift.uri, serving and serving.uri), ensure_ascii=False)
+        io_utils.write_string_file(os.path.join(evaluation_uri, REFUSALS_FILE), refusals)
+        blessing = artifact_utils.get_single_instance(output_dict[specs.BLESSING_KEY])
+        blessing_uri = blessing.uri
+        with tempfile.TemporaryDirectory() as blessing.uri:  # TFX knows its own thresholds only; its file stays there.
+            super().Do(
+                input_dict,
+                output_dict,
+                {**exec_properties, specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(eval_config)},
+            )
+        blessing.uri = blessing_uri
         # Beam keeps the last shared object, here the model, until another one comes.
         shared.Shared().acquire(_Nothing)
+        results = read_results(evaluation_uri)
+        _write_verdict(blessing, bool(results.passed), results.refusals)
+
+
+def _write_verdict(blessing: Artifact, blessed: bool, refusals: dict[str, str]) -> None:
+    name = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
+    io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))
+    blessing.set_string_custom_property(REFUSALS_KEY, json.dumps(refusals, ensure_ascii=False))
+    if not blessed:
+        report_progress(f"refused by {', '.join(refusals)}", lasting=True)
 
 
 def _class_names(model: list[Artifact]) -> list[str]:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from components.evaluator.baseline import Baseline, read_baseline
 from components.evaluator.class_counts import UNKNOWN_CLASS, count_classes
 from components.evaluator.model_classes import read_evaluation_classes
+from components.evaluator.refusals import METRICS_GATE, read_refusals
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class EvaluationResults:
         gates: every bound that applied; those on a change do not without a comparable baseline.
         passed: whether the model was blessed; None if there was no gate.
         baseline: the latest blessed model, and whether it is comparable; None without one.
+        refusals: the gates that refused, `evaluator.gates` or one before the Evaluator, each with what it found.
     """
 
     metrics: dict[str, float | None]
@@ -92,6 +94,7 @@ class EvaluationResults:
     gates: tuple[GateResult, ...]
     passed: bool | None
     baseline: Baseline | None = None
+    refusals: dict[str, str] = field(default_factory=dict)
 
 
 def read_results(evaluation_uri: str) -> EvaluationResults:
@@ -120,6 +123,10 @@ def read_results(evaluation_uri: str) -> EvaluationResults:
     if class_names is None:
         class_names = [str(i) for i in range(1 + max((max(cell[:2]) for cell in matrix), default=UNKNOWN_CLASS))]
     passed, gates = _read_gates(evaluation_uri, config, figures, class_names)
+    refusals = read_refusals(evaluation_uri)
+    if passed is False:
+        failed = (f"{gate.metric} of {gate.slice}" if gate.slice else gate.metric for gate in gates if not gate.passed)
+        refusals = {METRICS_GATE: ", ".join(failed), **refusals}
     return EvaluationResults(
         metrics=_overall(figures),
         baseline_metrics=_read_baseline_metrics(evaluation_uri, names[True]) if True in names else None,
@@ -129,8 +136,9 @@ def read_results(evaluation_uri: str) -> EvaluationResults:
         matrix=matrix,
         calibration=tuple(_read_calibration(plots)),
         gates=gates,
-        passed=passed,
+        passed=False if refusals else passed,
         baseline=read_baseline(evaluation_uri),
+        refusals=refusals,
     )
 
 

@@ -20,20 +20,17 @@ class AtomicPusher(Pusher):
         model: BaseChannel,
         push_destination: pusher_pb2.PushDestination | data_types.RuntimeParameter,
         model_blessing: BaseChannel | None = None,
-        infra_blessing: BaseChannel | None = None,
     ) -> None:
         """Builds the node.
 
         Args:
             model: what is pushed.
             push_destination: a file system's folder, local or `gs://`.
-            model_blessing: the Evaluator's verdict; without its blessing nothing is pushed.
-            infra_blessing: the verdict of a serving test, likewise.
+            model_blessing: the Evaluator's verdict, of all gates; without its blessing nothing is pushed.
         """
         super().__init__(
             model=model,
             model_blessing=model_blessing,
-            infra_blessing=infra_blessing,
             push_destination=push_destination,
             custom_config={"code_hash": make_code_hash(Executor.__module__)},
         )

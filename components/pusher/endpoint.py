@@ -22,15 +22,13 @@ class EndpointPusher(Pusher):
         model: BaseChannel,
         endpoint: Mapping[str, Any],
         model_blessing: BaseChannel | None = None,
-        infra_blessing: BaseChannel | None = None,
     ) -> None:
         """Builds the node.
 
         Args:
             model: what is pushed.
             endpoint: the fields of an `EndpointTarget`.
-            model_blessing: the Evaluator's verdict; without its blessing nothing is pushed.
-            infra_blessing: the verdict of a serving test, likewise.
+            model_blessing: the Evaluator's verdict, of all gates; without its blessing nothing is pushed.
 
         Raises:
             pydantic.ValidationError: the fields are wrong.
@@ -38,7 +36,6 @@ class EndpointPusher(Pusher):
         super().__init__(
             model=model,
             model_blessing=model_blessing,
-            infra_blessing=infra_blessing,
             custom_config={
                 ENDPOINT_KEY: EndpointTarget.model_validate(dict(endpoint)).model_dump(mode="json"),
                 "code_hash": make_code_hash(EndpointExecutor.__module__),

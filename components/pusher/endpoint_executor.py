@@ -29,7 +29,7 @@ class EndpointExecutor(tfx_executor.Executor):
         """Pushes the model if it is blessed.
 
         Args:
-            input_dict: `model`, and optionally `model_blessing` and `infra_blessing`.
+            input_dict: `model`, and optionally `model_blessing`.
             output_dict: `pushed_model`; it gets a copy of the model, which the endpoint serves, and the properties
                 `pushed`, `pushed_destination` (the endpoint), `pushed_version` (the model's version in the registry).
             exec_properties: `custom_config`, JSON that holds an `EndpointTarget` under `endpoint`.

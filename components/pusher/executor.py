@@ -38,7 +38,7 @@ class Executor(tfx_executor.Executor):
         """Pushes the model to `<base_directory>/<version>` if it is blessed.
 
         Args:
-            input_dict: `model`, and optionally `model_blessing` and `infra_blessing`.
+            input_dict: `model`, and optionally `model_blessing`.
             output_dict: `pushed_model`; it gets the properties `pushed`, `pushed_destination`, `pushed_version`.
             exec_properties: `push_destination`, JSON of a PushDestination.
 

@@ -108,7 +108,11 @@ def collect_facts(
         "version": FACTS_VERSION,
         "name": sources.name,
         "images": results.images,
-        "verdict": {"blessed": results.passed, "gates": [asdict(gate) for gate in results.gates]},
+        "verdict": {
+            "blessed": results.passed,
+            "gates": [asdict(gate) for gate in results.gates],
+            "refusals": results.refusals,
+        },
         "headline": make_headline(results, intervals),
         "change": make_change(results, intervals),
         "matrix": make_matrix(results, predictions),

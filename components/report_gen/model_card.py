@@ -71,7 +71,7 @@ def _model(facts: dict[str, Any]) -> Iterator[str]:
         yield "A model whose training is not recorded here."
     names = ", ".join(row["name"] for row in classes[:_LISTED]) + (", ..." if len(classes) > _LISTED else "")
     yield f"It answers with one of {len(classes)} classes: {names}."
-    yield f"It was {verdict_text(facts['verdict']['blessed'])}."
+    yield f"It was {verdict_text(facts['verdict'])}."
 
 
 def _use(facts: dict[str, Any]) -> Iterator[str]:
@@ -126,6 +126,7 @@ def _limits(facts: dict[str, Any]) -> Iterator[str]:
     yield "Its figures hold for pictures drawn like the test split; those of another camera or place were not measured."
 
 
-def verdict_text(blessed: bool | None) -> str:
-    """Returns the Evaluator's verdict in words."""
-    return {True: "blessed", False: "not blessed", None: "evaluated without a gate"}[blessed]
+def verdict_text(verdict: dict[str, Any]) -> str:
+    """Returns the Evaluator's verdict in words, with the gates that refused; facts of earlier runs do not name them."""
+    by = f", refused by {', '.join(verdict['refusals'])}" if verdict.get("refusals") else ""
+    return {True: "blessed", False: f"not blessed{by}", None: "evaluated without a gate"}[verdict["blessed"]]

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
+from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as specs
 
-from components.serving_validator.executor import BLESSED_KEY
+from components.evaluator.refusals import REFUSALS_KEY
 
 CANDIDATE_KEY = "candidate"
 
@@ -40,10 +41,10 @@ class LatestBlessedOtherModelStrategy(ResolverStrategy):
 def resolve_latest_blessed(
     store: MetadataStore, input_dict: dict[str, list[types.Artifact]], other_key: str, excluded_ids: set[int]
 ) -> dict[str, list[types.Artifact]]:
-    """Returns the latest model that Evaluator and ServingValidator blessed and whose files still exist.
+    """Returns the latest model that the Evaluator blessed and whose files still exist.
 
-    Not what the Evaluator alone blessed: images that drifted, or a broken export, would be refused once, and then be
-    what the next run is compared with.
+    A blessing that an earlier version wrote is not the verdict of all gates: there the ServingValidator's counts, too.
+    Otherwise what drift or a serving check refused would become what the next run is compared with.
 
     Args:
         store: of the metadata.
@@ -54,9 +55,17 @@ def resolve_latest_blessed(
     Returns:
         The model under `model`, its blessing under `model_blessing`, both empty where there is none.
     """
-    channels = {key: list(artifacts) for key, artifacts in input_dict.items() if key != other_key}
-    allowed_ids = _find_served_models(store) - excluded_ids
-    channels["model"] = [model for model in channels["model"] if model.id in allowed_ids and fileio.exists(model.uri)]
+    served_ids = _find_served_models(store)
+
+    def is_verdict(blessing: types.Artifact) -> bool:
+        model_id = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
+        return blessing.has_custom_property(REFUSALS_KEY) or model_id in served_ids
+
+    models, blessings = input_dict[specs.MODEL_KEY], input_dict[specs.MODEL_BLESSING_KEY]
+    channels = {
+        specs.MODEL_KEY: [one for one in models if one.id not in excluded_ids and fileio.exists(one.uri)],
+        specs.MODEL_BLESSING_KEY: list(filter(is_verdict, blessings)),
+    }
     found = LatestBlessedModelStrategy().resolve_artifacts(store, channels)
     return {**(found or {}), other_key: input_dict[other_key]}
 
@@ -66,7 +75,7 @@ def _find_served_models(store: MetadataStore) -> set[int]:
     blessings = [
         artifact.id
         for artifact in store.get_artifacts_by_type(standard_artifacts.InfraBlessing.TYPE_NAME)
-        if artifact.custom_properties[BLESSED_KEY].int_value == 1
+        if artifact.custom_properties[constants.ARTIFACT_PROPERTY_BLESSED_KEY].int_value == 1
     ]
     events = store.get_events_by_artifact_ids(blessings) if blessings else []
     trials = {event.execution_id for event in events if is_event(event, OUTPUTS, specs.BLESSING_KEY)}

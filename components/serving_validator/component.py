@@ -6,7 +6,6 @@ from tfx.types import standard_component_specs as specs
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.code_hash import make_code_hash
-from components.drift_validator.executor import DRIFT_KEY
 from components.serving_validator.executor import CODE_HASH_KEY, SETTINGS_KEY, Executor
 from components.serving_validator.settings import ServingValidatorSettings
 
@@ -22,13 +21,12 @@ class ServingValidatorSpec(ComponentSpec):
         specs.MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
         specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
         specs.TRANSFORM_GRAPH_KEY: ChannelParameter(type=standard_artifacts.TransformGraph),
-        DRIFT_KEY: ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True),
     }
     OUTPUTS = {specs.BLESSING_KEY: ChannelParameter(type=standard_artifacts.InfraBlessing)}
 
 
 class ServingValidator(base_component.BaseComponent):
-    """Tries the exported model in a fresh process; its `blessing` is what TFX's Pusher takes as `infra_blessing`."""
+    """Tries the exported model in a fresh process; its `blessing` is what the Evaluator takes as `infra_blessing`."""
 
     SPEC_CLASS = ServingValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
@@ -40,7 +38,6 @@ class ServingValidator(base_component.BaseComponent):
         model: BaseChannel,
         examples: BaseChannel,
         transform_graph: BaseChannel,
-        drift: BaseChannel | None = None,
     ) -> None:
         """Wires the node.
 
@@ -49,7 +46,6 @@ class ServingValidator(base_component.BaseComponent):
             model: the export, of this project's Trainer.
             examples: raw Examples with a `test` split.
             transform_graph: of the Transform whose examples the model was trained on.
-            drift: what the DriftValidator found: its gate, where it is on, is one more condition of the blessing.
         """
         super().__init__(
             spec=ServingValidatorSpec(
@@ -57,7 +53,6 @@ class ServingValidator(base_component.BaseComponent):
                     specs.MODEL_KEY: model,
                     specs.EXAMPLES_KEY: examples,
                     specs.TRANSFORM_GRAPH_KEY: transform_graph,
-                    **({DRIFT_KEY: drift} if drift else {}),
                     specs.BLESSING_KEY: Channel(type=standard_artifacts.InfraBlessing),
                     SETTINGS_KEY: settings.model_dump_json(),
                     CODE_HASH_KEY: make_code_hash(Executor.__module__),

@@ -8,8 +8,6 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils
 
-from components.drift_validator.executor import DRIFT_KEY
-from components.drift_validator.report import describe_report, read_report
 from components.exported_model.manifest import saved_model_path
 from components.progress import report_progress
 from components.serving_validator.findings import Finding, write_findings
@@ -35,7 +33,7 @@ class Executor(base_executor.BaseExecutor):
         """Tries the model and sets the blessing's integer property `blessed`; a model that fails raises nothing.
 
         Args:
-            input_dict: `model`, raw `examples` with a `test` split, `transform_graph`, and optionally `drift`.
+            input_dict: `model`, raw `examples` with a `test` split, and `transform_graph`.
             output_dict: `blessing`, an InfraBlessing; it gets `findings.json`.
             exec_properties: `settings` (JSON of ServingValidatorSettings).
         """
@@ -47,8 +45,6 @@ class Executor(base_executor.BaseExecutor):
             examples_uri=artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY]),
             transform_graph_uri=artifact_utils.get_single_uri(input_dict[specs.TRANSFORM_GRAPH_KEY]),
         )
-        if drift := input_dict.get(DRIFT_KEY):
-            findings.append(check_drift(read_report(artifact_utils.get_single_uri(drift))))
         blessing = artifact_utils.get_single_instance(output_dict[specs.BLESSING_KEY])
         blessed = all(finding.passed for finding in findings)
         write_findings(blessing.uri, findings, measured)
@@ -56,11 +52,6 @@ class Executor(base_executor.BaseExecutor):
         blessing.set_int_custom_property(BLESSED_KEY, int(blessed))
         for line in describe(findings, measured):
             report_progress(line, lasting=True)
-
-
-def check_drift(report: dict[str, Any]) -> Finding:
-    """Turns the DriftValidator's report into a finding, which fails where images drifted and the gate is on."""
-    return Finding("drift", not (report["gate"] and report["drifted"]), describe_report(report))
 
 
 def describe(findings: list[Finding], measured: dict[str, float]) -> list[str]:

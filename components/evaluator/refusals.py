@@ -1,0 +1,42 @@
+"""Which gates refused a model: the Evaluator hears all of them, and its blessing is the verdict that counts."""
+
+import json
+import os
+
+from components.drift_validator.report import describe_report, read_report
+from components.serving_validator.findings import read_findings
+
+REFUSALS_FILE = "refusals.json"
+"""In the `evaluation` artifact: each other gate that refused, by the name of its setting, to what it found."""
+
+REFUSALS_KEY = "refusals"
+"""Property of the blessing, JSON: all gates that refused. Blessings without it are of the time when each gate stood
+alone, so that theirs is the verdict on the metrics only."""
+
+METRICS_GATE, DRIFT_GATE, SERVING_GATE = "evaluator.gates", "drift.gate", "serving_validator"
+
+
+def find_refusals(drift_uri: str | None, serving_uri: str | None) -> dict[str, str]:
+    """Returns the gates before the Evaluator that refuse the model, each with what it found in one line.
+
+    Args:
+        drift_uri: what the DriftValidator wrote, or None.
+        serving_uri: what the ServingValidator wrote, or None.
+    """
+    refusals = {}
+    if drift_uri and (report := read_report(drift_uri))["gate"] and report["drifted"]:
+        refusals[DRIFT_GATE] = describe_report(report)
+    findings = read_findings(serving_uri)["findings"] if serving_uri else []
+    if failed := [f"{finding['check']}: {finding['message']}" for finding in findings if not finding["passed"]]:
+        refusals[SERVING_GATE] = "; ".join(failed)
+    return refusals
+
+
+def read_refusals(evaluation_uri: str) -> dict[str, str]:
+    """Returns the content of `REFUSALS_FILE`; nothing for an evaluation without it."""
+    import tensorflow as tf
+
+    from data.files import read_bytes
+
+    path = os.path.join(evaluation_uri, REFUSALS_FILE)
+    return json.loads(read_bytes(path)) if tf.io.gfile.exists(path) else {}
