@@ -3,7 +3,6 @@
 import ast
 import functools
 import hashlib
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,8 +114,8 @@ def hash_source(source: bytes, *, docstrings: bool = False) -> str:
 def _dump(node: object, docstrings: bool) -> str:
     """Writes a syntax tree down. `ast.dump` writes others in 3.12 and 3.13, with new fields and without empty ones."""
     if isinstance(node, list):
-        kept = node if docstrings else itertools.filterfalse(_stands_alone, node)
-        return f"[{','.join(_dump(item, docstrings) for item in kept)}]"
+        kept = [_dump(item, docstrings) for item in node if docstrings or not _stands_alone(item)]
+        return f"[{','.join(kept)}]"
     if isinstance(node, (ast.Constant, ast.MatchSingleton)):
         # Not repr: which characters it shows depends on Python's Unicode.
         return f"{type(node).__name__}({node.value!a})"
@@ -125,7 +124,7 @@ def _dump(node: object, docstrings: bool) -> str:
         return f"JoinedStr({_dump(values, docstrings)})"
     if not isinstance(node, ast.AST):
         return ascii(node)
-    fields = (f"{name}={_dump(value, docstrings)}" for name, value in sorted(ast.iter_fields(node)) if value)
+    fields = [f"{name}={_dump(value, docstrings)}" for name, value in ast.iter_fields(node) if value]
     return f"{type(node).__name__}({','.join(fields)})"
 
 
