@@ -140,7 +140,7 @@ def test_all_pythons_give_the_same_hash() -> None:
 )
 def test_comments_layout_and_docstrings_mean_nothing(old: str, new: str) -> None:
     assert old in SAMPLE
-    assert hash_source(SAMPLE.replace(old, new).encode()) == RECORDED
+    assert hash_source(SAMPLE.replace(old, new).encode()) == hash_source(SAMPLE.encode())
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_comments_layout_and_docstrings_mean_nothing(old: str, new: str) -> None
 )
 def test_everything_else_means_something(old: str, new: str) -> None:
     assert SAMPLE.count(old) == 1
-    assert hash_source(SAMPLE.replace(old, new).encode()) != RECORDED
+    assert hash_source(SAMPLE.replace(old, new).encode()) != hash_source(SAMPLE.encode())
 
 
 def test_closure_holds_what_is_imported_directly_and_not() -> None:
