@@ -1,6 +1,7 @@
-"""The hash of a node's own code, so that TFX's cache notices edited code behind an import path."""
+"""The hash of what a node's own code means, so that TFX's cache notices edited code behind an import path."""
 
 import ast
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import data
 from components.lane import installed_lane
 
 _ROOTS = {package.__name__: Path(package.__path__[0]) for package in (components, data)}
+
+_READS_DOCSTRINGS = ({"__doc__"}, {"getdoc"}, {"model_json_schema"}, {"model_fields", "description"})
+"""Words of a module that together read docstrings: pydantic makes those of attributes the descriptions of fields."""
 
 
 def _module_path(name: str) -> Path | None:
@@ -24,14 +28,21 @@ def _module_path(name: str) -> Path | None:
     return None
 
 
-def _imported_names(path: Path) -> Iterator[str]:
-    """Yields every dotted name that a file imports; `from a import b` yields both `a` and `a.b`."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+@functools.cache  # By content: nodes share most of their modules.
+def _read(source: bytes) -> tuple[list[str], set[str]]:
+    """Returns every dotted name that a module imports, and all its words: names and texts.
+
+    `from a import b` imports both `a` and `a.b`.
+    """
+    imports: list[str] = []
+    words: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        words.update(value for _, value in ast.iter_fields(node) if isinstance(value, str))
+    return imports, words
 
 
 def import_closure(module: str) -> dict[str, Path]:
@@ -56,19 +67,67 @@ def import_closure(module: str) -> dict[str, Path]:
         if path is None or name in found:
             continue
         found[name] = path
-        pending.extend(_imported_names(path))
+        pending.extend(_read(path.read_bytes())[0])
         if "." in name:
             pending.append(name.rpartition(".")[0])
     return found
 
 
 def make_code_hash(module: str) -> str:
-    """Returns the hexadecimal SHA-256 of a module's import closure: names and contents, independent of paths.
+    """Returns the hexadecimal SHA-256 of a module's import closure: names and meaning, independent of paths.
+
+    Docstrings count where a module of the closure reads some. Files beside a module that names `__file__`, or below,
+    count by their bytes: it reads them.
 
     The lane counts, too: the same code computes other bytes with another TensorFlow or Beam, and a result, a cached
     file or a checkpoint of the other lane is not this one's.
     """
+    closure = sorted(import_closure(module).items())
+    words = {name: _read(path.read_bytes())[1] for name, path in closure}
+    docstrings = any(reading <= found for found in words.values() for reading in _READS_DOCSTRINGS)
     digest = hashlib.sha256(f"{installed_lane()}\n".encode())
-    for name, path in sorted(import_closure(module).items()):
-        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for name, path in closure:
+        digest.update(f"{name} {hash_source(path.read_bytes(), docstrings=docstrings)}\n".encode())
+        for file in _files_beside(path) if "__file__" in words[name] else ():
+            relative = file.relative_to(path.parent).as_posix()
+            digest.update(f"{relative} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _files_beside(path: Path) -> Iterator[Path]:
+    for file in sorted(path.parent.rglob("*")):
+        if file.is_file() and file.suffix not in {".py", ".pyc"} and not file.name.startswith("."):
+            yield file
+
+
+@functools.cache
+def hash_source(source: bytes, *, docstrings: bool = False) -> str:
+    """Returns the hexadecimal SHA-256 of what a module's text means, equal on all Pythons.
+
+    Args:
+        source: of a module.
+        docstrings: whether texts that stand alone count; comments and layout never do.
+    """
+    return hashlib.sha256(_dump(ast.parse(source), docstrings).encode()).hexdigest()
+
+
+def _dump(node: object, docstrings: bool) -> str:
+    """Writes a syntax tree down. `ast.dump` writes others in 3.12 and 3.13, with new fields and without empty ones."""
+    if isinstance(node, list):
+        kept = [_dump(item, docstrings) for item in node if docstrings or not _stands_alone(item)]
+        return f"[{','.join(kept)}]"
+    if isinstance(node, (ast.Constant, ast.MatchSingleton)):
+        # Not repr: which characters it shows depends on Python's Unicode.
+        return f"{type(node).__name__}({node.value!a})"
+    if isinstance(node, ast.JoinedStr):  # 3.12.1 ends some formats with an empty text.
+        values = [value for value in node.values if not isinstance(value, ast.Constant) or value.value]
+        return f"JoinedStr({_dump(values, docstrings)})"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = [f"{name}={_dump(value, docstrings)}" for name, value in ast.iter_fields(node) if value]
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _stands_alone(node: object) -> bool:
+    """Tells whether a statement is only a text: a docstring of a module, class, function or attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,17 +1,13 @@
-"""Settings of the data section, and the base class of every section."""
+"""Settings of the data section."""
 
 import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from data.section import Settings
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, typed, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
 
 class SplitFolders(Settings):

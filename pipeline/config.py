@@ -21,7 +21,8 @@ from components.trainer.settings import RECIPE_DECIDES, TrainerSettings
 from components.transform.settings import TransformSettings
 from components.tuner.settings import TunerSettings, may_fine_tune, tuned_names
 from data.errors import UserError
-from data.settings import DataSettings, Settings
+from data.section import Settings
+from data.settings import DataSettings
 
 S = TypeVar("S", bound=Settings)
 

@@ -21,7 +21,7 @@ def test_the_hash_notices_an_edit_a_new_file_and_a_new_name(tmp_path: Path) -> N
     file = tmp_path / "data" / "files.py"
     file.write_text("a")
     hashes = [make_sources_hash(tmp_path)]
-    file.write_text("b")
+    file.write_text("a  # a comment counts, too")
     hashes.append(make_sources_hash(tmp_path))
     (tmp_path / "components" / "new.py").touch()
     hashes.append(make_sources_hash(tmp_path))

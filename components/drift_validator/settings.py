@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from data.settings import Settings
+from data.section import Settings
 
 Distance = Annotated[float, Field(gt=0, le=1)]
 

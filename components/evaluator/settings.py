@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from data.settings import Settings
+from data.section import Settings
 
 _Overall = Literal[
     "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auc", "log_loss", "ece"

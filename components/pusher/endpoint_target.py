@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from data.settings import Settings
+from data.section import Settings
 
 
 class EndpointServer(Settings):

@@ -1,6 +1,5 @@
 """The ReportGen node."""
 
-import hashlib
 import json
 from typing import Any
 
@@ -21,7 +20,6 @@ from components.report_gen.executor import (
     TUNER_RESULTS_KEY,
     Executor,
 )
-from components.report_gen.page import TEMPLATES_DIR
 from components.report_gen.settings import ReportSettings
 
 _OPTIONAL_INPUTS = {
@@ -91,16 +89,8 @@ class ReportGen(base_component.BaseComponent):
                     REPORT_KEY: Channel(type=simple_artifacts.File),
                     SETTINGS_KEY: settings.model_dump_json(),
                     CONFIG_KEY: json.dumps(config, ensure_ascii=False),
-                    CODE_HASH_KEY: _hash_code(),
+                    # Of every node: the page shows what was run.
+                    CODE_HASH_KEY: json.dumps({node: make_code_hash(module) for node, module in _CODE.items()}),
                 }
             )
         )
-
-
-def _hash_code() -> str:
-    """Returns JSON of the hash of each node's code, the report's with its templates: the page shows what was run."""
-    hashes = {node: make_code_hash(module) for node, module in _CODE.items()}
-    digest = hashlib.sha256(hashes[ReportGen.__name__].encode())
-    for path in sorted(TEMPLATES_DIR.iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
-    return json.dumps({**hashes, ReportGen.__name__: digest.hexdigest()})

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from data.settings import Settings
+from data.section import Settings
 
 
 class ReportSettings(Settings):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from components.trainer.backbones import BACKBONES, BackboneName, Pooling, pooled_blocks
-from data.settings import Settings
+from data.section import Settings
 
 RecipeName = Literal["quick", "balanced", "best", "manual"]
 

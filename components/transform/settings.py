@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from data.settings import Settings
+from data.section import Settings
 
 
 class TransformSettings(Settings):

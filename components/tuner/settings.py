@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from components.trainer.hyperparameters import recipe_augments
 from components.trainer.settings import TrainerSettings
-from data.settings import Settings
+from data.section import Settings
 
 _LIMITS = {
     "head_learning_rate": (1e-8, 1.0),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from data.errors import UserError
-from data.settings import Settings
+from data.section import Settings
 from pipeline.config import parse_settings, read_yaml
 from pipeline.vertex.container_tasks import container_tasks
 from pipeline.vertex.dataflow import BEAM_NODES, placement_of

@@ -5,7 +5,7 @@ from typing import Literal
 from croniter import croniter
 from pydantic import Field, field_validator, model_validator
 
-from data.settings import Settings
+from data.section import Settings
 from pipeline.tpu_types import find_tpu_type
 from pipeline.vertex.endpoint_settings import EndpointSettings
 from pipeline.vertex.forms import (
