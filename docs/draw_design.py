@@ -22,6 +22,7 @@ from pipeline.create_pipeline import Deployment, create_pipeline
 DOCS_DIR = Path(__file__).parent
 FLOORS = ("pipeline", "components", "data")
 OPTIONAL_NODES = (
+    "trainer.recipe=manual",
     "tuner.enabled=true",
     "trainer.warm_start=blessed",
     "trainer.weights=imagenet",
