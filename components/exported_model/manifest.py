@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 
-from components.exported_model.pooling import Pooling
+from components.trainer.backbones import Pooling
 from components.transform.features import LABEL_VOCABULARY
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ import tf_keras
 from tensorflow.python.framework.config import disable_op_determinism
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from components.exported_model.pooling import Pooling
 from components.progress import report_progress
 from components.trainer.augmentation import make_augment
-from components.trainer.backbones import count_features, forward_operations
+from components.trainer.backbones import Pooling, count_features, forward_operations
 from components.trainer.inputs import Split, open_split
 from components.trainer.kernel_gradient import speed_up_kernel_gradients
 from components.trainer.logistic_regression import make_zero_head

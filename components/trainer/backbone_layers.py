@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 import tf_keras
 
-from components.exported_model.pooling import Pooling, pooled_blocks
-from components.trainer.backbones import BACKBONES, Backbone, Preprocessing
+from components.trainer.backbones import BACKBONES, Backbone, Pooling, Preprocessing, pooled_blocks
 
 _NEAR_ZERO = 1e-3
 _MOMENTUM = 0.9  # EfficientNetV2's, and PyTorch's default

@@ -7,7 +7,9 @@ addresses, checksums, preprocessing and layer names together with those in `tf_k
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from components.exported_model.pooling import Pooling, pooled_blocks
+Pooling = Literal["last", "roots-1", "roots-2", "roots-3"]
+"""What a head reads: `last`, the averages over the image of the last block's channels; `roots-N`, the square roots of
+the averages of the last N blocks' channels, side by side."""
 
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 _IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -196,6 +198,11 @@ BACKBONES: dict[str, Backbone] = {
         arguments=_WITHOUT_PREPROCESSING,
     ),
 }
+
+
+def pooled_blocks(pooling: Pooling) -> int:
+    """Returns from how many of the last blocks a head reads."""
+    return 1 if pooling == "last" else int(pooling.rpartition("-")[2])
 
 
 def count_features(backbone: str, pooling: Pooling | None = None) -> int:

@@ -7,9 +7,6 @@ from typing import Literal
 import tensorflow as tf
 import tf_keras
 
-from components.exported_model.manifest import Manifest
-from components.exported_model.pooling import Pooling
-from components.exported_model.weights import UnreadableWeights, read_weights, weight_key
 from components.trainer.backbone_layers import (
     PreprocessingLayer,
     backbone_shapes,
@@ -17,7 +14,7 @@ from components.trainer.backbone_layers import (
     make_backbone,
     repool_backbone,
 )
-from components.trainer.backbones import BACKBONES
+from components.trainer.backbones import BACKBONES, Pooling
 from components.trainer.precision import Precision
 from components.trainer.weights_file import match_layers, read_layers
 from data.errors import UserError
@@ -157,28 +154,3 @@ def load_weights(model: ImageClassifier, path: str, head: HeadChoice = "drop") -
     if head == "load" and fits:
         own.set_weights(found)
     return head == "load" and fits
-
-
-def load_classifier(saved_model_path: str, manifest: Manifest) -> ImageClassifier:
-    """Rebuilds an exported model in Keras, computing in float32: its signatures give no gradients, nor parts of it.
-
-    Raises:
-        UnreadableWeights: its weights are not those of what its manifest says that it is.
-    """
-    model = make_model(
-        len(manifest.classes),
-        manifest.image_size,
-        dropout=0.0,
-        precision="float32",
-        backbone=manifest.backbone,
-        pooling=manifest.pooling,
-    )
-    arrays = read_weights(saved_model_path, map(weight_key, model.weights))
-    for variable, array in zip(model.weights, arrays, strict=True):
-        if array.shape != tuple(variable.shape):
-            raise UnreadableWeights(
-                f"the weight {weight_key(variable)} has the shape {list(array.shape)}; "
-                f"{variable.shape.as_list()} was expected"
-            )
-    model.set_weights(arrays)
-    return model

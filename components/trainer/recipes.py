@@ -10,8 +10,7 @@ section 3.3); rates that fall from block to block towards the image are those of
 from dataclasses import dataclass
 from typing import Literal
 
-from components.exported_model.pooling import Pooling
-from components.trainer.backbones import BACKBONES, forward_operations
+from components.trainer.backbones import BACKBONES, Pooling, forward_operations
 from components.trainer.settings import ResolvedSettings, TrainerSettings
 
 KnownWeights = Literal["imagenet", "file", "warm start", "none"]

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from components.exported_model.pooling import Pooling, pooled_blocks
-from components.trainer.backbones import BACKBONES, BackboneName
+from components.trainer.backbones import BACKBONES, BackboneName, Pooling, pooled_blocks
 from data.section import Settings
 
 RecipeName = Literal["quick", "balanced", "best", "manual"]

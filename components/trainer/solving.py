@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.exported_model.pooling import Pooling, pooled_blocks
 from components.trainer.backbone_layers import RootsLayer
+from components.trainer.backbones import Pooling, pooled_blocks
 from components.trainer.competition import FEWEST_TO_CALIBRATE, Judged
 from components.trainer.discriminant import Discriminant, choose_discriminant
 from components.trainer.logistic_regression import (

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from components.exported_model.manifest import artifact_folder, read_classes, read_origin
-from components.exported_model.pooling import Pooling
 from components.exported_model.weights import read_weights, weight_key
 from components.progress import report_progress
+from components.trainer.backbones import Pooling
 from components.trainer.model import ImageClassifier
 from data.image_hashes import (
     TRAINING_IMAGES_FILE,
