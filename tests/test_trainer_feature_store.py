@@ -53,5 +53,5 @@ def test_what_only_fills_the_last_batch_is_not_computed() -> None:
     found = FeatureStore(None, {}).compute(make_model(), points, "train", forward=count_rows)
     assert found is not None
     rest = points.count % points.batch_size
-    assert 0 < rest
+    assert rest > 0
     np.testing.assert_array_equal(found[0][:, 0], [points.batch_size] * (points.count - rest) + [rest] * rest)
