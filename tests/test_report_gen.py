@@ -19,7 +19,6 @@ from tfx.types.experimental import simple_artifacts
 from components.evaluator.executor import Executor as Evaluator
 from components.evaluator.settings import EvaluatorSettings
 from components.exported_model.manifest import read_manifest
-from components.exported_model.weights import load_classifier
 from components.predictor.executor import Executor as Predictor
 from components.predictor.predictions import Predictions, read_predictions
 from components.report_gen.executor import Executor as ReportGen
@@ -27,7 +26,7 @@ from components.report_gen.grad_cam import make_heat_maps
 from components.report_gen.label_issues import find_label_issues
 from components.report_gen.settings import ReportSettings
 from components.trainer.backbones import BACKBONES
-from components.trainer.export import export_model
+from components.trainer.export import export_model, load_classifier
 from components.trainer.model import ImageClassifier, make_model
 from pipeline import report
 from pipeline.config import load_config

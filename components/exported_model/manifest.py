@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 
-from components.trainer.backbones import Pooling
 from components.transform.features import LABEL_VOCABULARY
 
 if TYPE_CHECKING:
@@ -29,14 +28,14 @@ class Origin(BaseModel):
         learn_statistics: whether its backbone began with random weights, so that BatchNorm's statistics are learned
             where blocks learn (see `make_model`). What goes on from such a model must go on so: a block that was
             frozen in it has learned none yet. What began with ImageNet's keeps those, over all warm starts.
-        pooling: what its head reads.
+        pooling: what its head reads, a `Pooling` of `components.trainer.backbones`.
     """
 
     model_config = ConfigDict(frozen=True)
 
     backbone: str
     learn_statistics: bool
-    pooling: Pooling = "last"
+    pooling: str = "last"
 
 
 class Manifest(Origin):

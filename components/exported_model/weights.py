@@ -6,9 +6,6 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from components.exported_model.manifest import Manifest
-from components.trainer.model import ImageClassifier, make_model
-
 
 class UnreadableWeights(ValueError):
     """The SavedModel's checkpoint does not hold the weights of the model that it should."""
@@ -39,28 +36,3 @@ def read_weights(saved_model_path: str, keys: Iterable[str]) -> list[np.ndarray]
             raise UnreadableWeights(f"the weight {key} is missing")
         arrays.append(reader.get_tensor(stored))
     return arrays
-
-
-def load_classifier(saved_model_path: str, manifest: Manifest) -> ImageClassifier:
-    """Rebuilds an exported model in Keras, computing in float32: its signatures give no gradients, nor parts of it.
-
-    Raises:
-        UnreadableWeights: its weights are not those of what its manifest says that it is.
-    """
-    model = make_model(
-        len(manifest.classes),
-        manifest.image_size,
-        dropout=0.0,
-        precision="float32",
-        backbone=manifest.backbone,
-        pooling=manifest.pooling,
-    )
-    arrays = read_weights(saved_model_path, map(weight_key, model.weights))
-    for variable, array in zip(model.weights, arrays, strict=True):
-        if array.shape != tuple(variable.shape):
-            raise UnreadableWeights(
-                f"the weight {weight_key(variable)} has the shape {list(array.shape)}; "
-                f"{variable.shape.as_list()} was expected"
-            )
-    model.set_weights(arrays)
-    return model

@@ -8,13 +8,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.exported_model.manifest import read_manifest
-from components.exported_model.weights import load_classifier
 from components.predictor.executor import TEST_SPLIT
 from components.predictor.predictions import Predictions
 from components.progress import report_progress
 from components.report_gen.grad_cam import make_heat_maps
 from components.report_gen.settings import ReportSettings
 from components.report_gen.thumbnails import ImageKey, make_heat_uri, make_thumbnails
+from components.trainer.export import load_classifier
 from components.trainer.transform_graph import TransformGraph
 from components.transform.features import TRANSFORMED_IMAGE_KEY, unpack_images
 from data.features import IMAGE_KEY

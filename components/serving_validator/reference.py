@@ -7,8 +7,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.exported_model.manifest import Manifest
-from components.exported_model.weights import load_classifier
 from components.trainer.backbones import Preprocessing
+from components.trainer.export import load_classifier
 from components.transform.features import LABEL_VOCABULARY, TRANSFORMED_IMAGE_KEY, unpack_images
 from data.features import IMAGE_KEY
 

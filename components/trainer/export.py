@@ -6,7 +6,7 @@ serving cannot differ from training in how it decodes or resizes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -21,8 +21,9 @@ from components.exported_model.signatures import (
     TOP_K,
     TRANSFORM_SIGNATURE,
 )
-from components.exported_model.weights import weight_key
+from components.exported_model.weights import UnreadableWeights, read_weights, weight_key
 from components.lane import installed_lane
+from components.trainer.backbones import Pooling
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.transform_graph import RawFeature, TransformGraph
 from components.transform.features import (
@@ -77,16 +78,32 @@ def export_model(
 
 def rebuild_in_float32(model: ImageClassifier, class_count: int, image_size: int) -> ImageClassifier:
     """Returns a model of the same backbone and weights, preprocessing included, that computes in float32."""
-    rebuilt = make_model(
-        class_count,
-        image_size,
-        dropout=0.0,
-        precision="float32",
-        backbone=model.backbone_name,
-        pooling=model.pooling,
-    )
+    rebuilt = _make_float32(class_count, image_size, model.backbone_name, model.pooling)
     rebuilt.set_weights(model.get_weights())
     return rebuilt
+
+
+def load_classifier(saved_model_path: str, manifest: Manifest) -> ImageClassifier:
+    """Rebuilds an exported model in Keras, computing in float32: its signatures give no gradients, nor parts of it.
+
+    Raises:
+        UnreadableWeights: its weights are not those of what its manifest says that it is.
+    """
+    pooling = cast(Pooling, manifest.pooling)
+    model = _make_float32(len(manifest.classes), manifest.image_size, manifest.backbone, pooling)
+    arrays = read_weights(saved_model_path, map(weight_key, model.weights))
+    for variable, array in zip(model.weights, arrays, strict=True):
+        if array.shape != tuple(variable.shape):
+            raise UnreadableWeights(
+                f"the weight {weight_key(variable)} has the shape {list(array.shape)}; "
+                f"{variable.shape.as_list()} was expected"
+            )
+    model.set_weights(arrays)
+    return model
+
+
+def _make_float32(class_count: int, image_size: int, backbone: str, pooling: Pooling) -> ImageClassifier:
+    return make_model(class_count, image_size, dropout=0.0, precision="float32", backbone=backbone, pooling=pooling)
 
 
 def _as_signature(name: str) -> Any:

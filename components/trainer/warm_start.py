@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def plan_warm_start(base_model: str | None, examples_uri: str, backbone: str, cl
         new=tuple(name for name in wanted if name not in known),
         dropped=tuple(name for name in known if name not in wanted),
         learn_statistics=origin.learn_statistics,
-        pooling=origin.pooling,
+        pooling=cast(Pooling, origin.pooling),
     )
 
 
