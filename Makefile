@@ -23,10 +23,10 @@ INSTALLED_TPU := $(VENV_TPU)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: lock-1.16 lock-1.21 help setup run test test-slow test-py313 check format lint types lock clean benchmark preflight rehearse image
+.PHONY: help setup run test test-slow test-py313 check format format-check lint types pictures lock clean benchmark preflight rehearse image
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED) ## Make the lane's environment from its lock (skipped when nothing changed)
 
@@ -59,16 +59,22 @@ test-slow: $(INSTALLED) ## Run the tests that take longer
 test-py313: ## Run digits and tests on TFX 1.21 in a Debian 13 root (as root, 4.5 GB, once 6 minutes; ARGS="tests/test_x.py")
 	@tests/py313.sh $(if $(ARGS),pytest $(ARGS),full)
 
-check: format lint types test ## Format, lint, types, fast tests
+check: format-check lint types test ## All that CI checks: format, lint, types, tests; changes no file
 
 format: $(INSTALLED) ## Format the code
 	@$(BIN)/ruff format .
+
+format-check: $(INSTALLED) ## Check the format
+	@$(BIN)/ruff format --check .
 
 lint: $(INSTALLED) ## Lint the code
 	@$(BIN)/ruff check .
 
 types: $(INSTALLED) ## Check the types
 	@$(BIN)/mypy
+
+pictures: $(INSTALLED) ## Draw docs/*.svg anew from the code
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m docs.draw_design
 
 preflight: $(INSTALLED) $(INSTALLED_TPU) ## Compile the training step for a TPU, without one (ARGS="--tpu v5e:2x2 --preset photos")
 	@$(BIN)/python -m pipeline.preflight $(ARGS)

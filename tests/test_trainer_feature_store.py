@@ -1,10 +1,11 @@
-"""Kept features on a disk that is full: one line, nothing that is half written, and on from the last whole chunk."""
+"""Kept features: no row too many; and a full disk: one line, nothing half written, on from the last whole chunk."""
 
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.feature_store import FeatureStore
@@ -65,3 +66,16 @@ def test_two_at_once_in_a_bucket_leave_what_a_third_can_read(tmp_path: Path, mon
     assert found is not None
     for one, other in zip(found, whole, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_only_fills_the_last_batch_is_not_computed() -> None:
+    points = make_points(count=40)
+
+    def count_rows(inputs: tf.Tensor) -> tf.Tensor:
+        return tf.fill([tf.shape(inputs)[0], 1], tf.shape(inputs)[0])
+
+    found = FeatureStore(None, {}).compute(make_model(), points, "train", forward=count_rows)
+    assert found is not None
+    rest = points.count % points.batch_size
+    assert rest > 0
+    np.testing.assert_array_equal(found[0][:, 0], [points.batch_size] * (points.count - rest) + [rest] * rest)

@@ -87,21 +87,26 @@ def make_heat_maps(
     *depths, last = (
         roots.input if roots and isinstance(roots.input, list) else [roots.input if roots else network.output]
     )
-    with_maps = tf_keras.Model(network.input, [layer.output, *depths, last])
+    to_maps = tf_keras.Model(network.input, [layer.output, *depths])
+    to_average = tf_keras.Model(layer.output, last)
+
+    @tf.function(autograph=False)
+    def compute_maps(images: tf.Tensor) -> list[tf.Tensor]:
+        # Outside the tape, which would go back through the whole network.
+        return tf.nest.flatten(to_maps(model.get_layer("preprocessing")(images), training=False))
+
     heat: list[np.ndarray] = []
     size = max(1, _BATCH_PIXELS // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), size):
-        pixels = model.get_layer("preprocessing")(tf.constant(images[start : start + size]))
+        maps = compute_maps(tf.constant(images[start : start + size]))
         chosen = tf.constant(class_ids[start : start + size], tf.int32)
         with tf.GradientTape() as tape:
-            tape.watch(pixels)  # so that all that follows is on the tape, the map too
-            deepest, *shallower, last_average = with_maps(pixels, training=False)
-            # As the head reads them: what comes of a map in a deeper one is that one's evidence.
-            read = [tf.stop_gradient(maps) for maps in shallower]
-            tape.watch(read)
-            features = roots([*read, last_average]) if roots else last_average
+            tape.watch(maps)
+            # Each depth as the head reads it: what comes of a map in a deeper one is that one's evidence.
+            deepest, *shallower = maps
+            average = to_average(deepest, training=False)
+            features = roots([*shallower, average]) if roots else average
             scores = tf.gather(head(features), chosen, batch_dims=1)
-        maps = [deepest, *read]
         heat.extend(_weigh(maps, tape.gradient(scores, maps)))
     return heat, " + ".join([*(depth._keras_history.layer.name for depth in depths), layer.name])
 

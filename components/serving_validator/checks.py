@@ -103,7 +103,7 @@ class ProbeJudge:
 
         Args:
             probes: all of them.
-            answers: (probe name, signature) -> its answer.
+            answers: (probe name, signature) -> its answer; not every signature is asked for every probe.
         """
         refused, labels, sizes = [], [], []
         distance, compared = 0.0, 0
@@ -144,7 +144,7 @@ class ProbeJudge:
     ) -> Iterator[tuple[Probe, str, Answer]]:
         for probe in probes:
             for signature in self._signatures:
-                if probe.check == check:
+                if probe.check == check and (probe.name, signature) in answers:
                     yield probe, signature, answers[probe.name, signature]
 
     def _differences(self, probe: Probe, signature: str, answer: Answer) -> Iterator[str]:

@@ -77,9 +77,14 @@ class FeatureStore:
         if done < batches:
             strategy = model.distribute_strategy
             read_features = forward or partial(feature_model(model), training=False)
+            static = isinstance(strategy, tf.distribute.TPUStrategy)
 
             def compute(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                return tf.cast(read_features(inputs), tf.float32), labels, weights
+                # What only fills the last batch is not computed: of 42 images in batches of 32 it would be a third.
+                rows = None if static else tf.reduce_max(tf.where(weights > 0, tf.range(tf.size(weights)) + 1, 1))
+                features = tf.cast(read_features(inputs[:rows]), tf.float32)
+                missing = tf.size(weights) - tf.shape(features)[0]
+                return tf.pad(features, [[0, missing]] + [[0, 0]] * (features.shape.rank - 1)), labels, weights
 
             @tf.autograph.experimental.do_not_convert
             def run(batch: Any) -> Any:

@@ -125,7 +125,7 @@ _TABLE: tuple[tuple[str, str, Precision, bool], ...] = (
     # Issue 11, Xeon with avx512_bf16 and avx512_fp16, without AMX, 2 cores, images/s in float32 and bfloat16: forward
     # at 224 px 10.0 and 6.3, at 32 px 308 and 258; all layers trained at 32 px 91.9 and 82.7, without taps 84.7.
     ("GenuineIntel", "avx512_bf16", "float32", False),
-    # README, EPYC of 2 cores: fine-tuning at 32 px 2.06 times plain Keras in float32. Taps: see `kernel_gradient.py`.
+    # docs/benchmarks.md, EPYC: fine-tuning at 32 px 2.06 times plain Keras in float32. Taps: see `kernel_gradient.py`.
     ("AuthenticAMD", "avx512_bf16", "bfloat16", True),
 )
 

@@ -28,7 +28,7 @@ from tests.benchmarks.whole_process import describe, describe_machine
 BATCH_SIZE = 32
 FILES = 4
 V5E_IMAGES_PER_SECOND = 2125
-"""What one v5e chip cannot exceed: VGG16, all blocks trained, the README's table divided by four chips."""
+"""What one v5e chip cannot exceed: VGG16, all blocks trained, the table in docs/vertex_ai.md divided by four chips."""
 
 
 def make_images(count: int, size: int) -> np.ndarray:
