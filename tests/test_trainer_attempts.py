@@ -122,12 +122,13 @@ def test_where_all_vanish_it_begins_anew(bucket: str) -> None:
     assert not local(attempt).exists()
 
 
-def test_a_copy_that_was_killed_is_made_anew(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("killed_at", ["state.json", "choices.json"])
+def test_a_copy_that_was_killed_is_made_anew(bucket: str, monkeypatch: pytest.MonkeyPatch, killed_at: str) -> None:
     begin(bucket, "first", steps=5)
     put = CheckpointDir.put
 
     def put_or_die(directory: CheckpointDir, name: str, content: Any) -> None:
-        if name == "choices.json":
+        if name == killed_at:
             raise KeyboardInterrupt
         put(directory, name, content)
 
