@@ -136,7 +136,7 @@ def test_a_copy_that_was_killed_is_made_anew(bucket: str, monkeypatch: pytest.Mo
         patched.setattr(CheckpointDir, "put", put_or_die)
         with pytest.raises(KeyboardInterrupt):
             open_checkpoint_dir(bucket, {}, [], "killed")
-    save(begin(bucket, "first"), 6)
+    save(begin(bucket, "first"), 6, days=-1)  # newer, where times are in whole seconds
     attempt = open_checkpoint_dir(bucket, {}, [], "killed")
     assert saved_steps(attempt) == 6
     assert not list(local(attempt).glob("*-5*"))
