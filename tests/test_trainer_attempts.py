@@ -122,12 +122,13 @@ def test_where_all_vanish_it_begins_anew(bucket: str) -> None:
     assert not local(attempt).exists()
 
 
-def test_a_copy_that_was_killed_is_made_anew(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("killed_at", ["state.json", "choices.json"])
+def test_a_copy_that_was_killed_is_made_anew(bucket: str, monkeypatch: pytest.MonkeyPatch, killed_at: str) -> None:
     begin(bucket, "first", steps=5)
     put = CheckpointDir.put
 
     def put_or_die(directory: CheckpointDir, name: str, content: Any) -> None:
-        if name == "choices.json":
+        if name == killed_at:
             raise KeyboardInterrupt
         put(directory, name, content)
 
@@ -135,7 +136,7 @@ def test_a_copy_that_was_killed_is_made_anew(bucket: str, monkeypatch: pytest.Mo
         patched.setattr(CheckpointDir, "put", put_or_die)
         with pytest.raises(KeyboardInterrupt):
             open_checkpoint_dir(bucket, {}, [], "killed")
-    save(begin(bucket, "first"), 6)
+    save(begin(bucket, "first"), 6, days=-1)  # newer, where times are in whole seconds
     attempt = open_checkpoint_dir(bucket, {}, [], "killed")
     assert saved_steps(attempt) == 6
     assert not list(local(attempt).glob("*-5*"))

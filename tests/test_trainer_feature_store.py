@@ -44,6 +44,32 @@ def test_with_space_again_it_goes_on_after_the_last_whole_chunk(
         np.testing.assert_array_equal(one, other)
 
 
+def test_two_at_once_in_a_bucket_leave_what_others_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their chunks are of other lengths, and each writes its own: three of one batch, and one of four."""
+    chunk_seconds = "components.trainer.feature_store._CHUNK_SECONDS"
+    model, points, bucket = make_model(), make_points(count=160), f"file://{tmp_path}"
+    stops, other_stops = iter([False, False, False, True]), iter([False, False, True])
+
+    def run_other() -> bool:
+        if not list(tmp_path.iterdir()):
+            monkeypatch.setattr(chunk_seconds, 0.0)
+            assert FeatureStore(bucket, {}).compute(model, points, "train", until=lambda: next(other_stops)) is None
+            monkeypatch.setattr(chunk_seconds, 1e9)
+        return next(stops)
+
+    monkeypatch.setattr(chunk_seconds, 1e9)
+    assert FeatureStore(bucket, {}).compute(model, points, "train", until=run_other) is None
+    assert len(list(tmp_path.glob("*/*"))) == 3
+    whole = FeatureStore(None, {}).compute(model, points, "train")
+    assert whole is not None
+    for _ in range(2):
+        found = FeatureStore(bucket, {}).compute(model, points, "train")
+        assert found is not None
+        for one, other in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(one, other)
+        monkeypatch.setattr(FeatureStore, "_write", None)  # the first has written the rest
+
+
 def test_what_only_fills_the_last_batch_is_not_computed() -> None:
     points = make_points(count=40)
 
@@ -55,27 +81,3 @@ def test_what_only_fills_the_last_batch_is_not_computed() -> None:
     rest = points.count % points.batch_size
     assert rest > 0
     np.testing.assert_array_equal(found[0][:, 0], [points.batch_size] * (points.count - rest) + [rest] * rest)
-
-
-def test_two_at_once_in_a_bucket_leave_what_a_third_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their chunks are of other lengths, and each writes its own."""
-    chunk_seconds = "components.trainer.feature_store._CHUNK_SECONDS"
-    model, points, bucket = make_model(), make_points(count=160), f"file://{tmp_path}"
-    stops = iter([False, False, True])
-
-    def run_another() -> bool:
-        if not list(tmp_path.iterdir()):
-            monkeypatch.setattr(chunk_seconds, 0.0)
-            assert FeatureStore(bucket, {}).compute(model, points, "train", until=lambda: next(stops)) is None
-            monkeypatch.setattr(chunk_seconds, 1e9)
-        return False
-
-    monkeypatch.setattr(chunk_seconds, 1e9)
-    whole = FeatureStore(bucket, {}).compute(model, points, "train", until=run_another)
-    assert len(list(tmp_path.glob("*/*"))) == 3
-    monkeypatch.setattr(FeatureStore, "_write", None)
-    found = FeatureStore(bucket, {}).compute(model, points, "train")
-    assert whole is not None
-    assert found is not None
-    for one, other in zip(found, whole, strict=True):
-        np.testing.assert_array_equal(one, other)
