@@ -104,9 +104,9 @@ case $mode in
   smoke)
     # With what making the root has taken: a small run is a part of others.
     SMOKE_SECONDS=$((SMOKE_SECONDS - SECONDS > 60 ? SMOKE_SECONDS - SECONDS : 60))
-    # The head is solved, which leaves time for the tests. The first failure ends it: what is stopped has had none.
+    # The first failure ends it: what is stopped has had none.
     timeout --kill-after=60 $SMOKE_SECONDS bash -c "root='$root'; $(declare -f enter run)"'
-      run make -C /work run ARGS="--output-dir /work/output/digits --set trainer.recipe=quick" && run make -C /work test ARGS="-x $1"
+      run make -C /work run ARGS="--output-dir /work/output/digits" && run make -C /work test ARGS="-x $1"
     ' bash "${SMOKE[*]}" || {
       status=$?
       [[ $status == 124 ]] || exit $status

@@ -31,6 +31,8 @@ Total hbm usage >= 40.25G:
     arguments        40.00G
 """
 
+DIGITS = ["--tpu", "v5e-4", "--preset", "digits", "--set", "trainer.recipe=manual", "trainer.fine_tune_blocks=5"]
+
 
 @pytest.fixture
 def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[Compilation]:
@@ -74,7 +76,7 @@ def test_the_data_does_not_matter() -> None:
 
 
 def test_what_a_person_sees(fake_compiler: list[Compilation], capfd: pytest.CaptureFixture[str]) -> None:
-    assert preflight.main(["--tpu", "v5e-4", "--preset", "digits"]) == 0
+    assert preflight.main([*DIGITS]) == 0
     text = capfd.readouterr().out
     assert "v5e-4 (v5e:2x2): 4 chips" in text
     assert "1,000 classes, bfloat16, phase fine-tune (5 of the backbone's blocks learn), 8 images per core" in text
@@ -129,7 +131,7 @@ def test_no_line_ends_with_spaces_and_no_word_is_cut(
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")  # 80 columns, no colours
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-    assert preflight.main(["--tpu", "v5e-4", "--preset", "digits"]) == 0
+    assert preflight.main([*DIGITS]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert not [line for line in lines if line != line.rstrip() or "…" in line]
     assert not terminal or max(map(len, lines)) <= 80
@@ -141,7 +143,7 @@ def test_no_line_ends_with_spaces_and_no_word_is_cut(
 
 def test_a_refused_step_ends_with_status_1(fake_compiler: list[Compilation], capfd: pytest.CaptureFixture[str]) -> None:
     fake_compiler.append(parse_refusal({"message": REFUSED, "libtpu": "0.0.17"}, V5E))
-    assert preflight.main(["--tpu", "v5e-4", "--preset", "digits", "--phase", "head", "--json"]) == 1
+    assert preflight.main([*DIGITS, "--phase", "head", "--json"]) == 1
     report = json.loads(capfd.readouterr().out)
     assert not report["passed"]
     step = report["steps"][0]
@@ -163,7 +165,7 @@ def test_find_batch_reports_the_largest(
         return replace(report, compilation=replace(COMPILED, hbm_bytes=step.batch_size * GIB // 3) if fits else refused)
 
     monkeypatch.setattr(preflight, "compile_step", limited)
-    assert preflight.main(["--tpu", "v5e-4", "--preset", "digits", "--phase", "head", "--find-batch", "--json"]) == 0
+    assert preflight.main([*DIGITS, "--phase", "head", "--find-batch", "--json"]) == 0
     report = json.loads(capfd.readouterr().out)
     assert (report["find_batch"]["largest"], report["find_batch"]["exact"]) == (40, True)
     assert [step["batch_size"] for step in report["steps"]] == [40, 40]
