@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.count_code import count
+
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
     "data": {"components", "pipeline", "tfx", "tests"},
@@ -46,3 +48,8 @@ def test_every_module_is_named_after_one_idea_and_fits_on_a_few_screens() -> Non
     files = [path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")]
     assert not [path for path in files if path.name in FORBIDDEN_NAMES]
     assert not [path for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 300]
+
+
+def test_lines_of_code_are_counted_without_comments_and_docstrings() -> None:
+    source = '"""A module,\nof two lines."""\n\n# Why.\nx = [\n    1,  # one\n\n    """text""",\n]\n"""Of x."""\n'
+    assert count(source) == (4, 3)
