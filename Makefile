@@ -24,7 +24,7 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-py313 check format format-check lint types pictures lock clean benchmark preflight rehearse image
+.PHONY: help setup run test test-quick test-slow test-py313 check format format-check lint types pictures lock clean benchmark preflight rehearse image
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,8 +51,15 @@ setup: $(INSTALLED) ## Make the lane's environment from its lock (skipped when n
 run: $(INSTALLED) ## Run the pipeline on the embedded digits (ARGS="..." adds options)
 	@$(BIN)/python -m pipeline.run_local $(ARGS)
 
-test: $(INSTALLED) ## Run the tests (15 to 30 minutes on 2 cores)
+test: $(INSTALLED) ## Run the tests (10 to 20 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# What neither trains nor runs a node.
+QUICK := $(filter-out tests/test_vertex_compile.py,$(wildcard $(foreach name,data_* vertex_* *_settings arrows code_hash \
+  command_line config dependencies display docs lanes rehearse_checks run_vertex summary trainer_recipes,tests/test_$(name).py)))
+
+test-quick: $(INSTALLED) ## Run the tests that need no minute together
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(QUICK) $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -m slow $(ARGS)
