@@ -13,14 +13,7 @@ import tensorflow_transform as tft
 import tf_keras
 
 from components.exported_model.manifest import PROJECT_VERSION, Manifest, write_manifest
-from components.exported_model.signatures import (
-    EMBED_SIGNATURE,
-    EXAMPLES_SIGNATURE,
-    SERVING_SIGNATURE,
-    SIGNATURES,
-    TOP_K,
-    TRANSFORM_SIGNATURE,
-)
+from components.exported_model.signatures import SIGNATURES, TOP_K
 from components.exported_model.weights import UnreadableWeights, read_weights, weight_key
 from components.lane import installed_lane
 from components.trainer.backbones import Pooling
@@ -106,12 +99,6 @@ def _make_float32(class_count: int, image_size: int, backbone: str, pooling: Poo
     return make_model(class_count, image_size, dropout=0.0, precision="float32", backbone=backbone, pooling=pooling)
 
 
-def _as_signature(name: str) -> Any:
-    """Returns a decorator that makes a signature of a function, in which AutoGraph has nothing to convert."""
-    argument = tf.TensorSpec([None], tf.string, name=SIGNATURES[name].argument)
-    return tf.function(autograph=False, input_signature=[argument])
-
-
 class ServingModule(tf.Module):
     """What is saved: the variables, Transform's graph and the signatures, but not the Keras model itself."""
 
@@ -132,36 +119,31 @@ class ServingModule(tf.Module):
         self._classify: Callable[[tf.Tensor], tf.Tensor] = lambda embeddings: tf.nn.softmax(head(embeddings))
 
     def make_signatures(self) -> dict[str, Any]:
-        """Returns `SIGNATURES` by name."""
+        """Returns the functions of `SIGNATURES` by name; AutoGraph has nothing to convert in them."""
 
-        @_as_signature(SERVING_SIGNATURE)
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             images = self.transform_graph.as_raw_feature(IMAGE_KEY, image_bytes)
             probabilities, _ = self._predict({IMAGE_KEY: images})
             top = tf.math.top_k(probabilities, k=min(TOP_K, len(self._classes)))
             return {"labels": tf.gather(tf.constant(self._classes), top.indices), "probabilities": top.values}
 
-        @_as_signature(EXAMPLES_SIGNATURE)
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             probabilities, _ = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
             return {"probabilities": probabilities}
 
-        @_as_signature(EMBED_SIGNATURE)
         def embed_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             probabilities, embeddings = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
             return {"probabilities": probabilities, "embeddings": embeddings}
 
-        @_as_signature(TRANSFORM_SIGNATURE)
         def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             transformed = self.transform_graph.apply(self.transform_graph.parse(examples, [IMAGE_KEY, LABEL_KEY]))
             return {key: transformed[key] for key in TRANSFORMED_FEATURE_SPEC}
 
-        return {
-            SERVING_SIGNATURE: serving_default,
-            EXAMPLES_SIGNATURE: serving_examples,
-            TRANSFORM_SIGNATURE: transform_features,
-            EMBED_SIGNATURE: embed_examples,
-        }
+        signatures = {}
+        for function in (serving_default, serving_examples, embed_examples, transform_features):
+            argument = tf.TensorSpec([None], tf.string, name=SIGNATURES[function.__name__].argument)
+            signatures[function.__name__] = tf.function(function, autograph=False, input_signature=[argument])
+        return signatures
 
     def _predict(self, features: dict[str, RawFeature]) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps raw features that include the image to probabilities [batch, classes] and embeddings, float32."""
