@@ -254,7 +254,7 @@ def _make_resolver(strategy: type[ResolverStrategy], channel: dict[str, BaseChan
 
 def _vertex_trainer_executor() -> ExecutorClassSpec:
     # Imported here: Google's client takes seconds, and a run on this machine needs none of it.
-    from components.trainer_job.executor import Executor
+    from components.google_cloud.trainer_job import Executor
 
     return ExecutorClassSpec(Executor)
 

@@ -103,7 +103,7 @@ def test_what_tfx_leaves_out_is_in_the_spec() -> None:
 def test_the_trainer_s_job_and_the_time_of_the_task_that_waits_for_it() -> None:
     job = compiled(trainer={"tpu": "v5e-4", "timeout_hours": 30})
     args = containers(job)["Trainer"]["args"]
-    assert args[1] == "components.trainer_job.executor.Executor"
+    assert args[1] == "components.google_cloud.trainer_job.Executor"
     assert custom_config(job, "Trainer")["ai_platform_training_args"]["project"] == "my-project"
     commands = {node: list(container["command"]) for node, container in containers(job).items()}
     seconds = {node: command[command.index("--timeout-seconds") + 1] for node, command in commands.items()}
