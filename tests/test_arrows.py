@@ -51,6 +51,13 @@ def test_nodes_reach_cloud_clients_through_one_folder_and_images_through_none() 
     assert {path.parent for path in importing} == {CLOUD_FOLDER}
 
 
+def test_the_graph_knows_of_no_cloud() -> None:
+    names = set(imported_names((ROOT / "pipeline" / "create_pipeline.py").read_text(encoding="utf-8")))
+    assert "components.code_hash.make_code_hash" in names
+    assert not [name for name in names if name.startswith(("components.google_cloud", "pipeline.vertex"))]
+    assert not [name for name in names if "endpoint" in name]
+
+
 def test_the_check_sees_every_form_of_import() -> None:
     source = "import tfx.v1 as tfx\ndef f():\n    from pipeline.config import load_config\n"
     assert list(imported_names(source)) == ["tfx.v1", "pipeline.config.load_config"]
