@@ -33,6 +33,7 @@ from components.transform.component import Transform
 from components.tuner.component import TrialTunerNode
 from components.weights_mirror.component import WeightsMirror
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
+from data.source_kinds import SOURCES
 from pipeline.config import PipelineConfig
 
 PREPROCESSING_FN = "components.transform.preprocessing.preprocessing_fn"
@@ -81,9 +82,9 @@ def create_pipeline(
     Raises:
         UserError: the curated schema cannot be used.
     """
-    example_gen = ImageExampleGen(
-        config.data, source_fingerprint, make_code_hash("components.image_example_gen.executor")
-    )
+    source_module = SOURCES[config.data.source].module  # Which it imports by name.
+    code_hash = make_code_hash("components.image_example_gen.executor", source_module)
+    example_gen = ImageExampleGen(config.data, source_fingerprint, code_hash)
     examples = example_gen.outputs["examples"]
     # Not the names and hashes: each is another one, and a schema would list them as the only allowed values.
     statistics_gen = StatisticsGen(
