@@ -73,8 +73,8 @@ def import_closure(module: str) -> dict[str, Path]:
     return found
 
 
-def make_code_hash(module: str) -> str:
-    """Returns the hexadecimal SHA-256 of a module's import closure: names and meaning, independent of paths.
+def make_code_hash(*modules: str) -> str:
+    """Returns the hexadecimal SHA-256 of modules' import closure: names and meaning, independent of paths.
 
     Docstrings count where a module of the closure reads some. Files beside a module that names `__file__`, or below,
     count by their bytes: it reads them.
@@ -82,7 +82,7 @@ def make_code_hash(module: str) -> str:
     The lane counts, too: the same code computes other bytes with another TensorFlow or Beam, and a result, a cached
     file or a checkpoint of the other lane is not this one's.
     """
-    closure = sorted(import_closure(module).items())
+    closure = sorted({name: path for module in modules for name, path in import_closure(module).items()}.items())
     words = {name: _read(path.read_bytes())[1] for name, path in closure}
     docstrings = any(reading <= found for found in words.values() for reading in _READS_DOCSTRINGS)
     digest = hashlib.sha256(f"{installed_lane()}\n".encode())

@@ -40,6 +40,16 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def has_glob(path: str) -> bool:
+    """Says whether a path is a pattern for several files."""
+    return any(character in path for character in "*?[")
+
+
+def list_names(folder: str) -> list[str]:
+    """Returns the names in a folder, in no order, but for hidden ones."""
+    return [name.rstrip("/") for name in tf.io.gfile.listdir(folder) if not name.startswith(".")]
+
+
 def list_tree(root: str) -> Tree:
     """Lists a folder with all its sub-folders.
 

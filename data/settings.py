@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from data.section import Settings
+from data.source_kinds import SOURCES
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
 
@@ -35,19 +36,10 @@ class SplitFolders(Settings):
         return self
 
 
-# The sources that read a setting, where not all do.
-_READ_BY = {
-    "split_folders": ("image_folder", "tfrecords"),
-    "tfrecord_image_feature": ("tfrecords",),
-    "tfrecord_label_feature": ("tfrecords",),
-    "tfrecord_name_feature": ("tfrecords",),
-}
-
-
 class DataSettings(Settings):
     """Where the labelled images come from, how they are checked and how they are split."""
 
-    source: Literal["digits", "image_folder", "cifar10", "tfrecords"] = "digits"
+    source: Literal[tuple(SOURCES)] = "digits"  # type: ignore[valid-type]  # mypy wants each name written out
     """The kind of source: `digits` (1,797 handwritten digits that come with scikit-learn), `image_folder` (one folder a
     class, or `train|val|test/<class>`), `cifar10` (`cifar-10-python.tar.gz`) or `tfrecords` (of `tf.train.Example`)."""
 
@@ -90,7 +82,7 @@ class DataSettings(Settings):
 
     def without_unread(self) -> "DataSettings":
         """Returns a copy with defaults for what this source never reads, so that changing it re-runs nothing."""
-        unread = [name for name, sources in _READ_BY.items() if self.source not in sources]
+        unread = {name for kind in SOURCES.values() for name in kind.reads} - {*SOURCES[self.source].reads}
         return self.model_copy(update={name: type(self).model_fields[name].default for name in unread})
 
     @field_validator("path", "class_names")
@@ -100,11 +92,12 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_the_source(self) -> "DataSettings":
-        if self.path and self.source == "digits":
-            raise ValueError(f"path is {self.path!r}, but source=digits reads no path; choose another source")
-        if not self.path and self.source in ("image_folder", "tfrecords"):
+        kind = SOURCES[self.source]
+        if self.path and kind.path == "none":
+            raise ValueError(f"path is {self.path!r}, but source={self.source} reads no path; choose another source")
+        if not self.path and kind.path == "needed":
             raise ValueError(f"source={self.source} needs path, the place of the images (--data PATH)")
-        if self.class_names and self.source not in ("image_folder", "tfrecords"):
+        if self.class_names and "class_names" not in kind.reads:
             raise ValueError(f"class_names is set, but source={self.source} brings its own names; leave it out")
         if self.eval_share + self.test_share >= 1:
             raise ValueError("eval_share and test_share together leave nothing to train on; lower one")

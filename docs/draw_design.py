@@ -8,6 +8,7 @@ import ast
 import itertools
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -15,6 +16,7 @@ from xml.sax.saxutils import escape
 from tfx.dsl.compiler.compiler import Compiler
 from tfx.proto.orchestration.pipeline_pb2 import PipelineNode
 
+from components.pusher.component import AtomicPusher
 from components.trainer.weights import ResolvedWeights
 from pipeline.config import load_config
 from pipeline.create_pipeline import Deployment, create_pipeline
@@ -65,7 +67,7 @@ def _compile(overrides: Sequence[str]) -> dict[str, PipelineNode]:
     # Weights that are not on this machine, as on Vertex AI, where alone a node brings them from a mirror.
     pipeline = create_pipeline(
         load_config("digits", overrides=overrides),
-        Deployment("root", "served", (), "metadata.sqlite"),
+        Deployment("root", partial(AtomicPusher, base_directory="served"), (), "metadata.sqlite"),
         "fingerprint",
         ResolvedWeights("imagenet"),
     )

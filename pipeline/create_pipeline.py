@@ -1,19 +1,20 @@
 """The one pipeline graph; every runner gets it from here."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensorflow_data_validation import StatsOptions
 from tfx.components import ExampleValidator, Pusher, SchemaGen, StatisticsGen, Trainer
+from tfx.components.trainer.executor import GenericExecutor
+from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, trainer_pb2
-from tfx.types import BaseChannel, Channel, standard_artifacts
+from tfx.proto import trainer_pb2
+from tfx.types import BaseChannel
 from tfx.types import standard_component_specs as specs
 
 from components.code_hash import make_code_hash
@@ -21,8 +22,8 @@ from components.drift_validator.component import DriftValidator
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
 from components.predictor.component import Predictor
-from components.pusher.component import AtomicPusher
 from components.report_gen.component import ReportGen
+from components.resolver.component import make_resolver
 from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
@@ -32,6 +33,7 @@ from components.transform.component import Transform
 from components.tuner.component import TrialTunerNode
 from components.weights_mirror.component import WeightsMirror
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
+from data.source_kinds import SOURCES
 from pipeline.config import PipelineConfig
 
 PREPROCESSING_FN = "components.transform.preprocessing.preprocessing_fn"
@@ -45,24 +47,25 @@ class Deployment:
 
     Attributes:
         pipeline_root: tree of all artifacts, a local or `gs://` path.
-        serving_model_dir: folder of the model's versions.
+        make_pusher: `model` and `model_blessing` -> the Pusher.
         beam_pipeline_args: flags of every Beam step.
         metadata_path: SQLite file of ML Metadata, or None where the service keeps the metadata.
         enable_cache: whether unchanged nodes are served from cache.
         node_beam_args: further flags of single Beam steps, by the node's id.
-        trainer_job: what the executor needs to train in a job of its own on Vertex AI, keys of the Trainer's
-            `custom_config`; None trains in the node itself.
-        endpoint: fields of the Pusher's `EndpointTarget`; None pushes to `serving_model_dir`.
+        trainer_executor: of the Trainer; TFX's own trains in the node itself.
+        trainer_job: what that executor needs, further keys of the Trainer's `custom_config`.
+        make_resolver: a strategy and what it looks at besides models and blessings -> the resolver.
     """
 
     pipeline_root: str
-    serving_model_dir: str
+    make_pusher: Callable[..., Pusher]
     beam_pipeline_args: tuple[str, ...]
     metadata_path: str | None = None
     enable_cache: bool = True
     node_beam_args: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    trainer_job: Mapping[str, Any] | None = None
-    endpoint: Mapping[str, Any] | None = None
+    trainer_executor: type[BaseExecutor] = GenericExecutor
+    trainer_job: Mapping[str, Any] = field(default_factory=dict)
+    make_resolver: Callable[[type[ResolverStrategy], Mapping[str, BaseChannel]], Resolver] = make_resolver
 
 
 def create_pipeline(
@@ -79,9 +82,9 @@ def create_pipeline(
     Raises:
         UserError: the curated schema cannot be used.
     """
-    example_gen = ImageExampleGen(
-        config.data, source_fingerprint, make_code_hash("components.image_example_gen.executor")
-    )
+    source_module = SOURCES[config.data.source].module  # Which it imports by name.
+    code_hash = make_code_hash("components.image_example_gen.executor", source_module)
+    example_gen = ImageExampleGen(config.data, source_fingerprint, code_hash)
     examples = example_gen.outputs["examples"]
     # Not the names and hashes: each is another one, and a schema would list them as the only allowed values.
     statistics_gen = StatisticsGen(
@@ -108,8 +111,10 @@ def create_pipeline(
         disable_statistics=True,
         disable_analyzer_cache=True,
     )
-    local = deployment.metadata_path is not None
-    base_resolver = _make_base_resolver(examples, local=local) if config.trainer.warm_start == "blessed" else None
+    base_resolver = None
+    if config.trainer.warm_start == "blessed":
+        seen = {specs.EXAMPLES_KEY: examples}
+        base_resolver = deployment.make_resolver(LatestBlessedBaseModelStrategy, seen).with_id("BaseModelResolver")
     # Where weights are downloaded from changes nothing that is learnt or shown: their hash is in the key.
     settings = _without_mirror(config)
     trainer_config = {
@@ -147,16 +152,16 @@ def create_pipeline(
             **trainer_config,
             "code_hash": make_code_hash("components.trainer.run_fn"),
             "checkpoint_dir": os.path.join(checkpoint_root, "Trainer"),
-            **(deployment.trainer_job or {}),
+            **deployment.trainer_job,
         },
     )
-    if deployment.trainer_job is not None:
-        trainer.executor_spec = _vertex_trainer_executor()
+    trainer.executor_spec = ExecutorClassSpec(deployment.trainer_executor)
     if weights_mirror:
         for node in filter(None, [tuner, trainer]):
             node.add_upstream_node(weights_mirror)
     model = trainer.outputs["model"]
-    model_resolver = _make_model_resolver(model, local=local)
+    model_resolver = deployment.make_resolver(LatestBlessedOtherModelStrategy, {CANDIDATE_KEY: model})
+    model_resolver.with_id("ModelResolver")
     drift_validator = DriftValidator(config.drift, model=model, baseline_model=model_resolver.outputs["model"])
     serving_validator = ServingValidator(
         config.serving_validator,
@@ -174,7 +179,7 @@ def create_pipeline(
         drift=drift_validator.outputs["drift"],
         infra_blessing=serving_validator.outputs["blessing"],
     )
-    pusher = _make_pusher(config.name, deployment, model, evaluator.outputs["blessing"])
+    pusher = deployment.make_pusher(model=model, model_blessing=evaluator.outputs["blessing"])
     predictor = Predictor(examples=examples, model=model, baseline_model=model_resolver.outputs["model"])
     # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
     report_gen = ReportGen(
@@ -228,48 +233,3 @@ def create_pipeline(
 def _without_mirror(config: PipelineConfig) -> dict[str, Any]:
     """Returns the settings as JSON values, but for `trainer.weights_mirror`."""
     return config.model_dump(mode="json", exclude={"trainer": {"weights_mirror"}})
-
-
-def _make_model_resolver(candidate: Channel, *, local: bool) -> Resolver:
-    """Returns the resolver of the baseline."""
-    strategy = LatestBlessedOtherModelStrategy if local else LatestBlessedModelStrategy
-    return _make_resolver(strategy, {CANDIDATE_KEY: candidate} if local else {}).with_id("ModelResolver")
-
-
-def _make_base_resolver(examples: BaseChannel, *, local: bool) -> Resolver:
-    """Returns the resolver of what a warm start goes on from."""
-    strategy = LatestBlessedBaseModelStrategy if local else LatestBlessedModelStrategy
-    return _make_resolver(strategy, {specs.EXAMPLES_KEY: examples} if local else {}).with_id("BaseModelResolver")
-
-
-def _make_resolver(strategy: type[ResolverStrategy], channel: dict[str, BaseChannel]) -> Resolver:
-    """Returns a resolver among all models; Vertex AI knows TFX's own strategy only, which takes no other channel."""
-    return Resolver(
-        strategy_class=strategy,
-        model=Channel(type=standard_artifacts.Model),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
-        **channel,
-    )
-
-
-def _vertex_trainer_executor() -> ExecutorClassSpec:
-    # Imported here: Google's client takes seconds, and a run on this machine needs none of it.
-    from components.trainer_job.executor import Executor
-
-    return ExecutorClassSpec(Executor)
-
-
-def _make_pusher(name: str, deployment: Deployment, model: Channel, blessing: BaseChannel) -> Pusher:
-    if deployment.endpoint is not None:
-        from components.pusher.endpoint import EndpointPusher
-
-        return EndpointPusher(model=model, model_blessing=blessing, endpoint=deployment.endpoint)
-    return AtomicPusher(
-        model=model,
-        model_blessing=blessing,
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(
-                base_directory=os.path.join(deployment.serving_model_dir, name)
-            )
-        ),
-    )

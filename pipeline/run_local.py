@@ -10,6 +10,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,7 @@ def _make_pipeline(
     config: PipelineConfig, output_dir: OutputDir, enable_cache: bool, display: "Display"
 ) -> tuple["Pipeline", str]:
     """Looks up what only this machine knows, the weights and the state of the images, and builds the graph."""
+    from components.pusher.component import AtomicPusher
     from components.trainer.weights import resolve_weights
     from data.sources import make_source
     from pipeline.create_pipeline import Deployment, create_pipeline
@@ -185,9 +187,10 @@ def _make_pipeline(
     if weights.head and config.trainer.weights_head == "drop":
         note += f", without the head in the file ({', '.join(weights.head)})"
     display.message(escape(f"     weights: {weights.kind}{note}"))
+    serving_dir = make_serving_dir(config.serving_model_dir or str(output_dir.serving_model_dir))
     deployment = Deployment(
         pipeline_root=str(output_dir.pipeline_root),
-        serving_model_dir=make_serving_dir(config.serving_model_dir or str(output_dir.serving_model_dir)),
+        make_pusher=partial(AtomicPusher, base_directory=os.path.join(serving_dir, config.name)),
         beam_pipeline_args=IN_PROCESS_BEAM_ARGS,
         metadata_path=str(output_dir.metadata_path),
         enable_cache=enable_cache,

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _reach(action: Callable[[], int]) -> int:
     """Does what needs the service, and tells its failures in one line."""
-    from components.cloud_calls import CloudFault  # Here: Google's packages, which compiling needs none of.
+    from components.google_cloud.calls import CloudFault  # Here: Google's packages, which compiling needs none of.
 
     try:
         return action()

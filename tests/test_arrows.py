@@ -14,16 +14,24 @@ FORBIDDEN = {
     "components": {"pipeline", "tests"},
     "pipeline": {"tests"},
 }
+CLOUD_CLIENTS = ("google.api_core.", "google.auth.", "google.cloud.", "tfx.extensions.google_cloud")
+CLOUD_FOLDER = ROOT / "components" / "google_cloud"
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "common.py", "misc.py"}
 
 
-def imported_roots(source: str) -> Iterator[str]:
+def imported_names(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield (node.module or "").partition(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_clients(source: str) -> Iterator[str]:
+    for name in imported_names(source):
+        if f"{name}.".startswith(CLOUD_CLIENTS):
+            yield name
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -33,15 +41,34 @@ def test_imports_point_one_way(package: str) -> None:
     wrong = {
         f"{path.relative_to(ROOT)} imports {name}"
         for path in files
-        for name in imported_roots(path.read_text(encoding="utf-8"))
-        if name in FORBIDDEN[package]
+        for name in imported_names(path.read_text(encoding="utf-8"))
+        if name.partition(".")[0] in FORBIDDEN[package]
     }
     assert not wrong
 
 
+def test_nodes_reach_cloud_clients_through_one_folder_and_images_through_none() -> None:
+    files = [path for package in ("components", "data") for path in (ROOT / package).rglob("*.py")]
+    importing = {path for path in files if any(imported_clients(path.read_text(encoding="utf-8")))}
+    assert {path.parent for path in importing} == {CLOUD_FOLDER}
+
+
+def test_the_graph_knows_of_no_cloud() -> None:
+    names = set(imported_names((ROOT / "pipeline" / "create_pipeline.py").read_text(encoding="utf-8")))
+    assert "components.code_hash.make_code_hash" in names
+    assert not [name for name in names if name.startswith(("components.google_cloud", "pipeline.vertex"))]
+    assert not [name for name in names if "endpoint" in name]
+
+
 def test_the_check_sees_every_form_of_import() -> None:
     source = "import tfx.v1 as tfx\ndef f():\n    from pipeline.config import load_config\n"
-    assert list(imported_roots(source)) == ["tfx", "pipeline"]
+    assert list(imported_names(source)) == ["tfx.v1", "pipeline.config.load_config"]
+    clients = "import google.auth\nfrom google import api_core\ndef f():\n    from google.cloud.storage import Client\n"
+    assert list(imported_clients(f"from google.protobuf import message\n{clients}")) == [
+        "google.auth",
+        "google.api_core",
+        "google.cloud.storage.Client",
+    ]
 
 
 def test_every_module_is_named_after_one_idea_and_fits_on_a_few_screens() -> None:

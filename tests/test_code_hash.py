@@ -9,6 +9,8 @@ import components
 import data
 from components import code_hash
 from components.code_hash import hash_source, import_closure, make_code_hash
+from pipeline.config import load_config
+from tests.test_create_pipeline import nodes
 
 EXAMPLE_GEN = "components.image_example_gen.executor"
 PREPROCESSING = "components.transform.preprocessing"
@@ -198,7 +200,6 @@ def test_hash_does_not_depend_on_the_place(copied_packages: Path, monkeypatch: p
         ("components/trainer/temperature.py", "", "\n# edited\n", set()),
         # What another node computes or takes.
         ("data/settings.py", "eval_share: Share = 0.1", "eval_share: Share = 0.2", {EXAMPLE_GEN}),
-        ("data/sources/digits.py", "", "EDITED = 1\n", {EXAMPLE_GEN}),
         ("components/evaluator/settings.py", "min_change=-0.01", "min_change=-0.02", {EVALUATOR, REPORT}),
         ("components/evaluator/executor.py", "", "EDITED = 1\n", {EVALUATOR}),
         ("components/tuner/settings.py", "Field(default=8", "Field(default=9", {TUNER}),
@@ -218,6 +219,15 @@ def test_an_edit_changes_the_nodes_whose_meaning_it_changes(
     before = {name: make_code_hash(name) for name in NODES}
     edit(copied_packages / edited, old, new)
     assert {name for name in NODES if before[name] != make_code_hash(name)} == changed
+
+
+def test_an_edited_source_re_runs_the_node_that_reads_it_and_no_other_source_s(copied_packages: Path) -> None:
+    graphs = [load_config("digits", overrides=[f"data.source={source}"]) for source in ("digits", "cifar10")]
+    before = [nodes(config) for config in graphs]
+    edit(copied_packages / "data/sources/digits.py", "", "EDITED = 1\n")
+    after = [nodes(config) for config in graphs]
+    changed = [{name for name in old if old[name] != new[name]} for old, new in zip(before, after, strict=True)]
+    assert changed == [{"ImageExampleGen"}, set()]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,18 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.utils import import_utils
 
+from components.pusher.component import AtomicPusher
 from components.trainer.weights import ResolvedWeights
 from components.tuner.component import TUNER_FN
 from data.errors import UserError
 from pipeline.config import PipelineConfig, load_config
 from pipeline.create_pipeline import PREPROCESSING_FN, RUN_FN, Deployment, create_pipeline
+from pipeline.vertex.compile import make_deployment
+from tests.vertex_settings import make_settings
 
 SCHEMA = 'feature { name: "image" type: BYTES } feature { name: "label" type: BYTES }'
-DEPLOYMENT = Deployment("/root_of_it", "/served", (), "/metadata.sqlite")
-
-
-SERVICE = Deployment("gs://bucket/root", "gs://bucket/served", ())
-
+DEPLOYMENT = Deployment("/root_of_it", partial(AtomicPusher, base_directory="/served"), (), "/metadata.sqlite")
+SERVICE = make_deployment(load_config("digits"), make_settings())
 TUNED = ["trainer.recipe=manual", "tuner.enabled=true"]
 
 
@@ -164,9 +165,7 @@ def test_a_setting_is_part_of_the_cache_key_of_the_tuner(override: str, touched:
 
 def test_the_tuner_compiles_for_vertex() -> None:
     config = load_config("digits", overrides=TUNED)
-    pipeline = create_pipeline(
-        config, Deployment("gs://bucket/root", "gs://bucket/served", ()), "", ResolvedWeights("none")
-    )
+    pipeline = create_pipeline(config, SERVICE, "", ResolvedWeights("none"))
     runner_config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(default_image="image")
     spec = kubeflow_v2_dag_runner.KubeflowV2DagRunner(config=runner_config).run(pipeline, write_out=False)[
         "pipelineSpec"

@@ -1,5 +1,6 @@
 """A pushed version is whole or not there, whatever happens, and always the highest."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -138,8 +139,8 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_clears_up(model: Artif
 
 
 def test_the_node_stays_the_pusher_and_notices_changed_code() -> None:
-    destination = pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory="served"))
-    node = AtomicPusher(model=Channel(type=standard_artifacts.Model), push_destination=destination)
+    node = AtomicPusher(model=Channel(type=standard_artifacts.Model), base_directory="served")
     assert node.id == "Pusher"
+    assert json.loads(node.exec_properties["push_destination"]) == {"filesystem": {"base_directory": "served"}}
     assert "code_hash" in node.exec_properties["custom_config"]
     assert node.executor_spec.executor_class is Executor

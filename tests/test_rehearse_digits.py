@@ -12,7 +12,7 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
-from components.trainer_job.executor import Executor
+from components.google_cloud.trainer_job import Executor
 from tests.vertex_service import VertexService
 from tests.vertex_stand_in import Network, standing_in
 
@@ -60,7 +60,7 @@ def rehearsed(job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_two_rehearsals_of_the_digits(job: dict[str, Any], rehearsed: Path) -> None:
     first = (rehearsed / "stdout").read_text(encoding="utf-8")
     assert f"gs://rehearsal -> {rehearsed}/out/gs/rehearsal" in first
-    assert "Trainer: components.trainer_job.executor.Executor -> " in first
+    assert "Trainer: components.google_cloud.trainer_job.Executor -> " in first
     assert "Transform: --runner=DataflowRunner" in first
     assert "endpoint_executor.EndpointExecutor (an endpoint) -> components.pusher.executor.Executor" in first
     assert "ModelResolver-model-resolver" in first

@@ -13,7 +13,7 @@ from pipeline.rehearsal.spec import read_spec
 from pipeline.rehearsal.substitutions import Places, Substitution, substitute
 from tests.tiny_spec import MODEL, TinySpec
 
-TRAINER = "components.trainer_job.executor.Executor"
+TRAINER = "components.google_cloud.trainer_job.Executor"
 PUSHER = "components.pusher.endpoint_executor.EndpointExecutor"
 COMMAND = ["python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"]
 

@@ -7,12 +7,14 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 
 from components.trainer.weights import ResolvedWeights
 from pipeline.config import load_config
-from pipeline.create_pipeline import Deployment, create_pipeline
+from pipeline.create_pipeline import create_pipeline
+from pipeline.vertex.compile import make_deployment
+from tests.vertex_settings import make_settings
 
 
 def test_the_nodes_compile_for_vertex_with_standard_artifact_types(tmp_path: Path) -> None:
-    deployment = Deployment("gs://bucket/root", "gs://bucket/served", ("--runner=DirectRunner",))
-    pipeline = create_pipeline(load_config("digits"), deployment, "fingerprint", ResolvedWeights("none"))
+    digits = load_config("digits")
+    pipeline = create_pipeline(digits, make_deployment(digits, make_settings()), "fingerprint", ResolvedWeights("none"))
     config = KubeflowV2DagRunnerConfig(default_image="example.org/image:1")
     KubeflowV2DagRunner(config, str(tmp_path), "job.json").run(pipeline, write_out=True)
     spec = json.loads((tmp_path / "job.json").read_text(encoding="utf-8"))["pipelineSpec"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.cloud_calls import CloudFault
+from components.google_cloud.calls import CloudFault
 from pipeline import run_vertex
 from pipeline.vertex import service
 from pipeline.vertex.cloud import Cloud, Run, Schedule, Submission, Task

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.dsl.compiler.compiler import Compiler
 
+from components.pusher.component import AtomicPusher
 from components.trainer.weights import ResolvedWeights
 from data.errors import UserError
 from pipeline.config import PipelineConfig, load_config
@@ -55,9 +57,8 @@ def custom_config(job: dict[str, Any], node: str) -> dict[str, Any]:
 )
 def test_the_graph_is_the_local_one(changes: dict[str, Any]) -> None:
     config = load_config("digits")
-    local = Compiler().compile(
-        create_pipeline(config, Deployment("/root", "/served", (), "/m.sqlite"), "fingerprint", INPUTS.weights)
-    )
+    deployment = Deployment("/root", partial(AtomicPusher, base_directory="/served"), (), "/m.sqlite")
+    local = Compiler().compile(create_pipeline(config, deployment, "fingerprint", INPUTS.weights))
     upstream = {node.pipeline_node.node_info.id: set(node.pipeline_node.upstream_nodes) for node in local.nodes}
     # The named exceptions: Vertex AI resolves the baseline in two tasks, and without knowing the candidate.
     del upstream["ModelResolver"]
@@ -103,7 +104,7 @@ def test_what_tfx_leaves_out_is_in_the_spec() -> None:
 def test_the_trainer_s_job_and_the_time_of_the_task_that_waits_for_it() -> None:
     job = compiled(trainer={"tpu": "v5e-4", "timeout_hours": 30})
     args = containers(job)["Trainer"]["args"]
-    assert args[1] == "components.trainer_job.executor.Executor"
+    assert args[1] == "components.google_cloud.trainer_job.Executor"
     assert custom_config(job, "Trainer")["ai_platform_training_args"]["project"] == "my-project"
     commands = {node: list(container["command"]) for node, container in containers(job).items()}
     seconds = {node: command[command.index("--timeout-seconds") + 1] for node, command in commands.items()}

@@ -11,9 +11,9 @@ from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 from pydantic import ValidationError
 
-from components.cloud_calls import CloudFault
-from components.pusher.endpoint_deployment import Deployment, deploy, split_traffic
-from components.pusher.endpoint_target import EndpointTarget
+from components.google_cloud.calls import CloudFault
+from components.google_cloud.endpoint_deployment import Deployment, deploy, split_traffic
+from components.google_cloud.endpoint_target import EndpointTarget
 from data.errors import UserError
 from tests.vertex_serving import VertexServing
 from tests.vertex_stand_in import HOST, PARENT, PROJECT, REGION, Network, standing_in

@@ -17,11 +17,11 @@ from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.utils import json_utils
 
-from components.cloud_calls import CloudFault
+from components.google_cloud import trainer_job
+from components.google_cloud.calls import CloudFault
+from components.google_cloud.model_version import PUSH_LABEL
 from components.pusher.endpoint import EndpointPusher
 from components.pusher.endpoint_executor import EndpointExecutor
-from components.pusher.model_version import PUSH_LABEL
-from components.trainer_job import executor
 from data.errors import UserError
 from pipeline.vertex.forms import OWN_LABELS
 from pipeline.vertex.job_request import HASH_LABEL
@@ -91,7 +91,7 @@ def train(job_spec: dict[str, Any] = JOB_SPEC, model: str = "gs://bucket/model")
         "ai_platform_vertex_region": REGION,
         "trainer": {"epochs": 3},
     }
-    executor.Executor().Do(
+    trainer_job.Executor().Do(
         {"examples": [artifact(standard_artifacts.Examples, "gs://bucket/examples")]},
         {"model": [artifact(standard_artifacts.Model, model)]},
         {
@@ -246,7 +246,7 @@ def test_a_task_that_is_ended_cancels_its_job_and_the_next_one_starts_another(
     network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.job_states = ["JOB_STATE_RUNNING"]
-    monkeypatch.setattr(executor.time, "sleep", lambda _: end_this_process())
+    monkeypatch.setattr(trainer_job.time, "sleep", lambda _: end_this_process())
     train_until_ended()
     (request,) = network.requests("CancelCustomJob")
     assert request.name == f"{PARENT}/customJobs/1"
@@ -277,7 +277,7 @@ def test_a_task_that_is_ended_after_an_answer_was_lost_cancels_its_job(
     network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network.fail("CreateCustomJob", "UNAVAILABLE", after=True)
-    monkeypatch.setattr(executor.time, "sleep", lambda _: end_this_process())
+    monkeypatch.setattr(trainer_job.time, "sleep", lambda _: end_this_process())
     train_until_ended()
     (job,) = service.custom_jobs.values()
     assert job.state.name == "JOB_STATE_CANCELLING"
@@ -288,7 +288,7 @@ def test_a_task_that_is_ended_before_it_creates_its_job_creates_none(
     network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network.fail("CreateCustomJob", "UNAVAILABLE")
-    monkeypatch.setattr(executor.time, "sleep", lambda _: end_this_process())
+    monkeypatch.setattr(trainer_job.time, "sleep", lambda _: end_this_process())
     train_until_ended()
     assert not service.custom_jobs
     assert "CancelCustomJob" not in network.methods()
@@ -306,7 +306,7 @@ def test_a_task_that_is_ended_ends_whatever_the_cancellation_says(
     service.job_states = ["JOB_STATE_RUNNING"]
     network.fail("CancelCustomJob", code, "not now")
     with monkeypatch.context() as patch:
-        patch.setattr(executor.time, "sleep", lambda _: end_this_process())
+        patch.setattr(trainer_job.time, "sleep", lambda _: end_this_process())
         train_until_ended()
     assert len(network.requests("CancelCustomJob")) == 1
     (said,) = [record.getMessage() for record in caplog.records if "not now" in record.getMessage()]
@@ -325,7 +325,7 @@ def test_missing_credentials_are_told_in_one_line(
 
 
 def test_every_label_of_our_own_is_refused_of_a_user() -> None:
-    assert {executor.RUN_LABEL, HASH_LABEL, PUSH_LABEL} == OWN_LABELS
+    assert {trainer_job.RUN_LABEL, HASH_LABEL, PUSH_LABEL} == OWN_LABELS
 
 
 def push(folder: Path, blessed: int) -> Artifact:

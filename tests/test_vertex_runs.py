@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components import cloud_calls
+from components.google_cloud import calls
 from data.errors import UserError
 from pipeline.vertex.service import (
     CloudFault,
@@ -87,7 +87,7 @@ def test_a_service_that_stays_away_does_not_look_like_a_failed_run(
     network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit_run(CLOUD, SUBMISSION)
-    monkeypatch.setattr(cloud_calls, "GIVE_UP_SECONDS", 0.2)
+    monkeypatch.setattr(calls, "GIVE_UP_SECONDS", 0.2)
     network.fail("GetPipelineJob", "UNAVAILABLE", times=10**6)
     with pytest.raises(CloudFault, match="run digits-1 goes on in the cloud"):
         follow_run(CLOUD, RUN_NAME, lambda task, state: None)

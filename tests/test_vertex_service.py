@@ -9,7 +9,7 @@ import pytest
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
-from components import cloud_calls
+from components.google_cloud import calls
 from data.errors import UserError
 from pipeline.vertex.service import Cloud, CloudFault, submit_run
 from tests.vertex_service import VertexService
@@ -110,7 +110,7 @@ def test_another_runs_id_is_refused(network: Network, service: VertexService) ->
 def test_a_service_that_stays_away_leaves_a_way_to_look(
     network: Network, service: VertexService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cloud_calls, "GIVE_UP_SECONDS", 0.2)
+    monkeypatch.setattr(calls, "GIVE_UP_SECONDS", 0.2)
     network.fail("CreatePipelineJob", "UNAVAILABLE", "connection reset", times=10**6)
     with pytest.raises(CloudFault, match="connection reset; whether the run was created is not known") as caught:
         submit_run(CLOUD, SUBMISSION)

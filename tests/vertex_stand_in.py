@@ -26,7 +26,7 @@ from google.api_core import grpc_helpers
 from google.cloud import aiplatform_v1 as vertex
 from google.longrunning import operations_pb2
 
-from components import cloud_calls
+from components.google_cloud import calls
 
 REGION = "us-central1"
 HOST = f"{REGION}-aiplatform.googleapis.com"
@@ -217,7 +217,7 @@ class Server:
 @contextmanager
 def standing_in(network: Network, player: object, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Server]:
     """Serves, and leads every client of this process to the server."""
-    cloud_calls.make_client.cache_clear()
+    calls.make_client.cache_clear()
     server = Server(network, player)
     _redirect(network, monkeypatch, folder)
     try:
@@ -227,7 +227,7 @@ def standing_in(network: Network, player: object, monkeypatch: pytest.MonkeyPatc
         for channel in network.channels:
             channel.close()
         server.stop()
-        cloud_calls.make_client.cache_clear()
+        calls.make_client.cache_clear()
 
 
 def _redirect(network: Network, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

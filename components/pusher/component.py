@@ -2,7 +2,6 @@
 
 from tfx.components.pusher.component import Pusher
 from tfx.dsl.components.base import executor_spec
-from tfx.orchestration import data_types
 from tfx.proto import pusher_pb2
 from tfx.types import BaseChannel
 
@@ -18,20 +17,22 @@ class AtomicPusher(Pusher):
     def __init__(
         self,
         model: BaseChannel,
-        push_destination: pusher_pb2.PushDestination | data_types.RuntimeParameter,
+        base_directory: str,
         model_blessing: BaseChannel | None = None,
     ) -> None:
         """Builds the node.
 
         Args:
             model: what is pushed.
-            push_destination: a file system's folder, local or `gs://`.
+            base_directory: folder of the model's versions, local or `gs://`.
             model_blessing: the Evaluator's verdict, of all gates; without its blessing nothing is pushed.
         """
         super().__init__(
             model=model,
             model_blessing=model_blessing,
-            push_destination=push_destination,
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=base_directory)
+            ),
             custom_config={"code_hash": make_code_hash(Executor.__module__)},
         )
         self.with_id(Pusher.__name__)

@@ -8,8 +8,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import BaseChannel
 
 from components.code_hash import make_code_hash
+from components.google_cloud.endpoint_target import EndpointTarget
 from components.pusher.endpoint_executor import ENDPOINT_KEY, EndpointExecutor
-from components.pusher.endpoint_target import EndpointTarget
 
 
 class EndpointPusher(Pusher):

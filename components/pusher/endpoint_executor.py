@@ -11,8 +11,8 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils, json_utils
 
+from components.google_cloud.endpoint_target import EndpointTarget
 from components.progress import report_progress
-from components.pusher.endpoint_target import EndpointTarget
 
 ENDPOINT_KEY = "endpoint"
 
@@ -39,7 +39,7 @@ class EndpointExecutor(tfx_executor.Executor):
             CloudFault: the service failed or could not be reached.
         """
         # Imported here: Google's client takes 2 s, which building a graph must not cost, and only Vertex AI needs it.
-        from components.pusher.endpoint_deployment import deploy
+        from components.google_cloud.endpoint_deployment import deploy
 
         self._log_startup(input_dict, output_dict, exec_properties)
         target = EndpointTarget.model_validate(json_utils.loads(exec_properties[specs.CUSTOM_CONFIG_KEY])[ENDPOINT_KEY])

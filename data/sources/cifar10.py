@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data.errors import UserError
-from data.files import open_binary, stat_file
+from data.files import is_remote, open_binary, stat_file
 from data.settings import DataSettings
 from data.sources.plain_pickle import Unbuilt, read_plain_pickle
 from data.sources.source import SourceImage
@@ -37,6 +37,13 @@ class Cifar10Source:
         """Keeps the settings; without `settings.path` the archive is downloaded once, into the user's cache."""
         self._settings = settings
 
+    @staticmethod
+    def lies_at(path: str) -> bool:
+        """See `Source`: by its name, and what is on this machine by its first entry."""
+        return path.endswith((".tar.gz", ".tgz")) and (
+            tf.io.gfile.exists(path) if is_remote(path) else _is_archive(path)
+        )
+
     def fingerprint(self) -> str:
         """See `Source`: the archive's size and time, or the checksum that a download must have."""
         if self._settings.path is None:
@@ -56,6 +63,15 @@ class Cifar10Source:
     def read(self) -> beam.PTransform:
         """See `Source`: one archive is read in one place, in its own order, which mixes the classes."""
         return "Start" >> beam.Create([self._settings.path]) | "Read" >> beam.FlatMap(_read_archive)
+
+
+def _is_archive(path: str) -> bool:
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            first = archive.next()
+            return first is not None and first.name.startswith("cifar-10-batches-py")
+    except (tarfile.TarError, EOFError, OSError):
+        return False
 
 
 def _archive_path(path: str | None) -> str:

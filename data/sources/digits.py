@@ -9,6 +9,7 @@ import apache_beam as beam
 import numpy as np
 from PIL import Image
 
+from data.settings import DataSettings
 from data.sources.source import SourceImage
 
 
@@ -17,6 +18,9 @@ class DigitsSource:
 
     Source: the test part of Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI.
     """
+
+    def __init__(self, _: DataSettings) -> None:
+        """Keeps nothing: it reads no setting."""
 
     def fingerprint(self) -> str:
         """See `Source`; the images change only with scikit-learn."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from data.class_names import read_folder_names
 from data.errors import UserError
-from data.files import FileEntry, Tree, list_tree, read_bytes
+from data.files import FileEntry, Tree, list_names, list_tree, read_bytes
 from data.settings import DataSettings, SplitFolders
 from data.sources.source import ReadAll, SourceImage
 
@@ -50,6 +50,12 @@ class ImageFolderSource:
     def __init__(self, settings: DataSettings) -> None:
         """Keeps the settings; `settings.path` is the root."""
         self._settings = settings
+
+    @staticmethod
+    def lies_at(path: str) -> bool:
+        """See `Source`: any folder that holds one."""
+        gfile = tf.io.gfile
+        return gfile.isdir(path) and any(gfile.isdir(gfile.join(path, name)) for name in list_names(path))
 
     def fingerprint(self) -> str:
         """See `Source`: hashes each file's path (so its class and split), size and time."""

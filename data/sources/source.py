@@ -29,7 +29,11 @@ class SourceImage:
 
 
 class Source(Protocol):
-    """A place that labelled images come from."""
+    """A place that labelled images come from; one that reads `data.path` has `lies_at`, too, for `--data PATH`.
+
+    `lies_at(path: str) -> bool` is a static method: says whether what lies at a path is of this kind, by names, and no
+    deeper than two levels of a folder.
+    """
 
     def fingerprint(self) -> str:
         """Returns a hexadecimal hash that changes when any image, label or split may have changed.

@@ -11,7 +11,7 @@ from google.protobuf import message
 
 from data.class_names import read_label_names
 from data.errors import UserError
-from data.files import FileEntry, list_tree, open_binary, stat_file
+from data.files import FileEntry, has_glob, list_names, list_tree, open_binary, stat_file
 from data.settings import DataSettings
 from data.sources.source import ReadAll, SourceImage
 
@@ -22,11 +22,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 def is_tfrecord_name(path: str) -> bool:
     """Says whether a file is called like a TFRecord file: `*.tfrecord` or `*-00000-of-00010`, `.gz` may follow."""
     return _NAME.search(path) is not None
-
-
-def has_glob(path: str) -> bool:
-    """Says whether a path is a pattern for several files."""
-    return any(character in path for character in "*?[")
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,19 @@ class TFRecordSource:
     def __init__(self, settings: DataSettings) -> None:
         """Keeps the settings; `settings.path` is where the files are."""
         self._settings = settings
+
+    @staticmethod
+    def lies_at(path: str) -> bool:
+        """See `Source`: by the names of files."""
+        if has_glob(path) and not tf.io.gfile.exists(path):
+            return any(map(is_tfrecord_name, tf.io.gfile.glob(path)))
+        if not tf.io.gfile.isdir(path):
+            return tf.io.gfile.exists(path) and is_tfrecord_name(path)
+        names = list_names(path)
+        folders = [folder for name in names if tf.io.gfile.isdir(folder := tf.io.gfile.join(path, name))]
+        # TFX and others put the records of each split into a folder of its own.
+        below = [inner for folder in folders[:10] for inner in tf.io.gfile.listdir(folder)]
+        return any(map(is_tfrecord_name, names)) or (bool(below) and all(map(is_tfrecord_name, below)))
 
     def fingerprint(self) -> str:
         """See `Source`: hashes each file's path, size and time."""

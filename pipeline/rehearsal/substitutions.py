@@ -19,7 +19,7 @@ _TFX_CLOUD = "tfx.extensions.google_cloud"
 _EXECUTOR_FLAG, _INPUTS_SPEC_FLAG = "--executor_class_path", "--json_serialized_inputs_spec_args"
 _EXECUTOR_FLAGS = (_EXECUTOR_FLAG, "--json_serialized_invocation_args", _INPUTS_SPEC_FLAG)
 _LOCAL_PUSHER = "components.pusher.executor.Executor"
-_LOCAL_EXECUTORS = {"components.trainer_job.executor.Executor": "tfx.components.trainer.executor.GenericExecutor"}
+_LOCAL_EXECUTORS = {"components.google_cloud.trainer_job.Executor": "tfx.components.trainer.executor.GenericExecutor"}
 _ENDPOINT_PUSHER = "components.pusher.endpoint_executor.EndpointExecutor"
 
 

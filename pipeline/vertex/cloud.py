@@ -8,7 +8,7 @@ from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import make_client
+from components.google_cloud.calls import make_client
 from data.errors import UserError
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})

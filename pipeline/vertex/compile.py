@@ -1,7 +1,18 @@
 """Compiles the pipeline for Vertex AI: the graph as everywhere, TFX's compiler, and what TFX leaves out."""
 
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from tfx.components import Pusher
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.types import BaseChannel
+
+from components.pusher.component import AtomicPusher
+from components.pusher.endpoint import EndpointPusher
+from components.resolver.component import make_resolver
 from data.errors import UserError
 from pipeline.config import PipelineConfig
 from pipeline.create_pipeline import Deployment, create_pipeline
@@ -29,13 +40,37 @@ def make_deployment(config: PipelineConfig, settings: VertexSettings) -> Deploym
         )
     return Deployment(
         pipeline_root=settings.pipeline_root,
-        serving_model_dir=config.serving_model_dir or f"{settings.pipeline_root}/serving_model",
+        make_pusher=_choose_pusher(config, settings),
         beam_pipeline_args=(),
         enable_cache=settings.cache,
         node_beam_args={node: make_beam_args(settings, config.name, node) for node in BEAM_NODES},
-        trainer_job=make_trainer_config(settings, config.name, config.trainer),
-        endpoint=make_endpoint_target(settings, config.name),
+        **_place_trainer(config, settings),
+        make_resolver=_make_resolver,
     )
+
+
+def _choose_pusher(config: PipelineConfig, settings: VertexSettings) -> Callable[..., Pusher]:
+    target = make_endpoint_target(settings, config.name)
+    if target is not None:
+        return partial(EndpointPusher, endpoint=target)
+    serving_dir = config.serving_model_dir or f"{settings.pipeline_root}/serving_model"
+    return partial(AtomicPusher, base_directory=os.path.join(serving_dir, config.name))
+
+
+def _place_trainer(config: PipelineConfig, settings: VertexSettings) -> dict[str, Any]:
+    """Returns what `Deployment` says of the Trainer."""
+    trainer_job = make_trainer_config(settings, config.name, config.trainer)
+    if trainer_job is None:
+        return {}
+    # Imported here: Google's client takes seconds, which no other pipeline needs to pay.
+    from components.google_cloud.trainer_job import Executor
+
+    return {"trainer_executor": Executor, "trainer_job": trainer_job}
+
+
+def _make_resolver(_: type[ResolverStrategy], __: Mapping[str, BaseChannel]) -> Resolver:
+    """Returns a resolver by TFX's own strategy, the only one that Vertex AI knows; it takes no further channel."""
+    return make_resolver(LatestBlessedModelStrategy, {})
 
 
 def compile_spec(config: PipelineConfig, settings: VertexSettings, inputs: Inputs) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from components.pusher.endpoint_target import EndpointTarget
+from components.google_cloud.endpoint_target import EndpointTarget
 from pipeline.vertex.settings import VertexSettings
 
 

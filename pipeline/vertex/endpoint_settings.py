@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator, model_validator
 
-from components.pusher.endpoint_target import EndpointServer
+from components.google_cloud.endpoint_target import EndpointServer
 from pipeline.vertex.forms import ServiceAccount
 from pipeline.vertex.machines import check_machine_type, find_gpu
 

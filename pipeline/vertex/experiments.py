@@ -9,7 +9,7 @@ import time
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import ROLE, call
+from components.google_cloud.calls import ROLE, call
 from data.errors import UserError
 from pipeline.vertex.cloud import Cloud
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.weights import ResolvedWeights
+from data.detect import settings_for_name
 from data.errors import UserError
 from data.files import is_remote, read_bytes
+from data.source_kinds import SOURCES
 from pipeline.config import DataChoice, PipelineConfig, name_from_path
 from pipeline.vertex.dataflow import placement_of
 from pipeline.vertex.settings import VertexSettings
@@ -41,12 +43,7 @@ def data_choice(path: str | None) -> DataChoice | None:
         return None
     if not path.startswith("gs://"):
         raise UserError(f"--data is {path}, which Vertex AI cannot see; copy it into a bucket and give its gs:// path")
-    name = path.rstrip("/").rpartition("/")[2]
-    if name.endswith((".tar.gz", ".tgz")):
-        source = "cifar10"
-    else:
-        source = "tfrecords" if "tfrecord" in name or "*" in name else "image_folder"
-    return DataChoice(name_from_path(path), {"source": source, "path": path})
+    return DataChoice(name_from_path(path), settings_for_name(path))
 
 
 def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bool) -> Inputs:
@@ -144,10 +141,11 @@ def check_places(config: PipelineConfig, settings: VertexSettings) -> None:
             "its gs:// path"
         )
     example_gen = placement_of(settings, "ImageExampleGen")
-    if config.data.source == "cifar10" and config.data.path is None and example_gen.runner == "dataflow":
+    source = config.data.source
+    if SOURCES[source].path == "or_download" and config.data.path is None and example_gen.runner == "dataflow":
         raise UserError(
-            "data.source is cifar10 without data.path, which is downloaded to one machine, not to Dataflow's workers; "
-            "copy the archive into a bucket and give its gs:// path, or set beam.components.ImageExampleGen.runner to "
+            f"data.source is {source} without data.path, which is downloaded to one machine, not to Dataflow's workers;"
+            " copy the archive into a bucket and give its gs:// path, or set beam.components.ImageExampleGen.runner to "
             "direct"
         )
     if config.serving_model_dir and settings.endpoint.name:

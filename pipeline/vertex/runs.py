@@ -6,7 +6,7 @@ from collections.abc import Callable
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from components.cloud_calls import ROLE, CloudFault, call
+from components.google_cloud.calls import ROLE, CloudFault, call
 from data.errors import UserError
 from pipeline.vertex.cloud import FINAL_STATES, Cloud, Run, make_run, resource_name
 

@@ -6,7 +6,7 @@ from croniter import croniter
 from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import GIVE_UP_SECONDS, ROLE, call, ensure, finish
+from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure, finish
 from data.errors import UserError
 from pipeline.vertex.cloud import Cloud, Schedule, Submission, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job

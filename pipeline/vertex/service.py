@@ -10,7 +10,7 @@ import dataclasses
 from google.api_core.exceptions import AlreadyExists
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import ROLE, CloudFault, call
+from components.google_cloud.calls import ROLE, CloudFault, call
 from data.errors import UserError
 from pipeline.vertex.cloud import FINAL_STATES, Cloud, Run, Schedule, Submission, Task, make_run
 from pipeline.vertex.experiments import add_run_to_experiment, ensure_experiment

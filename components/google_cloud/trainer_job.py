@@ -22,7 +22,7 @@ from tfx.extensions.google_cloud_ai_platform.training_clients import VertexJobCl
 from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import json_utils, name_utils
 
-from components.cloud_calls import GIVE_UP_SECONDS, STEP_ROLE, CloudFault, call, ensure, make_client
+from components.google_cloud.calls import GIVE_UP_SECONDS, STEP_ROLE, CloudFault, call, ensure, make_client
 from components.progress import report_progress
 
 RUN_LABEL = "trainer-run"

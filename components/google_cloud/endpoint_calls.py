@@ -4,9 +4,9 @@ from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
-from components import cloud_calls
-from components.cloud_calls import STEP_ROLE, call
-from components.pusher.endpoint_target import EndpointTarget
+from components.google_cloud import calls
+from components.google_cloud.calls import STEP_ROLE, call
+from components.google_cloud.endpoint_target import EndpointTarget
 
 
 def make_client(target: EndpointTarget, client_class: Any) -> Any:
@@ -15,7 +15,7 @@ def make_client(target: EndpointTarget, client_class: Any) -> Any:
     Raises:
         UserError: there are no credentials.
     """
-    return cloud_calls.make_client(client_class, target.api_endpoint or f"{target.region}-aiplatform.googleapis.com")
+    return calls.make_client(client_class, target.api_endpoint or f"{target.region}-aiplatform.googleapis.com")
 
 
 def get_endpoint(target: EndpointTarget, name: str) -> vertex.Endpoint:

@@ -3,9 +3,9 @@
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import STEP_ROLE, call, ensure, finish
-from components.pusher.endpoint_calls import make_client
-from components.pusher.endpoint_target import EndpointTarget
+from components.google_cloud.calls import STEP_ROLE, call, ensure, finish
+from components.google_cloud.endpoint_calls import make_client
+from components.google_cloud.endpoint_target import EndpointTarget
 
 PUSH_LABEL = "push"
 """Label of a version: which push made it."""

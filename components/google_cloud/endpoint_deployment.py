@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.cloud_calls import STEP_ROLE, call, ensure, finish
-from components.pusher.endpoint_calls import get_endpoint, make_client
-from components.pusher.endpoint_target import EndpointTarget
-from components.pusher.model_version import ensure_version, make_encryption
+from components.google_cloud.calls import STEP_ROLE, call, ensure, finish
+from components.google_cloud.endpoint_calls import get_endpoint, make_client
+from components.google_cloud.endpoint_target import EndpointTarget
+from components.google_cloud.model_version import ensure_version, make_encryption
 from data.errors import UserError
 
 CREATE_SECONDS = 600.0

@@ -1,1 +1,0 @@
-"""Training on a machine of its own, in the Trainer node's place."""
