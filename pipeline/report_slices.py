@@ -73,11 +73,11 @@ def make_slice(
     found = make_figures(answers.sum_terms(), _METRICS)
     figures = [_figure(name, value, images, METRICS[name].is_share) for name, value in found.items()]
     if threshold is not None:
-        share = _figure(f"answered (confidence >= {threshold:g})", images / inside.sum(), int(inside.sum()))
-        figures.insert(0, share)
+        whole = int(inside.sum())
+        figures.insert(0, _figure(f"answered (confidence >= {threshold:g})", images / whole, whole))
     if top_k is not None:
-        top = mean(hits_among(top_k, answers).sum(axis=0))
-        figures.insert(-1, _figure(f"top_{top_k}_accuracy", top, images))
+        share = mean(hits_among(top_k, answers).sum(axis=0))
+        figures.insert(-1, _figure(f"top_{top_k}_accuracy", share, images))
     wrong = np.flatnonzero(answered & ~predictions.correct)
     wrong = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:_LISTED]
     return {

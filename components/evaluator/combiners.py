@@ -11,7 +11,7 @@ from tensorflow_model_analysis.metrics import metric_types, metric_util
 
 from components.evaluator.definitions import CALIBRATION_BINS, TERMS, Answers, calibration_terms, make_figures
 
-CALIBRATION = "calibration"
+CALIBRATION_PLOT = "calibration_plot"
 _BATCH = 256
 """Rows whose terms are made at once: one by one, NumPy's calls cost more than its sums."""
 
@@ -83,10 +83,10 @@ class RowSums(RowCombiner):
         return Parts(sums=[np.sum(sums, axis=0) for sums in zip(*filter(None, every), strict=True)])
 
     def extract_output(self, accumulator: Parts) -> dict[metric_types.MetricKey, dict[str, np.ndarray]]:
-        """Returns each metric by name and the bins of `CALIBRATION` under the private key."""
+        """Returns each metric by name and the bins of `CALIBRATION_PLOT` under the private key."""
         sums = self.compact(accumulator).sums or Answers(np.zeros(0, int), np.zeros([0, 1])).sum_terms()
         bins = sums[TERMS.index(calibration_terms)].reshape(CALIBRATION_BINS, 3)
-        return {self._key: {**make_figures(sums), CALIBRATION: bins}}
+        return {self._key: {**make_figures(sums), CALIBRATION_PLOT: bins}}
 
 
 class ClassAucs(RowCombiner):

@@ -14,7 +14,7 @@ import numpy as np
 from components.evaluator.ranks import rank_labels
 
 UNKNOWN_CLASS = -1
-"""The label of an image whose class the model does not know, and the prediction of a model that makes none."""
+"""The label of an image whose class the model does not know, and TFMA's prediction of a model that makes none."""
 
 CALIBRATION_BINS = 10
 EPSILON = float(np.finfo(np.float32).eps)
@@ -27,7 +27,7 @@ class Answers:
 
     Attributes:
         labels: int [images], class indices; others, such as -1, are classes that the model does not know.
-        probabilities: float32 [images, classes]; figures of rows that are not finite are NaN.
+        probabilities: float32 [images, classes]; rows that are not finite leave means NaN, and name no class.
     """
 
     labels: np.ndarray
@@ -45,9 +45,24 @@ class Answers:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """Class index of the most probable class, int64 [images]."""
-        # argmax takes NaN for the greatest: a broken model would score what its first class weighs.
-        return np.where(self.finite, self.probabilities.argmax(axis=1), UNKNOWN_CLASS)
+        """Class index of the most probable class, int64 [images]; of no meaning where they are not finite."""
+        return self.probabilities.argmax(axis=1)
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """Probability of the most probable class, float32 [images]."""
+        return self.probabilities.max(axis=1)
+
+    @cached_property
+    def label_probabilities(self) -> np.ndarray:
+        """Probability of the label's class, float32 [images]; 0 where the model does not know the class."""
+        rows = np.arange(len(self.labels))
+        return np.where(self.known, self.probabilities[rows, np.where(self.known, self.labels, 0)], np.float32(0.0))
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether the most probable class is the label's, bool [images]."""
+        return self.predicted == self.labels
 
     @cached_property
     def terms(self) -> list[Any]:
@@ -61,11 +76,12 @@ class Answers:
 
 def _count_and(answers: Answers, values: np.ndarray) -> np.ndarray:
     """Returns terms of a mean over images, float64 [images, 2]: 1 and the value."""
+    # argmax takes NaN for the greatest: a broken model would score what its first class weighs.
     return np.stack([np.ones(len(values)), np.where(answers.finite, values, np.nan)], axis=1)
 
 
 def _hits(answers: Answers) -> np.ndarray:
-    return _count_and(answers, answers.predicted == answers.labels)
+    return _count_and(answers, answers.correct)
 
 
 def hits_among(k: int, answers: Answers) -> np.ndarray:
@@ -75,20 +91,17 @@ def hits_among(k: int, answers: Answers) -> np.ndarray:
 
 def _log_losses(answers: Answers) -> np.ndarray:
     """Returns the negative natural logarithms of the right class's probability, 0 for an unknown class."""
-    rows = np.arange(len(answers.labels))
-    mine = np.where(answers.known, answers.probabilities[rows, np.where(answers.known, answers.labels, 0)], 0.0)
-    return _count_and(answers, -np.log(np.clip(mine.astype(np.float64), EPSILON, 1.0 - EPSILON)))
+    mine = np.clip(answers.label_probabilities.astype(np.float64), EPSILON, 1.0 - EPSILON)
+    return _count_and(answers, -np.log(mine))
 
 
 def calibration_terms(answers: Answers) -> np.ndarray:
     """Returns float64 [images, CALIBRATION_BINS * 3]: 1, the hit and the probability in the most probable's bin."""
     images = len(answers.labels)
-    confidence = np.where(answers.finite, answers.probabilities.max(axis=1), 0.0).astype(np.float64)
+    confidence = np.where(answers.finite, answers.confidence, 0.0).astype(np.float64)
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     terms = np.zeros([images, CALIBRATION_BINS, 3])
-    terms[np.arange(images), bins] = np.stack(
-        [np.ones(images), answers.predicted == answers.labels, confidence], axis=1
-    )
+    terms[np.arange(images), bins] = np.stack([np.ones(images), answers.correct, confidence], axis=1)
     terms[~answers.finite] = (0.0, np.nan, np.nan)
     return terms.reshape(images, CALIBRATION_BINS * 3)
 
@@ -97,13 +110,11 @@ def _class_terms(answers: Answers) -> Any:
     """Returns a sparse float64 [images, 3 * classes]: 1 for the class that was hit, the label's and the predicted."""
     import scipy.sparse  # 0.3 s, which who reads results does not wait for
 
-    labels, predicted, rows = answers.labels, answers.predicted, np.arange(len(answers.labels))
-    chosen = [answers.known & (labels == predicted), answers.known, answers.finite]
-    classes = [labels, labels, predicted]
-    width = answers.probabilities.shape[1]
-    columns = np.concatenate([i * width + classes[i][chosen[i]] for i in range(3)])
-    places = (np.concatenate([rows[one] for one in chosen]), columns)
-    return scipy.sparse.csr_matrix((np.ones(len(columns)), places), shape=(len(rows), 3 * width))
+    images, width = answers.probabilities.shape
+    chosen = np.concatenate([answers.known & answers.finite & answers.correct, answers.known, answers.finite])
+    classes = np.concatenate([answers.labels, width + answers.labels, 2 * width + answers.predicted])[chosen]
+    rows = np.tile(np.arange(images), 3)[chosen]
+    return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, classes)), shape=(images, 3 * width))
 
 
 def count_matrix(matrix: Iterable[tuple[int, int, float]], class_count: int) -> np.ndarray:

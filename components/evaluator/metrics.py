@@ -12,8 +12,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 
-from components.evaluator.combiners import CALIBRATION, ClassAucs, RowSums
-from components.evaluator.definitions import DEFINITIONS
+from components.evaluator.combiners import CALIBRATION_PLOT, ClassAucs, RowSums
 
 _SUMS, _AUCS = "_row_sums", "_class_aucs"
 """TFMA drops metrics with a leading underscore when nothing is derived from them any more."""
@@ -34,8 +33,8 @@ class ClassifierMetric(metric_types.Metric):
 class CalibrationBins(metric_types.Metric):
     """A reliability diagram of the most probable class, as TFMA's plot of calibration: 10 equal bins, 1 in the last."""
 
-    def __init__(self, name: str = "calibration_plot") -> None:
-        super().__init__(metric_util.merge_per_key_computations(_make_calibration_bins), name=name)
+    def __init__(self, name: str = CALIBRATION_PLOT) -> None:
+        super().__init__(metric_util.merge_per_key_computations(_make_computations), name=name)
 
 
 def _make_computations(
@@ -48,28 +47,19 @@ def _make_computations(
 ) -> metric_types.MetricComputations:
     """Returns what one figure is computed from; TFMA drops the duplicates between figures."""
     place = {"model_name": model_name, "output_name": output_name, "example_weighted": example_weighted}
-    key = metric_types.MetricKey(name=name, sub_key=sub_key, **place)
-    private_name, combiner = (_SUMS, RowSums) if name in DEFINITIONS else (_AUCS, ClassAucs)
+    private_name, combiner = (_AUCS, ClassAucs) if name in ("auc", "macro_auc") else (_SUMS, RowSums)
     private_key = metric_types.MetricKey(name=private_name, **place)
+    plot = name == CALIBRATION_PLOT
+    key = (metric_types.PlotKey if plot else metric_types.MetricKey)(name=name, sub_key=sub_key, **place)
+
+    def derive(metrics: dict[metric_types.MetricKey, Any]) -> dict[metric_types.MetricKey, Any]:
+        found = metrics[private_key][name]
+        return {key: _make_buckets(found) if plot else _select(found, sub_key)}
+
     return [
         metric_types.MetricComputation([private_key], None, combiner(private_key, eval_config)),
-        _derive(key, lambda metrics: _select(metrics[private_key][name], sub_key)),
+        metric_types.DerivedMetricComputation([key], derive),
     ]
-
-
-def _make_calibration_bins(
-    name: str,
-    eval_config: Any = None,
-    model_name: str = "",
-    output_name: str = "",
-    sub_key: metric_types.SubKey | None = None,
-    example_weighted: bool = False,
-) -> metric_types.MetricComputations:
-    place = {"model_name": model_name, "output_name": output_name, "example_weighted": example_weighted}
-    sums_key = metric_types.MetricKey(name=_SUMS, **place)
-    sums = metric_types.MetricComputation([sums_key], None, RowSums(sums_key, eval_config))
-    key = metric_types.PlotKey(name=name, sub_key=sub_key, **place)
-    return [sums, _derive(key, lambda metrics: _make_buckets(metrics[sums_key][CALIBRATION]))]
 
 
 def _make_buckets(bins: np.ndarray) -> metrics_for_slice_pb2.CalibrationHistogramBuckets:
@@ -83,10 +73,6 @@ def _make_buckets(bins: np.ndarray) -> metrics_for_slice_pb2.CalibrationHistogra
             total_weighted_refined_prediction={"value": probabilities},
         )
     return buckets
-
-
-def _derive(key: metric_types.MetricKey, compute: Any) -> metric_types.DerivedMetricComputation:
-    return metric_types.DerivedMetricComputation(keys=[key], result=lambda metrics: {key: compute(metrics)})
 
 
 def _select(figure: np.ndarray, sub_key: metric_types.SubKey | None) -> float:
