@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluator.ranks import rank_labels
+from components.evaluator.definitions import Answers, hits_among, make_figures, mean
+from components.evaluator.metric_table import METRICS
 from components.report_gen.numbers import format_interval, format_number
 from components.report_gen.wilson import wilson_interval
 from data.errors import UserError
@@ -30,6 +31,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_METRICS = ("accuracy", "log_loss")
 _LISTED = 10
 
 
@@ -66,15 +68,16 @@ def make_slice(
     if top_k is not None and top_k > class_count:
         raise UserError(f"--top-k {top_k}: the model has {class_count} classes only")
     answered = inside & (predictions.confidence >= (threshold or 0.0))
-    figures = [_share("accuracy", answered & predictions.correct, answered)]
+    images = int(answered.sum())
+    answers = Answers(predictions.labels[answered], predictions.probabilities[answered])
+    found = make_figures(answers.sum_terms(), _METRICS)
+    figures = [_figure(name, value, images, METRICS[name].is_share) for name, value in found.items()]
     if threshold is not None:
-        figures.insert(0, _share(f"answered (confidence >= {threshold:g})", answered, inside))
+        whole = int(inside.sum())
+        figures.insert(0, _figure(f"answered (confidence >= {threshold:g})", images / whole, whole))
     if top_k is not None:
-        in_top = rank_labels(predictions.labels, predictions.probabilities) < top_k
-        figures.append(_share(f"top_{top_k}_accuracy", answered & in_top, answered))
-    epsilon = float(np.finfo(np.float32).eps)
-    losses = -np.log(np.clip(predictions.label_probabilities.astype(np.float64), epsilon, 1 - epsilon))
-    figures.append({"name": "log_loss", "value": float(losses[answered].mean()) if answered.any() else None})
+        share = mean(hits_among(top_k, answers).sum(axis=0))
+        figures.insert(-1, _figure(f"top_{top_k}_accuracy", share, images))
     wrong = np.flatnonzero(answered & ~predictions.correct)
     wrong = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:_LISTED]
     return {
@@ -94,9 +97,10 @@ def make_slice(
     }
 
 
-def _share(name: str, hits: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
-    count, images = int(hits.sum()), int(whole.sum())
-    return {"name": name, "value": count / images if images else None, "interval": wilson_interval(count, images)}
+def _figure(name: str, value: float | np.ndarray, images: int, is_share: bool = True) -> dict[str, Any]:
+    known = float(value) if np.isfinite(value) else None
+    interval = {"interval": None if known is None else wilson_interval(known * images, images)} if is_share else {}
+    return {"name": name, "value": known, **interval}
 
 
 def _matches(predictions: "Predictions", condition: str) -> np.ndarray:

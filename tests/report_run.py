@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluator.class_counts import count_classes
+from components.evaluator.definitions import DEFINITIONS, count_matrix
 from components.evaluator.results import ClassResult, EvaluationResults, GateResult
 from components.predictor.predictions import Predictions
 from components.report_gen.facts import Sources, collect_facts
@@ -46,11 +46,12 @@ def make_results(predictions: Predictions) -> EvaluationResults:
     for label, predicted in zip(predictions.labels.tolist(), predictions.predicted.tolist(), strict=True):
         cells[label, predicted] = cells.get((label, predicted), 0) + 1
     matrix = tuple((label, predicted, count) for (label, predicted), count in cells.items())
-    counts = count_classes(matrix)
+    counts = count_matrix(matrix, len(predictions.class_names))
+    shares = [DEFINITIONS[name].figure(counts).tolist() for name in ("precision", "recall", "f1")]
     accuracy = float(predictions.correct.mean())
     baseline = predictions.baseline_probabilities
     return EvaluationResults(
-        metrics={"accuracy": accuracy, "macro_f1": counts.macro("f1"), "log_loss": 0.5},
+        metrics={"accuracy": accuracy, "macro_f1": float(DEFINITIONS["macro_f1"].figure(counts)), "log_loss": 0.5},
         baseline_metrics=(
             None
             if baseline is None
@@ -58,7 +59,7 @@ def make_results(predictions: Predictions) -> EvaluationResults:
         ),
         images=len(predictions),
         classes=tuple(
-            ClassResult(name, int(counts.labelled.get(i, 0)), counts.precision(i), counts.recall(i), counts.f1(i), None)
+            ClassResult(name, int((predictions.labels == i).sum()), *(values[i] for values in shares), None)
             for i, name in enumerate(predictions.class_names)
         ),
         slices={},

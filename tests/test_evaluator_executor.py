@@ -335,7 +335,8 @@ def test_a_collapsed_model_has_its_first_five_classes_right(probabilities: np.nd
                 label=np.array([label]), prediction=probabilities.astype(np.float32), example_weight=np.array([1.0])
             ),
         )
-    assert (sums.accuracy, sums.top_5_accuracy) == (0.1, 0.5)
+    (figures,) = combiner.extract_output(sums).values()
+    assert (figures["accuracy"], figures["top_5_accuracy"]) == (0.1, 0.5)
 
 
 def test_labels_rank_as_tensorflow_ranks_classes() -> None:

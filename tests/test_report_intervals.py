@@ -5,7 +5,8 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from components.report_gen.intervals import Answers, bootstrap_intervals
+from components.evaluator.definitions import Answers
+from components.report_gen.intervals import bootstrap_intervals, draw_figures
 from components.report_gen.wilson import wilson_interval
 from tests.report_run import make_predictions
 
@@ -24,7 +25,7 @@ def test_figures_of_a_draw_are_scikit_learns_on_the_drawn_images() -> None:
     predictions = make_predictions(class_count=7, images=300, seed=3)
     drawn = np.random.default_rng(1).integers(0, 300, 300)
     weights = np.bincount(drawn, minlength=300).astype(np.float32)[None]
-    figures = Answers(predictions.labels, predictions.probabilities).figures(weights, with_auc=True)
+    figures = draw_figures(Answers(predictions.labels, predictions.probabilities), weights, with_auc=True)
     labels, probabilities = predictions.labels[drawn], predictions.probabilities[drawn].astype(float)
     predicted = probabilities.argmax(axis=1)
     macro = {"average": "macro", "zero_division": 0}
@@ -46,9 +47,9 @@ def test_figures_of_a_draw_are_scikit_learns_on_the_drawn_images() -> None:
 
 
 def test_ece_of_a_draw_is_the_gap_between_confidence_and_accuracy() -> None:
-    labels, probabilities = np.array([0, 0]), np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
-    figures = Answers(labels, probabilities).figures(np.array([[1.0, 3.0]], np.float32), with_auc=False)
-    assert figures["ece"][0] == pytest.approx((1 * 0.1 + 3 * 0.8) / 4, abs=1e-6)
+    labels, probabilities = np.array([0, 0]), np.array([[0.95, 0.05], [0.2, 0.8]], np.float32)
+    figures = draw_figures(Answers(labels, probabilities), np.array([[1.0, 3.0]], np.float32), with_auc=False)
+    assert figures["ece"][0] == pytest.approx((1 * 0.05 + 3 * 0.8) / 4, abs=1e-6)
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_images() -> None:
@@ -79,14 +80,16 @@ def test_a_model_compared_with_itself_has_no_change_and_a_worse_one_has() -> Non
 
 def test_an_image_of_an_unknown_class_is_a_mistake() -> None:
     labels, probabilities = np.array([-1, 0, 1]), np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], np.float32)
-    figures = Answers(labels, probabilities).figures(np.ones([1, 3], np.float32), with_auc=True)
+    figures = draw_figures(Answers(labels, probabilities), np.ones([1, 3], np.float32), with_auc=True)
     assert figures["accuracy"][0] == pytest.approx(2 / 3)
     assert figures["macro_precision"][0] == pytest.approx((0.5 + 1) / 2)
     assert figures["macro_recall"][0] == pytest.approx(1.0)
 
 
 def test_equal_probabilities_name_the_first_five_classes() -> None:
-    figures = Answers(np.arange(10), np.full([10, 10], 0.1, np.float32)).figures(np.ones([1, 10], np.float32), False)
+    figures = draw_figures(
+        Answers(np.arange(10), np.full([10, 10], 0.1, np.float32)), np.ones([1, 10], np.float32), False
+    )
     assert figures["top_5_accuracy"][0] == pytest.approx(0.5)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.report_gen.intervals import Answers
+from components.evaluator.definitions import Answers
+from components.report_gen.intervals import draw_figures
 from tests.benchmarks.transfer import Results, estimate_seconds
 from tests.benchmarks.transfer_contenders import CONTENDERS
 from tests.benchmarks.transfer_data import SPLITS, Limits, Photo, describe_split, split_photos
@@ -131,7 +132,7 @@ def make_labels(probabilities: np.ndarray, seed: int) -> np.ndarray:
 def test_the_calibration_error_is_the_reports() -> None:
     probabilities = make_probabilities(211, 5, seed=1)
     labels = make_labels(probabilities, seed=2)
-    expected = Answers(labels, probabilities).figures(np.ones([1, 211], np.float32), with_auc=False)["ece"]
+    expected = draw_figures(Answers(labels, probabilities), np.ones([1, 211], np.float32), with_auc=False)["ece"]
     correct = (probabilities.argmax(1) == labels)[None]
     assert calibration_error(probabilities.max(1), correct) == pytest.approx(expected, abs=1e-6)
 

@@ -1,7 +1,7 @@
-"""What is added up image by image for the classifier's figures, in NumPy."""
+"""How TFMA adds up what the classifier's figures are made of, in NumPy."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -9,12 +9,11 @@ import numpy as np
 from scipy.stats import rankdata
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
-from components.evaluator.ranks import rank_labels
-from components.exported_model.signatures import TOP_K
+from components.evaluator.definitions import CALIBRATION_BINS, TERMS, Answers, calibration_terms, make_figures
 
-CALIBRATION_BINS = 10
-_EPSILON = float(np.finfo(np.float32).eps)
-"""Probabilities are clipped to [eps, 1 - eps] before their logarithm, as scikit-learn does with float32."""
+CALIBRATION_PLOT = "calibration_plot"
+_BATCH = 256
+"""Rows whose terms are made at once: one by one, NumPy's calls cost more than its sums."""
 
 
 class RowCombiner(beam.CombineFn):
@@ -38,79 +37,56 @@ class RowCombiner(beam.CombineFn):
         return label.item(), probabilities
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Sums over images.
+@dataclass
+class Parts:
+    """What was added up so far.
 
     Attributes:
-        totals: float64 [4], images, hits, hits among the five most probable classes, log losses.
-        bins: float64 [CALIBRATION_BINS, 3], images, hits and probabilities of the most probable class, by the latter.
+        rows: labels and float32 [classes] of the images that are not in the sums yet.
+        sums: float64 [terms] by each of `TERMS`; empty before the first.
     """
 
-    totals: np.ndarray
-    bins: np.ndarray
+    rows: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    sums: list[np.ndarray] = field(default_factory=list)
 
-    @property
-    def accuracy(self) -> float:
-        """Returns the share of images whose most probable class is right."""
-        return self._mean(self.totals[1])
-
-    @property
-    def top_5_accuracy(self) -> float:
-        """Returns the share of images whose class is among the five most probable."""
-        return self._mean(self.totals[2])
-
-    @property
-    def log_loss(self) -> float:
-        """Returns the mean negative natural logarithm of the right class's probability."""
-        return self._mean(self.totals[3])
-
-    @property
-    def ece(self) -> float:
-        """Returns the expected calibration error: how far confidence and accuracy of a bin lie apart, on average."""
-        return self._mean(np.abs(self.bins[:, 1] - self.bins[:, 2]).sum())
-
-    def _mean(self, total: float) -> float:
-        return float(total / self.totals[0]) if self.totals[0] else float(np.nan)
+    def add_rows(self) -> None:
+        """Puts the rows into the sums."""
+        if self.rows:
+            labels, probabilities = zip(*self.rows, strict=True)
+            more = Answers(np.array(labels), np.stack(probabilities)).sum_terms()
+            self.sums = [np.add(*pair) for pair in zip(self.sums, more, strict=True)] if self.sums else more
+            self.rows = []
 
 
 class RowSums(RowCombiner):
-    """Adds up `Sums`."""
+    """Adds up the terms of all metrics."""
 
-    def create_accumulator(self) -> Sums:
+    def create_accumulator(self) -> Parts:
         """Returns sums of nothing."""
-        return Sums(np.zeros(4), np.zeros((CALIBRATION_BINS, 3)))
+        return Parts()
 
-    def add_input(self, accumulator: Sums, element: metric_types.StandardMetricInputs) -> Sums:
+    def add_input(self, accumulator: Parts, element: metric_types.StandardMetricInputs) -> Parts:
         """Adds one image in place."""
-        label, probabilities = self._read_row(element)
-        known = 0 <= label < len(probabilities)
-        probability = float(probabilities[label]) if known else 0.0
-        predicted = np.argmax(probabilities)
-        confidence = float(probabilities[predicted])
-        if not np.isfinite(probabilities).all():
-            # argmax takes NaN for the greatest: a broken model would score what its first class weighs.
-            accumulator.totals[:] += (1.0, np.nan, np.nan, np.nan)
-            accumulator.bins[:, 1:] = np.nan
-            return accumulator
-        accumulator.totals[:] += (
-            1.0,
-            predicted == label,
-            rank_labels(np.asarray(label), probabilities) < TOP_K,
-            -np.log(np.clip(probability, _EPSILON, 1.0 - _EPSILON)),
-        )
-        row = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1)
-        accumulator.bins[row] += (1.0, predicted == label, confidence)
+        accumulator.rows.append(self._read_row(element))
+        if len(accumulator.rows) == _BATCH:
+            accumulator.add_rows()
         return accumulator
 
-    def merge_accumulators(self, accumulators: Iterable[Sums]) -> Sums:
-        """Adds up sums."""
-        parts = list(accumulators)
-        return Sums(np.sum([part.totals for part in parts], axis=0), np.sum([part.bins for part in parts], axis=0))
+    def compact(self, accumulator: Parts) -> Parts:
+        """Drops the rows before the accumulator is sent."""
+        accumulator.add_rows()
+        return accumulator
 
-    def extract_output(self, accumulator: Sums) -> dict[metric_types.MetricKey, Sums]:
-        """Returns the sums under the private key."""
-        return {self._key: accumulator}
+    def merge_accumulators(self, accumulators: Iterable[Parts]) -> Parts:
+        """Adds up sums."""
+        every = [self.compact(part).sums for part in accumulators]
+        return Parts(sums=[np.sum(sums, axis=0) for sums in zip(*filter(None, every), strict=True)])
+
+    def extract_output(self, accumulator: Parts) -> dict[metric_types.MetricKey, dict[str, np.ndarray]]:
+        """Returns each metric by name and the bins of `CALIBRATION_PLOT` under the private key."""
+        sums = self.compact(accumulator).sums or Answers(np.zeros(0, int), np.zeros([0, 1])).sum_terms()
+        bins = sums[TERMS.index(calibration_terms)].reshape(CALIBRATION_BINS, 3)
+        return {self._key: {**make_figures(sums), CALIBRATION_PLOT: bins}}
 
 
 class ClassAucs(RowCombiner):
@@ -129,13 +105,18 @@ class ClassAucs(RowCombiner):
         """Puts rows together."""
         return [row for accumulator in accumulators for row in accumulator]
 
-    def extract_output(self, accumulator: list) -> dict[metric_types.MetricKey, np.ndarray]:
-        """Returns float64 [classes] under the private key, NaN for a class without images or without others."""
+    def extract_output(self, accumulator: list) -> dict[metric_types.MetricKey, dict[str, np.ndarray]]:
+        """Returns `auc`, float64 [classes], and its mean `macro_auc` under the private key.
+
+        NaN for a class without images or without others, which the mean leaves out.
+        """
         if not accumulator:
-            return {self._key: np.empty(0)}
+            return {self._key: {"auc": np.empty(0), "macro_auc": np.array(np.nan)}}
         labels = np.array([label for label, _ in accumulator])
         scores = np.stack([probabilities for _, probabilities in accumulator])
-        return {self._key: np.array([_auc(labels == i, scores[:, i]) for i in range(scores.shape[1])])}
+        aucs = np.array([_auc(labels == i, scores[:, i]) for i in range(scores.shape[1])])
+        defined = aucs[~np.isnan(aucs)]
+        return {self._key: {"auc": aucs, "macro_auc": np.array(defined.mean() if len(defined) else np.nan)}}
 
 
 def _auc(positive: np.ndarray, scores: np.ndarray) -> float:

@@ -8,14 +8,12 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator import metrics
-from components.evaluator.settings import CLASS_METRICS, LOWER_IS_BETTER, OVERALL_METRICS, EvaluatorSettings, Gate
-from components.exported_model.signatures import EXAMPLES_SIGNATURE, TOP_K, TRANSFORM_SIGNATURE
+from components.evaluator.metric_table import CLASS_METRICS, MAX_SLICED_CLASSES, METRICS, OVERALL_METRICS
+from components.evaluator.settings import EvaluatorSettings, Gate
+from components.exported_model.signatures import EXAMPLES_SIGNATURE, TRANSFORM_SIGNATURE
 from components.transform.features import TRANSFORMED_LABEL_KEY
 from data.errors import UserError
 from data.features import LABEL_KEY
-
-MAX_SLICED_CLASSES = 100
-"""Above so many classes there are no slices by class, no figures by class and no AUC: they take minutes and GBs."""
 
 
 def make_eval_config(
@@ -94,12 +92,7 @@ def _without_change(gate: Gate) -> Gate:
 
 
 def _overall_metrics(class_count: int) -> list[str]:
-    absent = set()
-    if class_count <= TOP_K:
-        absent.add("top_5_accuracy")
-    if class_count > MAX_SLICED_CLASSES:
-        absent.add("macro_auc")
-    return [name for name in OVERALL_METRICS if name not in absent]
+    return [name for name, one in OVERALL_METRICS.items() if one.least_classes <= class_count <= one.most_classes]
 
 
 def _check_gate(gate: Gate, class_names: Sequence[str]) -> None:
@@ -110,15 +103,16 @@ def _check_gate(gate: Gate, class_names: Sequence[str]) -> None:
             f"evaluator.gates: the gate on {gate.metric} names the class {gate.slice!r}, which none of the model's "
             f"{len(class_names)} classes is; the nearest are {', '.join(near)}"
         )
-    if gate.metric == "top_5_accuracy" and len(class_names) <= TOP_K:
+    metric = METRICS[gate.metric]
+    if len(class_names) < metric.least_classes:
         raise UserError(
-            f"evaluator.gates: top_5_accuracy says nothing with {len(class_names)} classes; use accuracy, or more than "
-            f"{TOP_K} classes"
+            f"evaluator.gates: {gate.metric} says nothing with {len(class_names)} classes; use accuracy, or more than "
+            f"{metric.least_classes - 1} classes"
         )
-    if gate.metric in ("auc", "macro_auc") and len(class_names) > MAX_SLICED_CLASSES:
+    if len(class_names) > metric.most_classes:
         raise UserError(
             f"evaluator.gates: {gate.metric} is not computed for {len(class_names)} classes, only up to "
-            f"{MAX_SLICED_CLASSES}; use {'f1' if gate.slice else 'macro_f1'}"
+            f"{metric.most_classes}; use {'f1' if gate.slice else 'macro_f1'}"
         )
 
 
@@ -152,7 +146,7 @@ def _make_thresholds(gate: Gate) -> Iterator[config_pb2.MetricThreshold]:
         yield config_pb2.MetricThreshold(value_threshold={"lower_bound": {"value": gate.min}})
     if gate.max is not None:
         yield config_pb2.MetricThreshold(value_threshold={"upper_bound": {"value": gate.max}})
-    lower_is_better = gate.metric in LOWER_IS_BETTER
+    lower_is_better = METRICS[gate.metric].lower_is_better
     change = gate.max_change if lower_is_better else gate.min_change
     if change is not None:
         direction = tfma.MetricDirection.LOWER_IS_BETTER if lower_is_better else tfma.MetricDirection.HIGHER_IS_BETTER

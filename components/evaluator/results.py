@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from components.evaluator.baseline import Baseline, read_baseline
-from components.evaluator.class_counts import UNKNOWN_CLASS, count_classes
+from components.evaluator.definitions import DEFINITIONS, UNKNOWN_CLASS, count_matrix
 from components.evaluator.model_classes import read_evaluation_classes
 from components.evaluator.refusals import METRICS_GATE, read_refusals
 
@@ -195,15 +195,14 @@ def _make_classes(
     class_names: list[str], matrix: tuple[tuple[int, int, int], ...], figures: _Figures
 ) -> Iterator[ClassResult]:
     """Yields the rows from the matrix, by the function that also gave TFMA its figures, which end at 100 classes."""
-    counts = count_classes(matrix)
+    counts = count_matrix(matrix, len(class_names))
+    shares = {name: DEFINITIONS[name].figure(counts).tolist() for name in ("precision", "recall", "f1")}
     for i, name in enumerate(class_names):
         yield ClassResult(
             name=name,
-            support=int(counts.labelled.get(i, 0)),
-            precision=_number(counts.precision(i)),
-            recall=_number(counts.recall(i)),
-            f1=_number(counts.f1(i)),
+            support=int(counts[len(class_names) + i]),
             auc=figures.get((f"classId:{i}", "auc")),
+            **{metric: _number(values[i]) for metric, values in shares.items()},
         )
 
 

@@ -1,33 +1,15 @@
 """Settings of the evaluator section: the gates that a model must pass before it is pushed."""
 
-import math
-from typing import Literal, get_args
-
 from pydantic import Field, field_validator, model_validator
 
+from components.evaluator.metric_table import CLASS_METRICS, METRICS, OVERALL_METRICS, MetricName
 from data.section import Settings
-
-_Overall = Literal[
-    "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auc", "log_loss", "ece"
-]
-_OfClass = Literal["precision", "recall", "f1", "auc"]
-
-OVERALL_METRICS: tuple[str, ...] = get_args(_Overall)
-"""What is measured over all test images; `ece` is the expected calibration error."""
-
-CLASS_METRICS: tuple[str, ...] = get_args(_OfClass)
-"""What is measured for each class against all others."""
-
-SHARES = frozenset({*OVERALL_METRICS, *CLASS_METRICS} - {"log_loss"})
-"""What goes from 0 to 1; the logarithmic loss goes from 0 to any number."""
-
-LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 
 
 class Gate(Settings):
     """One condition on one metric of the test split, over all images or for one class."""
 
-    metric: Literal[_Overall, _OfClass]
+    metric: MetricName
     """What is measured: over all images, or, where a slice is named, `precision`, `recall`, `f1` or `auc` of it."""
 
     slice: str | None = None
@@ -55,14 +37,15 @@ class Gate(Settings):
             raise ValueError(f"the metric {self.metric} has no value for the slice {self.slice!r}: use {allowed}")
         if self.min is None and self.max is None and self.min_change is None and self.max_change is None:
             raise ValueError(f"the gate on {self.metric} has no bound: set min, max, min_change or max_change")
-        top, hint = (1.0, ", 0.9 is 90 %") if self.metric in SHARES else (math.inf, "")
+        metric = METRICS[self.metric]
+        top, hint = metric.top, ", 0.9 is 90 %" if metric.top == 1.0 else ""
         for name, low in (("min", 0.0), ("max", 0.0), ("min_change", -top), ("max_change", -top)):
             bound = getattr(self, name)
             if bound is not None and not low <= bound <= top:
                 raise ValueError(f"the gate on {self.metric} has {name} {bound:g}: use {low:g} to {top:g}{hint}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"the gate on {self.metric} has min {self.min} above max {self.max}: nothing can pass")
-        wrong = "min_change" if self.metric in LOWER_IS_BETTER else "max_change"
+        wrong = "min_change" if metric.lower_is_better else "max_change"
         if getattr(self, wrong) is not None:
             better, right = ("lower", "max_change") if wrong == "min_change" else ("higher", "min_change")
             raise ValueError(f"{self.metric} is better when {better}: use {right} in place of {wrong}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY
 
 TOP_K = 5
-"""How many classes `serving_default` names, where there are as many; what `top_5_accuracy` counts as a hit."""
+"""How many classes `serving_default` names, where there are as many."""
 
 SERVING_SIGNATURE = "serving_default"
 """Encoded JPEG, PNG, GIF or BMP -> the likeliest classes, best first: [batch, k], k = min(TOP_K, classes)."""

@@ -12,12 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
+
+from components.evaluator.definitions import Answers
 
 PREDICTIONS_FILE = "predictions.parquet"
 _CLASS_NAMES = b"class_names"
@@ -38,7 +39,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Predictions(Answers):
     """Images of the test split, one a position, in the order of the examples' files.
 
     Attributes:
@@ -59,39 +60,15 @@ class Predictions:
     file_names: list[str]
     hashes: list[str]
     label_names: list[str]
-    labels: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
     formats: list[str]
-    probabilities: np.ndarray
     embeddings: np.ndarray | None
     baseline_probabilities: np.ndarray | None
 
     def __len__(self) -> int:
         """Returns the number of images."""
         return len(self.labels)
-
-    @cached_property
-    def predicted(self) -> np.ndarray:
-        """Class index of the most probable class, int64 [images]."""
-        return self.probabilities.argmax(axis=1)
-
-    @cached_property
-    def confidence(self) -> np.ndarray:
-        """Probability of the most probable class, float32 [images]."""
-        return self.probabilities.max(axis=1)
-
-    @cached_property
-    def label_probabilities(self) -> np.ndarray:
-        """Probability of the label's class, float32 [images]; 0 where the model does not know the class."""
-        known = self.labels >= 0
-        rows = np.arange(len(self))
-        return np.where(known, self.probabilities[rows, np.where(known, self.labels, 0)], np.float32(0.0))
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Whether the most probable class is the label's, bool [images]."""
-        return self.predicted == self.labels
 
 
 class PredictionsWriter:

@@ -2,22 +2,10 @@
 
 from typing import Any
 
+from components.evaluator.metric_table import METRICS, Metric
 from components.evaluator.results import EvaluationResults
-from components.evaluator.settings import LOWER_IS_BETTER
 from components.report_gen.intervals import BOOTSTRAP, PAIRED_BOOTSTRAP, Intervals
 from components.report_gen.wilson import WILSON, wilson_interval
-
-LABELS = {
-    "accuracy": "Accuracy",
-    "top_5_accuracy": "Top-5 accuracy",
-    "macro_precision": "Macro precision",
-    "macro_recall": "Macro recall",
-    "macro_f1": "Macro F1",
-    "macro_auc": "Macro AUC",
-    "log_loss": "Log loss",
-    "ece": "Expected calibration error",
-}
-_SHARES = ("accuracy", "top_5_accuracy")
 
 
 def make_headline(results: EvaluationResults, intervals: Intervals | None) -> list[dict[str, Any]]:
@@ -29,14 +17,15 @@ def make_headline(results: EvaluationResults, intervals: Intervals | None) -> li
     """
     rows = []
     for name, value in results.metrics.items():
+        metric = METRICS.get(name, Metric(name))
         baseline = (results.baseline_metrics or {}).get(name)
         rows.append(
             {
                 "name": name,
-                "label": LABELS.get(name, name),
+                "label": metric.title,
                 "value": value,
-                "lower_is_better": name in LOWER_IS_BETTER,
-                **_interval(name, value, results.images, intervals),
+                "lower_is_better": metric.lower_is_better,
+                **_interval(name, metric, value, results.images, intervals),
                 "baseline": baseline,
                 "change": value - baseline if value is not None and baseline is not None else None,
                 "change_interval": intervals.changes.get(name) if intervals and baseline is not None else None,
@@ -45,8 +34,10 @@ def make_headline(results: EvaluationResults, intervals: Intervals | None) -> li
     return rows
 
 
-def _interval(name: str, value: float | None, images: int, intervals: Intervals | None) -> dict[str, Any]:
-    if value is not None and name in _SHARES:
+def _interval(
+    name: str, metric: Metric, value: float | None, images: int, intervals: Intervals | None
+) -> dict[str, Any]:
+    if value is not None and metric.is_share:
         return {"interval": wilson_interval(value * images, images), "method": WILSON}
     interval = intervals.values.get(name) if intervals and value is not None else None
     return {"interval": interval, "method": BOOTSTRAP if interval else None}

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
 
-from components.evaluator.combiners import CALIBRATION_BINS
-from components.evaluator.ranks import rank_labels
-from components.exported_model.signatures import TOP_K
+from components.evaluator.definitions import DEFINITIONS, Answers, make_figures
+from components.evaluator.metric_table import OVERALL_METRICS
 from components.report_gen.wilson import Range
 
 BOOTSTRAP, PAIRED_BOOTSTRAP = "bootstrap", "paired bootstrap"
@@ -22,62 +20,37 @@ DRAWS = 1000
 _CHUNK_VALUES = 4_000_000
 _AUC_VALUES = 400_000_000
 _SEED = 20_130_601
-_EPSILON = float(np.finfo(np.float32).eps)
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What one model answered, prepared for draws of images.
+def draw_figures(answers: Answers, weights: np.ndarray, with_auc: bool) -> dict[str, np.ndarray]:
+    """Computes the Evaluator's overall figures of draws.
 
-    Attributes:
-        labels: int [images], -1 for unknown classes.
-        probabilities: float32 [images, classes].
+    Args:
+        answers: of one model.
+        weights: float32 [draws, images], how often each image was drawn.
+        with_auc: whether to compute `macro_auc`, which costs as much as all others times the classes.
+
+    Returns:
+        Name to float64 [draws].
     """
-
-    labels: np.ndarray
-    probabilities: np.ndarray
-
-    def figures(self, weights: np.ndarray, with_auc: bool) -> dict[str, np.ndarray]:
-        """Computes the Evaluator's overall figures of draws.
-
-        Args:
-            weights: float32 [draws, images], how often each image was drawn.
-            with_auc: whether to compute `macro_auc`, which costs as much as all others times the classes.
-
-        Returns:
-            Name to float64 [draws].
-        """
-        probabilities, labels = self.probabilities, self.labels
-        images, class_count = probabilities.shape
-        known = labels >= 0
-        rows = np.arange(images)
-        mine = np.where(known, probabilities[rows, np.where(known, labels, 0)], 0.0)
-        predicted = probabilities.argmax(axis=1)
-        confidence = probabilities[rows, predicted]
-        correct = predicted == labels
-        totals = weights.sum(axis=1)
-        losses = -np.log(np.clip(mine.astype(np.float64), _EPSILON, 1.0 - _EPSILON))
-        in_top = rank_labels(labels, probabilities) < TOP_K
-        found = {
-            "accuracy": weights @ correct.astype(np.float32) / totals,
-            "top_5_accuracy": weights @ in_top.astype(np.float32) / totals,
-            "log_loss": weights @ losses / totals,
-            "ece": _gaps(weights, correct, confidence) / totals,
-        }
-        found.update(_macro_figures(weights, labels, predicted, class_count))
-        if with_auc:
-            aucs = [_weighted_auc(weights, labels == i, probabilities[:, i]) for i in np.unique(labels[known])]
-            if defined := [auc for auc in aucs if auc is not None]:
-                # A draw that misses a class has no curve of it; the mean is over the others, as the Evaluator's is.
-                curves = np.stack(defined)
-                there = np.isfinite(curves)  # none, in a draw of one class alone
-                found["macro_auc"] = np.divide(
-                    np.nansum(curves, axis=0),
-                    there.sum(axis=0),
-                    out=np.full(curves.shape[1], np.nan),
-                    where=there.any(axis=0),
-                )
-        return found
+    exact = weights.astype(np.float64)
+    found = make_figures(
+        [exact @ terms for terms in answers.terms], [name for name in OVERALL_METRICS if name in DEFINITIONS]
+    )
+    if with_auc:
+        labels, probabilities = answers.labels, answers.probabilities
+        aucs = [_weighted_auc(weights, labels == i, probabilities[:, i]) for i in np.unique(labels[answers.known])]
+        if defined := [auc for auc in aucs if auc is not None]:
+            # A draw that misses a class has no curve of it; the mean is over the others, as the Evaluator's is.
+            curves = np.stack(defined)
+            there = np.isfinite(curves)  # none, in a draw of one class alone
+            found["macro_auc"] = np.divide(
+                np.nansum(curves, axis=0),
+                there.sum(axis=0),
+                out=np.full(curves.shape[1], np.nan),
+                where=there.any(axis=0),
+            )
+    return found
 
 
 @dataclass(frozen=True)
@@ -113,11 +86,11 @@ def bootstrap_intervals(labels: np.ndarray, probabilities: np.ndarray, baseline:
     changes: dict[str, list[np.ndarray]] = {}
     with_auc = probabilities.size * DRAWS <= _AUC_VALUES
     for weights in _draws(len(labels)):
-        figures = candidate.figures(weights, with_auc)
+        figures = draw_figures(candidate, weights, with_auc)
         for name, drawn in figures.items():
             values.setdefault(name, []).append(drawn)
         if other is not None:
-            for name, drawn in other.figures(weights, with_auc).items():
+            for name, drawn in draw_figures(other, weights, with_auc).items():
                 changes.setdefault(name, []).append(figures[name] - drawn)
     wins = losses = None
     if baseline is not None:
@@ -146,36 +119,6 @@ def _percentiles(drawn: dict[str, list[np.ndarray]]) -> dict[str, Range]:
             low, high = np.percentile(values, [2.5, 97.5])
             found[name] = (float(low), float(high))
     return found
-
-
-def _gaps(weights: np.ndarray, correct: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Returns the images of each draw times their expected calibration error, float64 [draws]."""
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.zeros([len(confidence), CALIBRATION_BINS])
-    gaps[np.arange(len(confidence)), bins] = correct - confidence.astype(np.float64)
-    return np.abs(weights @ gaps).sum(axis=1)
-
-
-def _macro_figures(
-    weights: np.ndarray, labels: np.ndarray, predicted: np.ndarray, class_count: int
-) -> dict[str, np.ndarray]:
-    """Returns the macro averages over the classes that occur in a draw, as `ClassCounts` defines them."""
-    every, known = np.arange(len(labels)), labels >= 0
-    right = labels == predicted
-
-    def count(chosen: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        one_hot = scipy.sparse.csr_matrix(
-            (np.ones(len(chosen), np.float32), (classes[chosen], chosen)), shape=(class_count, len(labels))
-        )
-        return (one_hot @ weights.T).T
-
-    hits, labelled, taken = count(every[right], labels), count(every[known], labels), count(every, predicted)
-    occurs = (labelled + taken) > 0
-    wholes = {"macro_precision": taken, "macro_recall": labelled, "macro_f1": (labelled + taken) / 2}
-    return {
-        name: (hits / np.maximum(whole, 0.5)).sum(axis=1, where=occurs) / occurs.sum(axis=1)
-        for name, whole in wholes.items()
-    }
 
 
 def _weighted_auc(weights: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> np.ndarray | None:

@@ -9,12 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from components.evaluator.combiners import CALIBRATION_BINS
-from components.report_gen.intervals import Answers
+from components.evaluator.definitions import CALIBRATION_BINS, EPSILON, Answers, make_figures
 from components.report_gen.wilson import wilson_interval
 
 DRAWS = 1000
-_EPSILON = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,8 @@ class Judged:
     @cached_property
     def figures(self) -> dict[str, float]:
         """Returns accuracy, log_loss and ece as the report defines them."""
-        once = np.ones([1, len(self.labels)], np.float32)
-        found = Answers(self.labels, self.probabilities).figures(once, with_auc=False)
-        return {name: float(found[name][0]) for name in ("accuracy", "log_loss", "ece")}
+        sums = Answers(self.labels, self.probabilities).sum_terms()
+        return {name: float(value) for name, value in make_figures(sums, ("accuracy", "log_loss", "ece")).items()}
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -63,7 +60,7 @@ class Judged:
         before = np.exp(logits - logits.max(axis=1, keepdims=True))
         before /= before.sum(axis=1, keepdims=True)
         mine = before[np.arange(len(self.labels)), self.labels]
-        return float(-np.log(np.clip(mine, _EPSILON, 1 - _EPSILON)).mean())
+        return float(-np.log(np.clip(mine, EPSILON, 1 - EPSILON)).mean())
 
 
 class Requirement(NamedTuple):
