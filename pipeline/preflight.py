@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
 from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
-from pipeline.command_line import CommandLineParser
+from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, command
 from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
 from pipeline.preflight_report import PreflightReport, StepReport, print_report, to_json
 from pipeline.tpu_compiler import CompilerFault, check_environment, compile_for_tpu
@@ -23,10 +23,10 @@ from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
 if TYPE_CHECKING:
     from components.trainer.lowering import LoweredStep, StepName
 
-EXIT_FITS, EXIT_REFUSED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_CLASSES = 1000
 
 
+@command(interrupted="interrupted; a search can start from a batch that was seen to fit: --batch")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -34,31 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 every step compiles and fits, 1 one does not or the compiler failed, 2 the user's mistake (or
         a step that cannot be lowered), 130 interrupted.
     """
-    try:
-        arguments = make_parser().parse_args(argv)
-        tpu = find_tpu_type(arguments.tpu)
-        config = load_step_config(arguments)
-        if arguments.classes < 2:
-            raise UserError(f"--classes {arguments.classes}: must be at least 2")
-        if arguments.images is not None and arguments.images < 1:
-            raise UserError(f"--images {arguments.images}: must be at least 1")
-        batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
-        check_environment()
-        report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch, arguments.images)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except CompilerFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return EXIT_REFUSED
-    except KeyboardInterrupt:
-        print("error: interrupted; a search can start from a batch that was seen to fit: --batch", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    arguments = make_parser().parse_args(argv)
+    tpu = find_tpu_type(arguments.tpu)
+    config = load_step_config(arguments)
+    if arguments.classes < 2:
+        raise UserError(f"--classes {arguments.classes}: must be at least 2")
+    if arguments.images is not None and arguments.images < 1:
+        raise UserError(f"--images {arguments.images}: must be at least 1")
+    batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
+    check_environment()
+    report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch, arguments.images)
     if arguments.json:
         print(json.dumps(to_json(report), indent=2))
     else:
         print_report(report)
-    return EXIT_FITS if report.passed else EXIT_REFUSED
+    return EXIT_DONE if report.passed else EXIT_FAILED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -148,7 +138,6 @@ def run(
     """
     _note("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     from pipeline.display import output_to_log
 
     with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error

@@ -6,12 +6,12 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.command_line import CommandLineParser
+from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, command
 from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
 from pipeline.output_dir import write_whole
 from pipeline.vertex.flags import add_flags, load_project, load_settings
@@ -20,39 +20,20 @@ from pipeline.vertex.settings import ProjectSettings, VertexSettings
 if TYPE_CHECKING:
     from pipeline.vertex.service import Cloud, Submission
 
-EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 SUCCEEDED = "SUCCEEDED"
 
 
+@command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Returns:
         The exit status: 0 done, 1 the run failed or --check found an error, 2 the user's mistake, 130 interrupted.
     """
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
     # Google's packages announce, on each import, that they will one day want a later Python than TFX has.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
-    try:
-        arguments = make_parser().parse_args(argv)
-        return _submit(arguments) if arguments.command == "submit" else _reach(lambda: _ask(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt as interrupt:
-        print(f"error: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-
-
-def _reach(action: Callable[[], int]) -> int:
-    """Does what needs the service, and tells its failures in one line."""
-    from components.cloud_calls import CloudFault  # Here: Google's packages, which compiling needs none of.
-
-    try:
-        return action()
-    except CloudFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return EXIT_FAILED
+    arguments = make_parser().parse_args(argv)
+    return _submit(arguments) if arguments.command == "submit" else _ask(arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -127,8 +108,8 @@ def _submit(arguments: argparse.Namespace) -> int:
     cloud = _make_cloud(settings, arguments.api_endpoint)
     submission = make_submission(job, settings, run_id)
     if settings.schedule.cron:
-        return _reach(lambda: _schedule(cloud, submission, settings))
-    return _reach(lambda: _run(cloud, submission, wait=arguments.wait))
+        return _schedule(cloud, submission, settings)
+    return _run(cloud, submission, wait=arguments.wait)
 
 
 def _write_spec(path: Path, job: dict[str, Any]) -> None:
