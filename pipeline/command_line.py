@@ -24,6 +24,25 @@ class CommandLineParser(argparse.ArgumentParser):
         raise UserError(f"{' '.join(message.split())}; see --help")  # A value may hold line breaks.
 
 
+def add_config_flags(parser: argparse.ArgumentParser, preset: str, data: tuple[str, str] | None = None) -> None:
+    """Adds the flags that `pipeline.config.load_config` makes the configuration of.
+
+    Args:
+        parser: of the command.
+        preset: the default one.
+        data: `--data`'s metavar and help; None where the command needs no images.
+    """
+    from pipeline.config import preset_names  # Here: not every command has settings.
+
+    parser.add_argument("--preset", default=preset, choices=preset_names(), help="settings to start from (%(default)s)")
+    if data:
+        parser.add_argument("--data", metavar=data[0], help=f"your images: {data[1]}")
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of the pipeline's settings; wins over the preset")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="one setting; wins over the file"
+    )
+
+
 def command(interrupted: str = "interrupted") -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Makes a command's `main` of what does its work: mistakes and faults end it in one line and an exit status.
 

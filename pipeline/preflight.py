@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
 from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
-from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, command
-from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
+from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command
+from pipeline.config import DataChoice, PipelineConfig, load_config
 from pipeline.preflight_report import PreflightReport, StepReport, print_report, to_json
 from pipeline.tpu_compiler import CompilerFault, check_environment, compile_for_tpu
 from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
@@ -57,18 +57,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
         prog="python -m pipeline.preflight",
         description="Compiles the Trainer's own steps with Google's TPU compiler, on this machine and without a TPU, "
-        "and tells whether they fit and how fast they are at most. Its environment is made by: make preflight",
+        "and tells whether they fit and how fast they are at most; images do not matter. "
+        "Its environment is made by: make preflight",
         epilog="exit status: 0 every step compiles and fits, 1 one does not, 2 a mistake in the input or a step that "
         "cannot be lowered, 130 interrupted",
     )
     parser.add_argument("--tpu", required=True, metavar="TYPE", help=f"{known}, or their names: v2-8, v5e-4, ...")
-    parser.add_argument(
-        "--preset", default="photos", choices=preset_names(), help="settings to start from (%(default)s)"
-    )
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings; its data section does not matter")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
-    )
+    add_config_flags(parser, "photos")
     parser.add_argument(
         "--batch", type=int, metavar="N", help="images per core (default: trainer.batch_size over all cores)"
     )
@@ -93,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def load_step_config(arguments: argparse.Namespace) -> PipelineConfig:
     """Loads the configuration without its data: a step is the same for all images of a size."""
-    overrides = [item for items in arguments.set for item in items if not item.startswith("data.")]
+    overrides = [item for item in arguments.set if not item.startswith("data.")]
     no_data = DataChoice(arguments.preset, {"source": "digits", "path": None, "class_names": None})
     return load_config(arguments.preset, arguments.config, no_data, overrides)
 

@@ -22,6 +22,7 @@ from pipeline.command_line import (
     EXIT_INTERRUPTED,
     EXIT_NOT_BLESSED,
     CommandLineParser,
+    add_config_flags,
     command,
 )
 from pipeline.config import (
@@ -31,7 +32,6 @@ from pipeline.config import (
     dump_config,
     load_config,
     name_from_path,
-    preset_names,
 )
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 pushed, 3 not blessed, 2 the user's mistake, 1 a fault, 130 interrupted.
     """
     arguments = make_parser().parse_args(argv)
-    overrides = [item for items in arguments.set for item in items] + ["tuner.enabled=true"] * arguments.tune
+    overrides = arguments.set + ["tuner.enabled=true"] * arguments.tune
     config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
     if arguments.print_config:
         print(dump_config(config), end="")
@@ -76,16 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
         "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
-    )
-    parser.add_argument(
-        "--data", metavar="PATH", help="your images: a folder of class folders, CIFAR-10's archive, or TFRecords"
-    )
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings; wins over the preset")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
-    )
+    add_config_flags(parser, "digits", ("PATH", "a folder of class folders, CIFAR-10's archive, or TFRecords"))
     parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name> in the checkout)")
     parser.add_argument(
         "--tune", action="store_true", help="first search for the Trainer's best settings, as the tuner section says"

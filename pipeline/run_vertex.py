@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, command
-from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
+from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command
+from pipeline.config import DataChoice, PipelineConfig, load_config
 from pipeline.output_dir import write_whole
 from pipeline.vertex.flags import add_flags, load_project, load_settings
 from pipeline.vertex.settings import ProjectSettings, VertexSettings
@@ -55,16 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", nargs="?", help="of status and cancel: the run's name or id; of cancel: a schedule's name"
     )
-    parser.add_argument(
-        "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
-    )
-    parser.add_argument(
-        "--data", metavar="gs://...", help="your images: a folder of class folders, TFRecords, or CIFAR-10's archive"
-    )
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of the pipeline's settings; wins over the preset")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="one of them; wins over the file"
-    )
+    add_config_flags(parser, "digits", ("gs://...", "a folder of class folders, TFRecords, or CIFAR-10's archive"))
     add_flags(parser)
     parser.add_argument(
         "--compile-only", metavar="FILE", help="write the spec (JSON) and stop: no network, no credentials"

@@ -14,12 +14,14 @@ from pipeline import predict, preflight, rehearse, report, run_local, run_vertex
 from pipeline.command_line import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, CommandLineParser
 
 COMMANDS = [predict, preflight, rehearse, report, run_local, run_vertex]
+WITH_SETTINGS = [preflight, run_local, run_vertex]
 NEEDED = {predict: ["a.png"], preflight: ["--tpu", "v5e-4"], rehearse: ["spec.json"]}
 MISTAKES = [
     *((command, [*NEEDED.get(command, []), "--nope"], "unrecognized arguments: --nope") for command in COMMANDS),
     (report, ["--format", "xml"], "argument --format: invalid choice: 'xml' (choose from 'json', 'csv', 'md')"),
     (report, ["--output"], "argument --output: expected one argument"),
     (run_local, ["--preset", "x"], "argument --preset: invalid choice: 'x' (choose from 'cifar10', 'digits', "),
+    *((command, [*NEEDED.get(command, []), "--config"], "argument --config: expected") for command in WITH_SETTINGS),
     (run_local, ["--set"], "argument --set: expected at least one argument"),
     (run_local, ["--nope=1\n 2"], "unrecognized arguments: --nope=1 2"),
     (run_vertex, ["begin"], "argument command: invalid choice: 'begin' (choose from 'submit', "),
@@ -66,6 +68,13 @@ def test_help_comes_without_tensorflow(command: ModuleType) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith(f"usage: python -m {command.__name__} ")
     assert done.stdout.endswith("\n0 set()\n")
+
+
+@pytest.mark.parametrize("command", WITH_SETTINGS)
+def test_settings_are_given_alike_and_gathered_over_repeated_flags(command: ModuleType) -> None:
+    given = ["--preset", "cifar10", "--config", "my.yaml", "--set", "a.b=1", "c.d=2", "--set", "e.f=3"]
+    arguments = command.make_parser().parse_args([*NEEDED.get(command, []), *given])
+    assert (arguments.preset, arguments.config, arguments.set) == ("cifar10", "my.yaml", ["a.b=1", "c.d=2", "e.f=3"])
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if hasattr(command, "make_parser")])
