@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,16 +90,17 @@ def _submit(arguments: argparse.Namespace) -> int:
         _write_spec(Path(arguments.compile_only), job)
         print(f"wrote {arguments.compile_only}")
         return EXIT_DONE
-    run_id = make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc))
     if arguments.check:
-        return _check(job, settings, run_id, preset=arguments.preset)
+        return _check(job, settings, preset=arguments.preset)
     _show_costs(job, config, settings, arguments)
-    if _check(job, settings, run_id) != EXIT_DONE:
+    if _check(job, settings) != EXIT_DONE:
         raise UserError("nothing was submitted; see what --check says above")
     cloud = _make_cloud(settings, arguments.api_endpoint)
-    submission = make_submission(job, settings, run_id)
+    from pipeline.vertex.service import Submission
+
+    submission = Submission(job, make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc)), settings)
     if settings.schedule.cron:
-        return _schedule(cloud, submission, settings)
+        return _schedule(cloud, submission)
     return _run(cloud, submission, wait=arguments.wait)
 
 
@@ -149,24 +150,6 @@ def make_run_id(name: str, now: datetime.datetime) -> str:
     return f"{prefix}-{now:%Y%m%d%H%M%S}"
 
 
-def make_submission(job: Mapping[str, Any], settings: VertexSettings, run_id: str) -> "Submission":
-    """Returns what is sent."""
-    from pipeline.vertex.service import Submission
-
-    return Submission(
-        spec=job,
-        run_id=run_id,
-        pipeline_root=settings.pipeline_root,
-        service_account=settings.service_account,
-        network=settings.network,
-        encryption_key=settings.encryption_key,
-        experiment=settings.experiment,
-        labels=settings.labels,
-        enable_caching=settings.cache,
-        fail_fast=settings.fail_fast,
-    )
-
-
 def _show_costs(
     job: dict[str, Any], config: PipelineConfig, settings: VertexSettings, arguments: argparse.Namespace
 ) -> None:
@@ -181,13 +164,12 @@ def _show_costs(
         check_limit(usages, prices, arguments.max_cost)
 
 
-def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset: str | None = None) -> int:
+def _check(job: dict[str, Any], settings: VertexSettings, *, preset: str | None = None) -> int:
     """Looks whether the pipeline can run, and prints what it finds.
 
     Args:
         job: the compiled PipelineJob.
         settings: what it was compiled with.
-        run_id: of the run.
         preset: for `--check`, which looks at everything and prints everything; None asks no network and prints only
             what is not as it should be.
 
@@ -199,7 +181,7 @@ def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset
 
     findings = [
         *check.check_versions(),
-        *check.check_names(job, settings, run_id),
+        *check.check_names(job, settings),
         *check.check_spec(job),
         *check.check_jobs(job),
         *check.check_gpus(settings),
@@ -233,11 +215,10 @@ def _run(cloud: "Cloud", submission: "Submission", *, wait: bool) -> int:
     return EXIT_DONE if state.endswith(SUCCEEDED) else EXIT_FAILED
 
 
-def _schedule(cloud: "Cloud", submission: "Submission", settings: VertexSettings) -> int:
+def _schedule(cloud: "Cloud", submission: "Submission") -> int:
     from pipeline.vertex import service
 
-    plan = settings.schedule
-    schedule = service.create_schedule(cloud, submission, str(plan.cron), plan.time_zone, plan.max_concurrent_runs)
+    plan, schedule = submission.settings.schedule, service.create_schedule(cloud, submission)
     done = "scheduled" if schedule.created_now else "an equal schedule is there already:"
     print(f"{done} {schedule.name}: {plan.cron} ({plan.time_zone})\n{schedule.console_url}")
     return EXIT_DONE

@@ -83,6 +83,18 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ({"endpoint": {"predict_route": "v1"}}, "endpoint.predict_route is 'v1'; string should match pattern '^/'"),
         ({"schedule": {"cron": "61 * * * *"}}, "cron is '61 * * * *', which is no schedule"),
         ({"schedule": {"cron": "0 3 * * * *"}}, "use five fields"),
+        *(
+            ({"schedule": {"cron": cron}}, f"cron is '{cron}', which is no schedule; use five fields")
+            for cron in ("0 3 * *", "0 25 * * *", "0 0 3 * * 1", "@daily")
+        ),
+        (
+            {"schedule": {"cron": "0 3 * * *", "time_zone": "Mars/Olympus"}},
+            "time_zone is 'Mars/Olympus'",
+        ),
+        (
+            {"schedule": {"cron": "0 3 * * *", "max_concurrent_runs": 0}},
+            "max_concurrent_runs is 0; input should be greater than or equal to 1",
+        ),
         ({"schedule": {"time_zone": "Berlin"}}, "time_zone is 'Berlin', which is none"),
         ({"schedule": {"time_zone": "Etc/UTC"}}, "schedule.time_zone is given, but no schedule.cron (--schedule)"),
         ({"schedule": {"max_concurrent_runs": 2}}, "schedule.max_concurrent_runs is given, but no schedule.cron"),

@@ -180,9 +180,11 @@ class ScheduleSettings(Settings):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:
-        if cron is not None and (len(cron.split()) != 5 or not croniter.is_valid(cron)):
+        if cron is None:
+            return None
+        if len(cron.split()) != 5 or not croniter.is_valid(cron):
             raise ValueError(f"cron is {cron!r}, which is no schedule; use five fields, such as '0 3 * * 1'")
-        return cron
+        return " ".join(cron.split())
 
     @field_validator("time_zone")
     @classmethod
