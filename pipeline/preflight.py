@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.trainer.batch import check_batch
 from data.errors import UserError
 from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
 from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command
@@ -103,13 +104,7 @@ def choose_batch(batch_per_core: int | None, batch_size: int, tpu: TpuType) -> i
         if batch_per_core < 1:
             raise UserError(f"--batch {batch_per_core}: must be at least 1")
         return batch_per_core
-    if batch_size % tpu.cores:
-        below, above = batch_size // tpu.cores * tpu.cores, -(-batch_size // tpu.cores) * tpu.cores
-        allowed = f"{below} or {above}" if below else f"{above}"
-        raise UserError(
-            f"trainer.batch_size is {batch_size}, not a multiple of the {tpu.cores} cores of {tpu.name}; "
-            f"use {allowed}, or say --batch N for N images per core"
-        )
+    check_batch(batch_size, tpu.cores, f"cores of {tpu.name}", ", or say --batch N for N images per core")
     return batch_size // tpu.cores
 
 

@@ -41,6 +41,10 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ),
         ({"trainer": {"tpu": "v5e-16"}}, "TPU v5e-16: no slice of one host, which is all that is supported"),
         ({"trainer": {"tpu": "v4-8"}}, "TPU v4-8: Vertex AI trains on none; use v2-8"),
+        (
+            {"trainer": {"tpu": "v5e:2x2"}, "region": "europe-west1"},
+            "trainer.tpu is v5e-4, but region europe-west1 has no TPU v5e; it is in us-central1",
+        ),
         ({"trainer": {"tpu": "v5e-4", "gpu": "NVIDIA_L4:1"}}, "tpu is v5e-4 and so is gpu NVIDIA_L4:1 asked for"),
         ({"trainer": {"gpu": "K80"}}, "gpu is K80, which is none; use TYPE:COUNT with one of NVIDIA_TESLA_T4"),
         ({"trainer": {"gpu": "NVIDIA_L4:3"}}, "NVIDIA_L4 comes in 1, 2, 4, 8 a machine"),
