@@ -1,4 +1,4 @@
-"""The one error class for what a user can put right."""
+"""The errors that are told in one line: what a user can put right, and what nobody here can."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,3 +16,7 @@ class UserError(Exception):
     def __init__(self, message: str, facts: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.facts = dict(facts or {})
+
+
+class Fault(Exception):
+    """Something outside failed, and nothing in the user's input is wrong: its message is shown alone, exit status 1."""

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from pipeline.command_line import CommandLineParser
+from pipeline.command_line import EXIT_DONE, EXIT_USER_ERROR, CommandLineParser, command
 
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 _BATCH_SIZE = 32
 
 
+@command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -24,18 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore", FutureWarning)  # TensorFlow's cloud clients complain of Python 3.10 at import
-    try:
-        arguments = _make_parser().parse_args(argv)
-        model_dir = find_model(Path(arguments.model) if arguments.model else None)
-        answers = predict(arguments.images, model_dir, arguments.top_k)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    arguments = _make_parser().parse_args(argv)
+    model_dir = find_model(Path(arguments.model) if arguments.model else None)
+    answers = predict(arguments.images, model_dir, arguments.top_k)
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     else:
         _print_table(answers, model_dir)
-    return 2 if any("error" in answer for answer in answers) else 0
+    return EXIT_USER_ERROR if any("error" in answer for answer in answers) else EXIT_DONE
 
 
 def _make_parser() -> argparse.ArgumentParser:

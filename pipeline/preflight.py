@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.trainer.batch import check_batch
 from data.errors import UserError
 from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
-from pipeline.command_line import CommandLineParser
-from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
+from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command
+from pipeline.config import DataChoice, PipelineConfig, load_config
 from pipeline.preflight_report import PreflightReport, StepReport, print_report, to_json
 from pipeline.tpu_compiler import CompilerFault, check_environment, compile_for_tpu
 from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
@@ -23,10 +24,10 @@ from pipeline.tpu_types import GIB, TPU_TYPES, TpuType, find_tpu_type
 if TYPE_CHECKING:
     from components.trainer.lowering import LoweredStep, StepName
 
-EXIT_FITS, EXIT_REFUSED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_CLASSES = 1000
 
 
+@command(interrupted="interrupted; a search can start from a batch that was seen to fit: --batch")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -34,31 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 every step compiles and fits, 1 one does not or the compiler failed, 2 the user's mistake (or
         a step that cannot be lowered), 130 interrupted.
     """
-    try:
-        arguments = make_parser().parse_args(argv)
-        tpu = find_tpu_type(arguments.tpu)
-        config = load_step_config(arguments)
-        if arguments.classes < 2:
-            raise UserError(f"--classes {arguments.classes}: must be at least 2")
-        if arguments.images is not None and arguments.images < 1:
-            raise UserError(f"--images {arguments.images}: must be at least 1")
-        batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
-        check_environment()
-        report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch, arguments.images)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except CompilerFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return EXIT_REFUSED
-    except KeyboardInterrupt:
-        print("error: interrupted; a search can start from a batch that was seen to fit: --batch", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    arguments = make_parser().parse_args(argv)
+    tpu = find_tpu_type(arguments.tpu)
+    config = load_step_config(arguments)
+    if arguments.classes < 2:
+        raise UserError(f"--classes {arguments.classes}: must be at least 2")
+    if arguments.images is not None and arguments.images < 1:
+        raise UserError(f"--images {arguments.images}: must be at least 1")
+    batch = choose_batch(arguments.batch, config.trainer.batch_size, tpu)
+    check_environment()
+    report = run(tpu, config, arguments.classes, batch, arguments.phase, arguments.find_batch, arguments.images)
     if arguments.json:
         print(json.dumps(to_json(report), indent=2))
     else:
         print_report(report)
-    return EXIT_FITS if report.passed else EXIT_REFUSED
+    return EXIT_DONE if report.passed else EXIT_FAILED
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -67,18 +58,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
         prog="python -m pipeline.preflight",
         description="Compiles the Trainer's own steps with Google's TPU compiler, on this machine and without a TPU, "
-        "and tells whether they fit and how fast they are at most. Its environment is made by: make preflight",
+        "and tells whether they fit and how fast they are at most; images do not matter. "
+        "Its environment is made by: make preflight",
         epilog="exit status: 0 every step compiles and fits, 1 one does not, 2 a mistake in the input or a step that "
         "cannot be lowered, 130 interrupted",
     )
     parser.add_argument("--tpu", required=True, metavar="TYPE", help=f"{known}, or their names: v2-8, v5e-4, ...")
-    parser.add_argument(
-        "--preset", default="photos", choices=preset_names(), help="settings to start from (%(default)s)"
-    )
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings; its data section does not matter")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
-    )
+    add_config_flags(parser, "photos")
     parser.add_argument(
         "--batch", type=int, metavar="N", help="images per core (default: trainer.batch_size over all cores)"
     )
@@ -103,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def load_step_config(arguments: argparse.Namespace) -> PipelineConfig:
     """Loads the configuration without its data: a step is the same for all images of a size."""
-    overrides = [item for items in arguments.set for item in items if not item.startswith("data.")]
+    overrides = [item for item in arguments.set if not item.startswith("data.")]
     no_data = DataChoice(arguments.preset, {"source": "digits", "path": None, "class_names": None})
     return load_config(arguments.preset, arguments.config, no_data, overrides)
 
@@ -118,13 +104,7 @@ def choose_batch(batch_per_core: int | None, batch_size: int, tpu: TpuType) -> i
         if batch_per_core < 1:
             raise UserError(f"--batch {batch_per_core}: must be at least 1")
         return batch_per_core
-    if batch_size % tpu.cores:
-        below, above = batch_size // tpu.cores * tpu.cores, -(-batch_size // tpu.cores) * tpu.cores
-        allowed = f"{below} or {above}" if below else f"{above}"
-        raise UserError(
-            f"trainer.batch_size is {batch_size}, not a multiple of the {tpu.cores} cores of {tpu.name}; "
-            f"use {allowed}, or say --batch N for N images per core"
-        )
+    check_batch(batch_size, tpu.cores, f"cores of {tpu.name}", ", or say --batch N for N images per core")
     return batch_size // tpu.cores
 
 
@@ -148,7 +128,6 @@ def run(
     """
     _note("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     from pipeline.display import output_to_log
 
     with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data.errors import UserError
-from pipeline.command_line import CommandLineParser
+from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, command
 from pipeline.output_dir import OutputDir
 from pipeline.rehearsal.artifact_store import ArtifactStore
 from pipeline.rehearsal.checks import check_images, check_tasks
@@ -26,35 +26,28 @@ from pipeline.rehearsal.substitutions import Places, substitute
 from pipeline.rehearsal.tasks import FAILED, Job
 from pipeline.run_local import DEFAULT_OUTPUT
 
-EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_PARALLEL = 2
 
 
+@command(interrupted="interrupted; run it again: tasks that had finished are served from cache")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Returns:
         The exit status: 0 all tasks ended well, 1 a task failed, 2 the user's mistake, 130 interrupted.
     """
-    try:
-        arguments = make_parser().parse_args(argv)
-        spec = read_spec(Path(arguments.spec))
-        tasks = make_tasks(spec)
-        check_tasks(spec.path, tasks)
-        output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / f"{spec.name}-rehearsal").resolve())
-        if any(character in str(output_dir.root) for character in "\"'\\{}"):
-            raise UserError(
-                f"{output_dir.root}: cannot be the output folder, since its name goes into JSON in place of gs://;"
-                " choose one without quotes, backslashes and braces with --output-dir"
-            )
-        with output_dir.locked():
-            return rehearse(spec, tasks, output_dir.root, arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("error: interrupted; run it again: tasks that had finished are served from cache", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    arguments = make_parser().parse_args(argv)
+    spec = read_spec(Path(arguments.spec))
+    tasks = make_tasks(spec)
+    check_tasks(spec.path, tasks)
+    output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / f"{spec.name}-rehearsal").resolve())
+    if any(character in str(output_dir.root) for character in "\"'\\{}"):
+        raise UserError(
+            f"{output_dir.root}: cannot be the output folder, since its name goes into JSON in place of gs://;"
+            " choose one without quotes, backslashes and braces with --output-dir"
+        )
+    with output_dir.locked():
+        return rehearse(spec, tasks, output_dir.root, arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.command_line import CommandLineParser
+from pipeline.command_line import EXIT_DONE, CommandLineParser, command
 from pipeline.output_dir import OutputDir, write_whole
 from pipeline.report_comparison import compare_runs, comparison_rows, render_comparison, render_rows
 from pipeline.report_runs import ReportRun, find_run, list_runs
@@ -25,6 +25,7 @@ FORMATS = ("json", "csv", "md")
 _OTHER_OUTPUT = "choose another with --output"
 
 
+@command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -32,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for the user's mistake.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     warnings.simplefilter("ignore")  # TensorFlow's and Beam's, of Python's own age
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # TFMA reads with what TensorFlow calls deprecated
     try:
@@ -49,12 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_facts(runs[0], arguments.format)
         else:
             _write_page(runs[0], arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # `| head` has read enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    return 0
+    return EXIT_DONE
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from data.errors import UserError
-from pipeline.command_line import CommandLineParser
+from pipeline.command_line import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_BLESSED,
+    CommandLineParser,
+    add_config_flags,
+    command,
+)
 from pipeline.config import (
     DataChoice,
     PipelineConfig,
@@ -25,7 +33,6 @@ from pipeline.config import (
     dump_config,
     load_config,
     name_from_path,
-    preset_names,
 )
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
@@ -35,32 +42,25 @@ if TYPE_CHECKING:
 
     from pipeline.display import Display
 
-EXIT_PUSHED, EXIT_FAULT, EXIT_USER_ERROR, EXIT_NOT_BLESSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 
 
+@command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Returns:
         The exit status: 0 pushed, 3 not blessed, 2 the user's mistake, 1 a fault, 130 interrupted.
     """
-    try:
-        arguments = make_parser().parse_args(argv)
-        overrides = [item for items in arguments.set for item in items] + ["tuner.enabled=true"] * arguments.tune
-        config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
-        if arguments.print_config:
-            print(dump_config(config), end="")
-            return EXIT_PUSHED
-        output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / config.name).resolve())
-        with output_dir.locked():
-            return run(config, output_dir, enable_cache=not arguments.no_cache, verbose=arguments.verbose)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    arguments = make_parser().parse_args(argv)
+    overrides = arguments.set + ["tuner.enabled=true"] * arguments.tune
+    config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
+    if arguments.print_config:
+        print(dump_config(config), end="")
+        return EXIT_DONE
+    output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / config.name).resolve())
+    with output_dir.locked():
+        return run(config, output_dir, enable_cache=not arguments.no_cache, verbose=arguments.verbose)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -77,16 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
         "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
-    )
-    parser.add_argument(
-        "--data", metavar="PATH", help="your images: a folder of class folders, CIFAR-10's archive, or TFRecords"
-    )
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings; wins over the preset")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="append", default=[], help="one setting; wins over the file"
-    )
+    add_config_flags(parser, "digits", ("PATH", "a folder of class folders, CIFAR-10's archive, or TFRecords"))
     parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name> in the checkout)")
     parser.add_argument(
         "--tune", action="store_true", help="first search for the Trainer's best settings, as the tuner section says"
@@ -118,7 +109,6 @@ def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, ve
     """Runs the pipeline in a locked output folder and returns the exit status."""
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     log_path = output_dir.log_path(run_id)
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
     from pipeline.display import Display, output_to_log
 
     with output_to_log(log_path, verbose) as console:
@@ -139,7 +129,7 @@ def _run_and_summarise(
     output_dir.summary_path.unlink(missing_ok=True)  # If this run is killed, nobody takes the last one's for its own.
     write_whole(output_dir.config_path, dump_config(config))
     runner = ObservedLocalRunner(display)
-    weights, status, error, mistake, report_path = config.trainer.weights, EXIT_FAULT, None, None, None
+    weights, status, error, mistake, report_path = config.trainer.weights, EXIT_FAILED, None, None, None
     try:
         withdraw_report(output_dir)
         closed = clear_abandoned_executions(str(output_dir.metadata_path), str(output_dir.pipeline_root))
@@ -161,7 +151,7 @@ def _run_and_summarise(
     if mistake is not None and mistake.facts:
         summary["data"] = mistake.facts
     if error is None:
-        status = EXIT_PUSHED if summary["status"] == PUSHED else EXIT_NOT_BLESSED
+        status = EXIT_DONE if summary["status"] == PUSHED else EXIT_NOT_BLESSED
     write_whole(output_dir.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     display.console.print(
         render_summary(summary, log_path, _next_commands(summary, output_dir, report_path)), soft_wrap=True

@@ -6,13 +6,13 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.command_line import CommandLineParser
-from pipeline.config import DataChoice, PipelineConfig, load_config, preset_names
+from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command
+from pipeline.config import DataChoice, PipelineConfig, load_config
 from pipeline.output_dir import write_whole
 from pipeline.vertex.flags import add_flags, load_project, load_settings
 from pipeline.vertex.settings import ProjectSettings, VertexSettings
@@ -20,39 +20,20 @@ from pipeline.vertex.settings import ProjectSettings, VertexSettings
 if TYPE_CHECKING:
     from pipeline.vertex.service import Cloud, Submission
 
-EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 SUCCEEDED = "SUCCEEDED"
 
 
+@command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Returns:
         The exit status: 0 done, 1 the run failed or --check found an error, 2 the user's mistake, 130 interrupted.
     """
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
     # Google's packages announce, on each import, that they will one day want a later Python than TFX has.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
-    try:
-        arguments = make_parser().parse_args(argv)
-        return _submit(arguments) if arguments.command == "submit" else _reach(lambda: _ask(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt as interrupt:
-        print(f"error: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-
-
-def _reach(action: Callable[[], int]) -> int:
-    """Does what needs the service, and tells its failures in one line."""
-    from components.google_cloud.calls import CloudFault  # Here: Google's packages, which compiling needs none of.
-
-    try:
-        return action()
-    except CloudFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return EXIT_FAILED
+    arguments = make_parser().parse_args(argv)
+    return _submit(arguments) if arguments.command == "submit" else _ask(arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -74,16 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", nargs="?", help="of status and cancel: the run's name or id; of cancel: a schedule's name"
     )
-    parser.add_argument(
-        "--preset", default="digits", choices=preset_names(), help="settings to start from (%(default)s)"
-    )
-    parser.add_argument(
-        "--data", metavar="gs://...", help="your images: a folder of class folders, TFRecords, or CIFAR-10's archive"
-    )
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of the pipeline's settings; wins over the preset")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="one of them; wins over the file"
-    )
+    add_config_flags(parser, "digits", ("gs://...", "a folder of class folders, TFRecords, or CIFAR-10's archive"))
     add_flags(parser)
     parser.add_argument(
         "--compile-only", metavar="FILE", help="write the spec (JSON) and stop: no network, no credentials"
@@ -118,17 +90,18 @@ def _submit(arguments: argparse.Namespace) -> int:
         _write_spec(Path(arguments.compile_only), job)
         print(f"wrote {arguments.compile_only}")
         return EXIT_DONE
-    run_id = make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc))
     if arguments.check:
-        return _check(job, settings, run_id, preset=arguments.preset)
+        return _check(job, settings, preset=arguments.preset)
     _show_costs(job, config, settings, arguments)
-    if _check(job, settings, run_id) != EXIT_DONE:
+    if _check(job, settings) != EXIT_DONE:
         raise UserError("nothing was submitted; see what --check says above")
     cloud = _make_cloud(settings, arguments.api_endpoint)
-    submission = make_submission(job, settings, run_id)
+    from pipeline.vertex.service import Submission
+
+    submission = Submission(job, make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc)), settings)
     if settings.schedule.cron:
-        return _reach(lambda: _schedule(cloud, submission, settings))
-    return _reach(lambda: _run(cloud, submission, wait=arguments.wait))
+        return _schedule(cloud, submission)
+    return _run(cloud, submission, wait=arguments.wait)
 
 
 def _write_spec(path: Path, job: dict[str, Any]) -> None:
@@ -177,24 +150,6 @@ def make_run_id(name: str, now: datetime.datetime) -> str:
     return f"{prefix}-{now:%Y%m%d%H%M%S}"
 
 
-def make_submission(job: Mapping[str, Any], settings: VertexSettings, run_id: str) -> "Submission":
-    """Returns what is sent."""
-    from pipeline.vertex.service import Submission
-
-    return Submission(
-        spec=job,
-        run_id=run_id,
-        pipeline_root=settings.pipeline_root,
-        service_account=settings.service_account,
-        network=settings.network,
-        encryption_key=settings.encryption_key,
-        experiment=settings.experiment,
-        labels=settings.labels,
-        enable_caching=settings.cache,
-        fail_fast=settings.fail_fast,
-    )
-
-
 def _show_costs(
     job: dict[str, Any], config: PipelineConfig, settings: VertexSettings, arguments: argparse.Namespace
 ) -> None:
@@ -209,13 +164,12 @@ def _show_costs(
         check_limit(usages, prices, arguments.max_cost)
 
 
-def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset: str | None = None) -> int:
+def _check(job: dict[str, Any], settings: VertexSettings, *, preset: str | None = None) -> int:
     """Looks whether the pipeline can run, and prints what it finds.
 
     Args:
         job: the compiled PipelineJob.
         settings: what it was compiled with.
-        run_id: of the run.
         preset: for `--check`, which looks at everything and prints everything; None asks no network and prints only
             what is not as it should be.
 
@@ -227,7 +181,7 @@ def _check(job: dict[str, Any], settings: VertexSettings, run_id: str, *, preset
 
     findings = [
         *check.check_versions(),
-        *check.check_names(job, settings, run_id),
+        *check.check_names(job, settings),
         *check.check_spec(job),
         *check.check_jobs(job),
         *check.check_gpus(settings),
@@ -261,11 +215,10 @@ def _run(cloud: "Cloud", submission: "Submission", *, wait: bool) -> int:
     return EXIT_DONE if state.endswith(SUCCEEDED) else EXIT_FAILED
 
 
-def _schedule(cloud: "Cloud", submission: "Submission", settings: VertexSettings) -> int:
+def _schedule(cloud: "Cloud", submission: "Submission") -> int:
     from pipeline.vertex import service
 
-    plan = settings.schedule
-    schedule = service.create_schedule(cloud, submission, str(plan.cron), plan.time_zone, plan.max_concurrent_runs)
+    plan, schedule = submission.settings.schedule, service.create_schedule(cloud, submission)
     done = "scheduled" if schedule.created_now else "an equal schedule is there already:"
     print(f"{done} {schedule.name}: {plan.cron} ({plan.time_zone})\n{schedule.console_url}")
     return EXIT_DONE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from data.errors import Fault, UserError
 from pipeline.tpu_types import GIB, TpuType
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ class Compilation:
     libtpu: str
 
 
-class CompilerFault(Exception):
+class CompilerFault(Fault):
     """The compiler's process ended without an answer."""
 
 

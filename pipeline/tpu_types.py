@@ -68,6 +68,11 @@ class TpuType:
     accelerator_count: int | None = None
     tpu_topology: str | None = None
 
+    def __str__(self) -> str:
+        """What it is, for a person."""
+        memory = f"{self.hbm_bytes_per_replica / 2**30:g} GiB HBM a replica"
+        return f"TPU {self.name}: {self.chips} chip(s), {self.topology}, {memory}"
+
     @property
     def chips(self) -> int:
         """Chips of the slice."""

@@ -2,20 +2,26 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
+from data.errors import Fault, UserError
 from pipeline import predict, preflight, rehearse, report, run_local, run_vertex
+from pipeline.command_line import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, CommandLineParser
 
 COMMANDS = [predict, preflight, rehearse, report, run_local, run_vertex]
+WITH_SETTINGS = [preflight, run_local, run_vertex]
 NEEDED = {predict: ["a.png"], preflight: ["--tpu", "v5e-4"], rehearse: ["spec.json"]}
 MISTAKES = [
     *((command, [*NEEDED.get(command, []), "--nope"], "unrecognized arguments: --nope") for command in COMMANDS),
     (report, ["--format", "xml"], "argument --format: invalid choice: 'xml' (choose from 'json', 'csv', 'md')"),
     (report, ["--output"], "argument --output: expected one argument"),
     (run_local, ["--preset", "x"], "argument --preset: invalid choice: 'x' (choose from 'cifar10', 'digits', "),
+    *((command, [*NEEDED.get(command, []), "--config"], "argument --config: expected") for command in WITH_SETTINGS),
     (run_local, ["--set"], "argument --set: expected at least one argument"),
     (run_local, ["--nope=1\n 2"], "unrecognized arguments: --nope=1 2"),
     (run_vertex, ["begin"], "argument command: invalid choice: 'begin' (choose from 'submit', "),
@@ -64,8 +70,45 @@ def test_help_comes_without_tensorflow(command: ModuleType) -> None:
     assert done.stdout.endswith("\n0 set()\n")
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if hasattr(command, "EXIT_INTERRUPTED")])
+@pytest.mark.parametrize("command", WITH_SETTINGS)
+def test_settings_are_given_alike_and_gathered_over_repeated_flags(command: ModuleType) -> None:
+    given = ["--preset", "cifar10", "--config", "my.yaml", "--set", "a.b=1", "c.d=2", "--set", "e.f=3"]
+    arguments = command.make_parser().parse_args([*NEEDED.get(command, []), *given])
+    assert (arguments.preset, arguments.config, arguments.set) == ("cifar10", "my.yaml", ["a.b=1", "c.d=2", "e.f=3"])
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if hasattr(command, "make_parser")])
 def test_help_tells_every_exit_status(command: ModuleType) -> None:
     *_, statuses = command.make_parser().format_help().partition("exit status: ")
-    numbers = [value for name, value in vars(command).items() if name.startswith("EXIT_")]
-    assert sorted(int(word) for word in statuses.replace(",", " ").split() if word.isdecimal()) == sorted(numbers)
+    numbers = {value for name, value in vars(command).items() if name.startswith("EXIT_")}
+    told = [int(word) for word in statuses.replace(",", " ").split() if word.isdecimal()]
+    assert sorted(told) == sorted(numbers | {EXIT_USER_ERROR, EXIT_INTERRUPTED})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("raised", "told", "status"),
+    [
+        (UserError("data.path is x; give y"), "data.path is x; give y", EXIT_USER_ERROR),
+        (Fault("the service is down"), "the service is down", EXIT_FAILED),
+        (KeyboardInterrupt("run 1 goes on"), "run 1 goes on", EXIT_INTERRUPTED),
+        (KeyboardInterrupt(), "interrupted", EXIT_INTERRUPTED),
+    ],
+)
+def test_what_ends_a_command_is_told_in_one_line(
+    command: ModuleType,
+    raised: BaseException,
+    told: str,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: CommandLineParser, argv: Sequence[str] | None) -> NoReturn:
+        raise raised
+
+    monkeypatch.setattr(CommandLineParser, "parse_args", refuse)
+    assert command.main([]) == status
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {told}")
+    assert printed.err.count("\n") == 1

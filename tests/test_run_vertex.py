@@ -13,9 +13,10 @@ from components.google_cloud.calls import CloudFault
 from pipeline import run_vertex
 from pipeline.vertex import service
 from pipeline.vertex.cloud import Cloud, Run, Schedule, Submission, Task
+from pipeline.vertex.settings import ScheduleSettings
 from tests.test_vertex_check import make_job
 from tests.vertex_service import VertexService
-from tests.vertex_settings import IMAGE
+from tests.vertex_settings import IMAGE, make_settings
 from tests.vertex_stand_in import PROJECT, Network, standing_in
 
 FLAGS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs://my-bucket/root", f"--image={IMAGE}"]
@@ -38,9 +39,9 @@ class Service:
         report("Trainer", "RUNNING")
         return self.final_state
 
-    def create_schedule(self, cloud: Cloud, submission: Submission, cron: str, time_zone: str, most: int) -> Schedule:
-        self.sent.append(("schedule", submission, cron, time_zone, most))
-        return Schedule("projects/p/locations/l/schedules/1", "https://console/1", "ACTIVE", cron)
+    def create_schedule(self, cloud: Cloud, submission: Submission) -> Schedule:
+        self.sent.append(("schedule", submission))
+        return Schedule("projects/p/locations/l/schedules/1", "https://console/1", "ACTIVE", "")
 
     def get_run(self, cloud: Cloud, name: str) -> Run:
         return dataclasses.replace(
@@ -92,16 +93,14 @@ def test_a_run_is_submitted_with_all_that_the_spec_does_not_say(
     ((_, cloud, submission),) = stand_in.sent
     assert cloud == Cloud("my-project", "us-central1", "localhost:1")
     assert submission.run_id.startswith("digits-20")
-    assert dataclasses.replace(submission, run_id="digits-1") == Submission(
-        spec=make_job(),
-        run_id="digits-1",
-        pipeline_root="gs://my-bucket/root",
+    assert submission.spec == make_job()
+    assert submission.settings == make_settings(
         service_account="runner@my-project.iam.gserviceaccount.com",
         network="projects/1/global/networks/mine",
         encryption_key="projects/p/locations/l/keyRings/r/cryptoKeys/k",
         experiment="first",
         labels={"team": "vision"},
-        enable_caching=False,
+        cache=False,
         fail_fast=True,
     )
     lines = capsys.readouterr().out.splitlines()
@@ -123,8 +122,9 @@ def test_wait_follows_the_run_and_its_end_is_the_exit_status(
 def test_a_schedule_in_place_of_a_run(stand_in: Service, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--schedule=0 3 * * 1", "--time-zone=Europe/Berlin", "--max-concurrent-runs=2"]
     assert run_vertex.main([*FLAGS, *flags]) == 0
-    ((_, _, cron, time_zone, most),) = stand_in.sent
-    assert (cron, time_zone, most) == ("0 3 * * 1", "Europe/Berlin", 2)
+    ((_, submission),) = stand_in.sent
+    plan = ScheduleSettings(cron="0 3 * * 1", time_zone="Europe/Berlin", max_concurrent_runs=2)
+    assert submission.settings.schedule == plan
     assert "scheduled projects/p/locations/l/schedules/1: 0 3 * * 1 (Europe/Berlin)" in capsys.readouterr().out
 
 

@@ -21,8 +21,9 @@ from tfx.utils import import_utils, json_utils, path_utils
 from components.exported_model.manifest import MANIFEST_FILE, PROJECT_VERSION, Manifest, read_classes, read_manifest
 from components.lane import installed_lane
 from components.trainer import attempts, precision, run_fn, training
-from components.trainer.assembly import check_averages, check_batch
+from components.trainer.assembly import check_averages
 from components.trainer.backbones import BACKBONES
+from components.trainer.batch import check_batch
 from components.trainer.model import make_model
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
 from components.trainer.settings import TrainerSettings
@@ -411,11 +412,11 @@ def trained_images() -> list[int]:
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
-    check_batch(96, replicas=8)
+    check_batch(96, 8)
     with pytest.raises(UserError, match="is 100, not a multiple of the 8 replicas; use 96 or 104"):
-        check_batch(100, replicas=8)
+        check_batch(100, 8)
     with pytest.raises(UserError, match=r"use 8$"):
-        check_batch(3, replicas=8)
+        check_batch(3, 8)
 
 
 def test_averaged_weights_with_learned_statistics_are_refused() -> None:

@@ -21,7 +21,7 @@ from pipeline.vertex.service import (
 )
 from tests.vertex_service import VertexService
 from tests.vertex_stand_in import Network, standing_in
-from tests.vertex_submissions import CLOUD, RUN_NAME, SPEC, SUBMISSION
+from tests.vertex_submissions import CLOUD, RUN_NAME, SETTINGS, SPEC, SUBMISSION
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_runs_are_listed_page_by_page_newest_first(network: Network, service: Ve
     for number in range(5):
         name = "other" if number == 3 else "digits"
         spec = {**SPEC, "pipelineSpec": {**SPEC["pipelineSpec"], "pipelineInfo": {"name": name}}}
-        submit_run(CLOUD, Submission(spec=spec, run_id=f"run-{number}", pipeline_root="gs://bucket/root"))
+        submit_run(CLOUD, Submission(spec, f"run-{number}", SETTINGS))
     assert [run.run_id for run in list_runs(CLOUD)] == ["run-4", "run-3", "run-2", "run-1", "run-0"]
     assert [run.run_id for run in list_runs(CLOUD, "digits", limit=3)] == ["run-4", "run-2", "run-1"]
     assert network.requests("ListPipelineJobs")[0].read_mask.paths == [

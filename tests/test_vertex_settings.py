@@ -41,6 +41,10 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ),
         ({"trainer": {"tpu": "v5e-16"}}, "TPU v5e-16: no slice of one host, which is all that is supported"),
         ({"trainer": {"tpu": "v4-8"}}, "TPU v4-8: Vertex AI trains on none; use v2-8"),
+        (
+            {"trainer": {"tpu": "v5e:2x2"}, "region": "europe-west1"},
+            "trainer.tpu is v5e-4, but region europe-west1 has no TPU v5e; it is in us-central1",
+        ),
         ({"trainer": {"tpu": "v5e-4", "gpu": "NVIDIA_L4:1"}}, "tpu is v5e-4 and so is gpu NVIDIA_L4:1 asked for"),
         ({"trainer": {"gpu": "K80"}}, "gpu is K80, which is none; use TYPE:COUNT with one of NVIDIA_TESLA_T4"),
         ({"trainer": {"gpu": "NVIDIA_L4:3"}}, "NVIDIA_L4 comes in 1, 2, 4, 8 a machine"),
@@ -83,6 +87,18 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
         ({"endpoint": {"predict_route": "v1"}}, "endpoint.predict_route is 'v1'; string should match pattern '^/'"),
         ({"schedule": {"cron": "61 * * * *"}}, "cron is '61 * * * *', which is no schedule"),
         ({"schedule": {"cron": "0 3 * * * *"}}, "use five fields"),
+        *(
+            ({"schedule": {"cron": cron}}, f"cron is '{cron}', which is no schedule; use five fields")
+            for cron in ("0 3 * *", "0 25 * * *", "0 0 3 * * 1", "@daily")
+        ),
+        (
+            {"schedule": {"cron": "0 3 * * *", "time_zone": "Mars/Olympus"}},
+            "time_zone is 'Mars/Olympus'",
+        ),
+        (
+            {"schedule": {"cron": "0 3 * * *", "max_concurrent_runs": 0}},
+            "max_concurrent_runs is 0; input should be greater than or equal to 1",
+        ),
         ({"schedule": {"time_zone": "Berlin"}}, "time_zone is 'Berlin', which is none"),
         ({"schedule": {"time_zone": "Etc/UTC"}}, "schedule.time_zone is given, but no schedule.cron (--schedule)"),
         ({"schedule": {"max_concurrent_runs": 2}}, "schedule.max_concurrent_runs is given, but no schedule.cron"),

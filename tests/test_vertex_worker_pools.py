@@ -134,19 +134,9 @@ def test_training_that_does_not_fit_the_machine_is_refused(
         check_training(make_settings(trainer=placement).trainer, TrainerSettings(**trainer))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"region": "europe-west1"},
-            "trainer.tpu is v5e-4, but region europe-west1 has no TPU v5e; it is in us-central1",
-        ),
-        ({"image": f"{IMAGE}@sha256:{'0' * 64}"}, "whose digest names no TPU image; give trainer.image"),
-    ],
-)
-def test_a_tpu_that_cannot_be_had_is_refused(changes: dict[str, Any], message: str) -> None:
-    settings = make_settings(trainer={"tpu": "v5e-4"}, **changes)
-    with pytest.raises(UserError, match=re.escape(message)):
+def test_an_image_of_a_digest_names_no_image_of_the_trainer() -> None:
+    settings = make_settings(trainer={"tpu": "v5e-4"}, image=f"{IMAGE}@sha256:{'0' * 64}")
+    with pytest.raises(UserError, match=r"whose digest names no TPU image; give trainer\.image"):
         make_trainer_config(settings, "digits", TrainerSettings())
 
 

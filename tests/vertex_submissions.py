@@ -1,8 +1,11 @@
 """A run to submit to the stand-in of Vertex AI."""
 
+from dataclasses import replace
 from typing import Any
 
 from pipeline.vertex.service import Cloud, Submission
+from pipeline.vertex.settings import ScheduleSettings
+from tests.vertex_settings import make_settings
 from tests.vertex_stand_in import PARENT, PROJECT, REGION
 
 CLOUD = Cloud(PROJECT, REGION)
@@ -33,19 +36,28 @@ SPEC: dict[str, Any] = {
         "deploymentSpec": {"executors": {"Trainer_executor": {"container": {"image": "image", "args": ["--x", "1"]}}}},
     },
     "runtimeConfig": {
-        "gcsOutputDirectory": "gs://compiled/root",
+        "gcsOutputDirectory": "gs://bucket/root",
         "parameters": {"epochs": {"intValue": "3"}, "name": {"stringValue": "x"}},
     },
 }
-SUBMISSION = Submission(spec=SPEC, run_id="digits-1", pipeline_root="gs://bucket/root")
+SETTINGS = make_settings(project=PROJECT, pipeline_root="gs://bucket/root")
+SUBMISSION = Submission(SPEC, "digits-1", SETTINGS)
+IN_EXPERIMENT = Submission(SPEC, "digits-1", SETTINGS.model_copy(update={"experiment": "first-try"}))
 EVERYTHING = Submission(
-    spec=SPEC,
-    run_id="digits-1",
-    pipeline_root="gs://bucket/root",
-    service_account="runner@a-project.iam.gserviceaccount.com",
-    network="projects/12/global/networks/net",
-    encryption_key="projects/a-project/locations/us-central1/keyRings/r/cryptoKeys/k",
-    labels={"team": "vision"},
-    enable_caching=False,
-    fail_fast=True,
+    SPEC,
+    "digits-1",
+    make_settings(
+        project=PROJECT,
+        pipeline_root="gs://bucket/root",
+        service_account="runner@a-project.iam.gserviceaccount.com",
+        network="projects/12/global/networks/net",
+        encryption_key="projects/a-project/locations/us-central1/keyRings/r/cryptoKeys/k",
+        fail_fast=True,
+    ),
 )
+
+
+def scheduled(submission: Submission, **schedule: Any) -> Submission:
+    """Returns a submission that is to run by itself."""
+    plan = ScheduleSettings(**{"cron": "0 3 * * 1", **schedule})
+    return replace(submission, settings=submission.settings.model_copy(update={"schedule": plan}))

@@ -15,7 +15,7 @@ from typing import Any
 from google.api_core import exceptions, retry
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
-from data.errors import UserError
+from data.errors import Fault, UserError
 
 CALL_SECONDS = 60.0
 """How long one try may take; without a limit a connection that hangs would hang for ever."""
@@ -62,8 +62,8 @@ _NO_TOKEN = "Getting metadata from plugin failed"
 _WRONG = (exceptions.InvalidArgument, exceptions.FailedPrecondition, exceptions.OutOfRange, exceptions.AlreadyExists)
 
 
-class CloudFault(Exception):
-    """The service failed or cannot be reached, and nothing in the user's input is wrong: one line, exit status 1."""
+class CloudFault(Fault):
+    """The service failed or cannot be reached."""
 
 
 class _Retryable:

@@ -16,6 +16,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from components.progress import report_progress
 from components.trainer.augmentation import make_augment
 from components.trainer.backbones import Pooling, count_features, forward_operations
+from components.trainer.batch import check_batch
 from components.trainer.inputs import Split, open_split
 from components.trainer.kernel_gradient import speed_up_kernel_gradients
 from components.trainer.logistic_regression import make_zero_head
@@ -248,18 +249,6 @@ def seeded(settings: TrainerSettings) -> Iterator[None]:
         if settings.deterministic:
             # TensorFlow has no public way back, and what runs in this process after us did not ask for it.
             disable_op_determinism()
-
-
-def check_batch(batch_size: int, replicas: int) -> None:
-    """Refuses a batch that cannot be shared evenly.
-
-    Raises:
-        UserError: the batch is not a multiple of the replicas.
-    """
-    if batch_size % replicas:
-        below, above = batch_size // replicas * replicas, -(-batch_size // replicas) * replicas
-        allowed = f"{below} or {above}" if below else f"{above}"
-        raise UserError(f"trainer.batch_size is {batch_size}, not a multiple of the {replicas} replicas; use {allowed}")
 
 
 def check_averages(settings: ResolvedSettings, model: ImageClassifier) -> None:

@@ -26,7 +26,6 @@ LANE_LABEL = "lane"
 """The image's label that holds the lane whose locks it was built from."""
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def check_names(job: Mapping[str, Any], settings: VertexSettings, run_id: str) -> Iterator[Finding]:
+def check_names(job: Mapping[str, Any], settings: VertexSettings) -> Iterator[Finding]:
     """Holds names and paths against Vertex AI's and Cloud Storage's rules."""
     problems = []
-    if not _RUN_ID.fullmatch(run_id):
-        problems.append(("run id", f"is {run_id!r}; it must be a lower-case letter, then up to 127 of a-z, 0-9 and -"))
     for task in job["pipelineSpec"]["root"]["dag"]["tasks"]:
         if not _TASK_NAME.fullmatch(task):
             problems.append(("task", f"is called {task!r}; use up to 128 letters, digits, '.', '_' and '-'"))
@@ -104,7 +101,7 @@ def check_names(job: Mapping[str, Any], settings: VertexSettings, run_id: str) -
     for subject, text in problems:
         yield Finding("error", subject, text)
     if not problems:
-        yield Finding("ok", "names", f"run {run_id}, {len(job['pipelineSpec']['root']['dag']['tasks'])} tasks")
+        yield Finding("ok", "names", f"{len(job['pipelineSpec']['root']['dag']['tasks'])} tasks")
 
 
 def check_spec(job: Mapping[str, Any]) -> Iterator[Finding]:

@@ -3,13 +3,14 @@
 import datetime
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
 from components.google_cloud.calls import make_client
 from data.errors import UserError
+from pipeline.vertex.settings import VertexSettings
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 """A run in one of these does nothing any more."""
@@ -54,28 +55,14 @@ class Submission:
     """One run to be: a compiled spec and what it does not say.
 
     Attributes:
-        spec: the JSON that KubeflowV2DagRunner writes: `pipelineSpec`, `runtimeConfig`, `labels`, `displayName`.
-        run_id: the run's own id, `[a-z0-9][a-z0-9-]{0,127}`; the service never takes the same one twice.
-        pipeline_root: `gs://` folder of the artifacts.
-        service_account: email of the account that the tasks run as, or None for the project's default one.
-        network: `projects/NUMBER/global/networks/NAME` to peer with, or None.
-        encryption_key: resource name of a Cloud KMS key, or None for Google's own.
-        experiment: name of a Vertex AI experiment that the run is listed in, or None.
-        labels: added to the spec's own.
-        enable_caching: False runs every task anew, whatever the spec says.
-        fail_fast: True starts no further task once one has failed.
+        spec: what `compile_spec` returns: `pipelineSpec`, `runtimeConfig`, `labels`, `displayName`.
+        run_id: the run's own id, `[a-z][a-z0-9-]{0,127}`; the service never takes the same one twice.
+        settings: that the spec was compiled with, for what it does not say.
     """
 
     spec: Mapping[str, Any]
     run_id: str
-    pipeline_root: str
-    service_account: str | None = None
-    network: str | None = None
-    encryption_key: str | None = None
-    experiment: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    enable_caching: bool = True
-    fail_fast: bool = False
+    settings: VertexSettings
 
 
 @dataclass(frozen=True)

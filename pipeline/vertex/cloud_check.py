@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from pipeline.tpu_types import find_tpu_type
+from pipeline.tpu_types import TpuType
 from pipeline.vertex.check import Finding
 from pipeline.vertex.dataflow import BEAM_NODES, placement_of
-from pipeline.vertex.machines import find_gpu
 from pipeline.vertex.settings import VertexSettings
 
 STORAGE = "https://storage.googleapis.com/storage/v1"
@@ -116,17 +115,14 @@ def check_apis(settings: VertexSettings, session: Session) -> Iterator[Finding]:
 
 def quota_metric(settings: VertexSettings) -> tuple[str, int] | None:
     """Returns the quota that the Trainer's accelerator counts against, and how much of it; None without one."""
-    placement = settings.trainer
-    prefix = "aiplatform.googleapis.com/custom_model_training_"
-    spot = "preemptible_" if placement.spot else ""
-    if placement.tpu:
-        tpu = find_tpu_type(placement.tpu)
+    device = settings.trainer.device
+    prefix = f"aiplatform.googleapis.com/custom_model_training_{'preemptible_' if settings.trainer.spot else ''}"
+    if isinstance(device, TpuType):
         # v2 and v3 are counted in cores, v5e in chips, as in their names.
-        return f"{prefix}{spot}tpu_{tpu.generation.name}", int(tpu.name.rpartition("-")[2])
-    if placement.gpu:
-        gpu = find_gpu(placement.gpu, placement.machine_type)
-        name = gpu.accelerator_type.lower().replace("nvidia_", "").replace("tesla_", "").replace("h100_80gb", "h100")
-        return f"{prefix}{spot}nvidia_{name}_gpus", gpu.count
+        return f"{prefix}tpu_{device.generation.name}", device.accelerator_count or device.chips
+    if device and device.accelerator_type:
+        name = device.accelerator_type.lower().replace("nvidia_", "").replace("tesla_", "").replace("h100_80gb", "h100")
+        return f"{prefix}nvidia_{name}_gpus", device.replicas
     return None
 
 

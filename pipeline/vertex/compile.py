@@ -33,7 +33,7 @@ def make_deployment(config: PipelineConfig, settings: VertexSettings) -> Deploym
     Raises:
         UserError: the Trainer or a Beam step does not fit its machine, or the Tuner would not have the Trainer's.
     """
-    if config.tuner.enabled and settings.trainer.is_job:
+    if config.tuner.enabled and settings.trainer.device:
         raise UserError(
             "tuner.enabled is true, but the search would run in the task's CPUs, not on the machine of the Trainer's "
             "job; tune with python -m pipeline.run_local --tune, then give the --set that it prints"

@@ -77,7 +77,7 @@ def find_usages(job: dict[str, Any], settings: VertexSettings) -> list[Usage]:
         # Vertex AI's own default is an e2-standard-4.
         usages.append(Usage(task.node, "tasks", "cpu", (resources.cpu or 4.0) * hours))
         usages.append(Usage(task.node, "tasks", "memory_gb", (resources.memory_gb or 16.0) * hours))
-        if task.node == "Trainer" and settings.trainer.is_job:
+        if task.node == "Trainer" and settings.trainer.device:
             section = "training_spot" if settings.trainer.spot else "training"
             machine = make_worker_pool(settings)["machine_spec"]
             hours = attempts * settings.trainer.timeout_hours

@@ -12,7 +12,7 @@ SPOT_WAIT_HOURS = 24.0
 
 def task_timeout_hours(settings: VertexSettings, node: str) -> float:
     """Returns the limit of a task's own container; a task that waits for a job outlives it."""
-    if node == "Trainer" and settings.trainer.is_job:
+    if node == "Trainer" and settings.trainer.device:
         wait = (settings.trainer.max_wait_hours or SPOT_WAIT_HOURS) if settings.trainer.spot else WAITING_HOURS
         return max(settings.task_timeout_hours, settings.trainer.timeout_hours + wait)
     if node in BEAM_NODES and (placement := placement_of(settings, node)).runner == "dataflow":

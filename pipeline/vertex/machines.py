@@ -8,6 +8,8 @@ cloud.google.com/compute/docs/gpus (machines), cloud.google.com/tpu/docs/regions
 import re
 from dataclasses import dataclass
 
+from pipeline.tpu_types import TpuType
+
 # Of Compute Engine's families, those that Vertex AI's training, serving and Dataflow have in common or apart.
 _MACHINE_TYPE = re.compile(
     r"(n1|n2|n2d|e2|c2|c2d|c3|c3d|m1|m3|n4|t2d)-(standard|highmem|highcpu|megamem|ultramem)-[0-9]+"
@@ -25,18 +27,28 @@ TPU_REGIONS = {
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """GPUs of one machine.
+class Machine:
+    """A machine without a TPU.
 
     Attributes:
-        accelerator_type: as Vertex AI names it.
-        count: in the machine.
-        machine_type: what carries them.
+        machine_type: as Compute Engine names it.
+        accelerator_type: of its GPUs, as Vertex AI names it; None without any.
+        accelerator_count: goes with `accelerator_type`.
     """
 
-    accelerator_type: str
-    count: int
     machine_type: str
+    accelerator_type: str | None = None
+    accelerator_count: int | None = None
+
+    def __str__(self) -> str:
+        """What it is, for a person."""
+        gpus = f"{self.accelerator_count} x {self.accelerator_type} in " if self.accelerator_type else ""
+        return f"{gpus}{self.machine_type}"
+
+    @property
+    def replicas(self) -> int:
+        """How many share a batch: GPUs, or the one machine."""
+        return self.accelerator_count or 1
 
 
 # Accelerator: count -> machines that may carry so many; the first is the default. A prefix ending in - stands for all.
@@ -62,7 +74,7 @@ _GPU_MACHINES: dict[str, dict[int, tuple[str, ...]]] = {
 }
 
 
-def find_gpu(text: str, machine_type: str | None = None) -> Gpu:
+def find_gpu(text: str, machine_type: str | None = None) -> Machine:
     """Finds GPUs by `TYPE:COUNT` (or `TYPE`, one of it) and the machine that carries them.
 
     Of a type that is not listed here, `NVIDIA_...`, count and machine are taken as they are given.
@@ -76,7 +88,7 @@ def find_gpu(text: str, machine_type: str | None = None) -> Gpu:
         # Newer than this table: the check warns, and Vertex AI decides.
         if not re.fullmatch(r"[1-9][0-9]*", number or "1"):
             raise ValueError(f"gpu is {text}; give how many as TYPE:COUNT")
-        return Gpu(kind, int(number or "1"), check_machine_type(machine_type))
+        return Machine(check_machine_type(machine_type), kind, int(number or "1"))
     if kind not in _GPU_MACHINES:
         known = ", ".join(_GPU_MACHINES)
         raise ValueError(
@@ -92,7 +104,7 @@ def find_gpu(text: str, machine_type: str | None = None) -> Gpu:
     if machine not in allowed and not any(name.endswith("-") and machine.startswith(name) for name in allowed):
         shown = ", ".join(f"{name}..." if name.endswith("-") else name for name in allowed)
         raise ValueError(f"machine_type is {machine}, which does not carry {count} {kind}; use {shown}")
-    return Gpu(kind, count, machine)
+    return Machine(machine, kind, count)
 
 
 def is_listed(accelerator_type: str) -> bool:
@@ -111,9 +123,15 @@ def check_machine_type(name: str) -> str:
     return name
 
 
-def check_tpu_region(generation: str, region: str) -> str | None:
-    """Returns why a TPU's generation is not to be had in a region, or None."""
-    regions = TPU_REGIONS[generation]
-    if region in regions:
-        return None
-    return f"region {region} has no TPU {generation}; it is in {', '.join(regions)}"
+def check_tpu_region(tpu: TpuType, region: str) -> None:
+    """Refuses a region that has no such TPU.
+
+    Raises:
+        ValueError: names those that have it.
+    """
+    generation = tpu.generation.name
+    if region not in TPU_REGIONS[generation]:
+        raise ValueError(
+            f"trainer.tpu is {tpu.name}, but region {region} has no TPU {generation}; it is in "
+            f"{', '.join(TPU_REGIONS[generation])}; set trainer.region to one of them"
+        )

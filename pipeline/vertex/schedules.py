@@ -1,20 +1,14 @@
 """Schedules on Vertex AI: the service starts a run at each time that a cron expression names."""
 
-from zoneinfo import ZoneInfo
-
-from croniter import croniter
 from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
 from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure, finish
-from data.errors import UserError
 from pipeline.vertex.cloud import Cloud, Schedule, Submission, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
 
 
-def create_schedule(
-    cloud: Cloud, submission: Submission, cron: str, time_zone: str = "UTC", max_concurrent_runs: int = 1
-) -> Schedule:
+def create_schedule(cloud: Cloud, submission: Submission) -> Schedule:
     """Creates a schedule of runs, or finds the equal one that is active already.
 
     The service names schedules itself, so that a creation whose answer was lost cannot simply be tried again:
@@ -22,15 +16,19 @@ def create_schedule(
 
     Args:
         cloud: where.
-        submission: what each run is; its `run_id` only names the schedule, since the service names the runs.
-        cron: five fields: minute, hour, day of the month, month, day of the week.
-        time_zone: IANA name, e.g. `Europe/Berlin`.
-        max_concurrent_runs: a run that is due waits while so many are under way.
+        submission: what each run is, and when; its `run_id` is not used, since the service names the runs.
 
     Raises:
-        UserError: the expression or the time zone is none, or the service refuses.
+        UserError: the service refuses.
     """
-    wanted = _make_schedule_message(cloud, submission, cron, time_zone, max_concurrent_runs)
+    plan, job = submission.settings.schedule, make_pipeline_job(submission)
+    wanted = vertex.Schedule(
+        display_name=job.display_name,
+        cron=f"TZ={plan.time_zone} {plan.cron}",
+        max_concurrent_run_count=plan.max_concurrent_runs,
+        allow_queueing=True,
+        create_pipeline_job_request=vertex.CreatePipelineJobRequest(parent=cloud.parent, pipeline_job=job),
+    )
     request = vertex.CreateScheduleRequest(parent=cloud.parent, schedule=wanted)
     doing = f"scheduling {wanted.display_name} at {wanted.cron!r}"
     tried = False
@@ -70,33 +68,6 @@ def delete_schedule(cloud: Cloud, name: str) -> None:
     except NotFound:  # A first try, whose answer was lost, went through.
         return
     finish(deletion, doing, GIVE_UP_SECONDS, ROLE)
-
-
-def _make_schedule_message(
-    cloud: Cloud, submission: Submission, cron: str, time_zone: str, max_concurrent_runs: int
-) -> vertex.Schedule:
-    fields = cron.split()
-    if len(fields) != 5 or not croniter.is_valid(cron):
-        raise UserError(
-            f"schedule {cron!r} is no cron expression; give minute hour day-of-month month day-of-week, "
-            "e.g. '0 3 * * 1' for Mondays at 3:00"
-        )
-    try:
-        ZoneInfo(time_zone)
-    except (KeyError, ValueError, OSError) as error:
-        raise UserError(
-            f"time zone {time_zone!r} is unknown; give an IANA name such as Europe/Berlin or UTC"
-        ) from error
-    if max_concurrent_runs < 1:
-        raise UserError(f"at most {max_concurrent_runs} runs at a time would be none; give 1 or more")
-    job = make_pipeline_job(submission)
-    return vertex.Schedule(
-        display_name=job.display_name,
-        cron=f"TZ={time_zone} {' '.join(fields)}",
-        max_concurrent_run_count=max_concurrent_runs,
-        allow_queueing=True,
-        create_pipeline_job_request=vertex.CreatePipelineJobRequest(parent=cloud.parent, pipeline_job=job),
-    )
 
 
 def _identity(schedule: vertex.Schedule) -> tuple[str, str, int]:

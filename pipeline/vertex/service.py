@@ -54,7 +54,7 @@ def submit_run(cloud: Cloud, submission: Submission) -> Run:
     """
     job = make_pipeline_job(submission)
     # First of all: a mistake here must not be found when the run is under way.
-    experiment = ensure_experiment(cloud, submission.experiment) if submission.experiment else None
+    experiment = submission.settings.experiment and ensure_experiment(cloud, submission.settings.experiment)
     client = cloud.client(vertex.PipelineServiceClient)
     doing = f"submitting run {submission.run_id}"
     request = vertex.CreatePipelineJobRequest(parent=cloud.parent, pipeline_job=job, pipeline_job_id=submission.run_id)

@@ -1,12 +1,13 @@
 """Where and how the pipeline runs on Vertex AI: one typed, frozen tree, from a YAML file and the command line."""
 
+import functools
 from typing import Literal
 
 from croniter import croniter
 from pydantic import Field, field_validator, model_validator
 
 from data.section import Settings
-from pipeline.tpu_types import find_tpu_type
+from pipeline.tpu_types import V5E, TpuType, find_tpu_type
 from pipeline.vertex.endpoint_settings import EndpointSettings
 from pipeline.vertex.forms import (
     BucketPath,
@@ -23,7 +24,7 @@ from pipeline.vertex.forms import (
     Subnetwork,
     check_labels,
 )
-from pipeline.vertex.machines import check_machine_type, find_gpu
+from pipeline.vertex.machines import Machine, check_machine_type, check_tpu_region, find_gpu
 
 
 class Resources(Settings):
@@ -75,30 +76,17 @@ class TrainerPlacement(Settings):
     disk_gb: int = Field(default=100, ge=100, le=64000)
     """Boot disk, in gigabytes; TPU machines have one of their own."""
 
-    @field_validator("tpu")
-    @classmethod
-    def _known_tpu(cls, tpu: str | None) -> str | None:
-        if tpu is None:
-            return None
-        found = find_tpu_type(tpu)
-        if found.machine_type is None:
-            raise ValueError(f"TPU {tpu}: Vertex AI trains on none; use v2-8, v3-8, v5e-1, v5e-4 or v5e-8")
-        return found.name
-
     @model_validator(mode="after")
     def _one_kind_of_machine(self) -> "TrainerPlacement":
         if self.tpu and (self.gpu or self.machine_type):
             other = f"gpu {self.gpu}" if self.gpu else f"machine_type {self.machine_type}"
             raise ValueError(f"tpu is {self.tpu} and so is {other} asked for; a TPU brings its machine, leave one out")
-        if self.gpu:
-            find_gpu(self.gpu, self.machine_type)
-        elif self.machine_type:
-            check_machine_type(self.machine_type)
-        if not self.is_job:
+        device = self.device
+        if device is None:
             for name in ("image", "region", "timeout_hours", "restart_on_worker_restart", "spot", "disk_gb"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} needs a machine of the Trainer's own; give tpu, gpu or machine_type")
-        if self.spot and self.tpu and not self.tpu.startswith("v5e"):
+        if self.spot and isinstance(device, TpuType) and device.generation is not V5E:
             raise ValueError(
                 f"spot is set, but Vertex AI has no spot machines with {self.tpu}; use v5e, or leave it out"
             )
@@ -106,10 +94,17 @@ class TrainerPlacement(Settings):
             raise ValueError("max_wait_hours is for spot machines; set spot, or leave it out")
         return self
 
-    @property
-    def is_job(self) -> bool:
-        """Whether training is a job on a machine of its own."""
-        return bool(self.tpu or self.gpu or self.machine_type)
+    @functools.cached_property
+    def device(self) -> TpuType | Machine | None:
+        """The machine of the Trainer's job; None where training is no job of its own."""
+        if self.tpu:
+            tpu = find_tpu_type(self.tpu)
+            if tpu.machine_type is None:
+                raise ValueError(f"TPU {self.tpu}: Vertex AI trains on none; use v2-8, v3-8, v5e-1, v5e-4 or v5e-8")
+            return tpu
+        if self.gpu:
+            return find_gpu(self.gpu, self.machine_type)
+        return Machine(check_machine_type(self.machine_type)) if self.machine_type else None
 
 
 class BeamPlacement(Settings):
@@ -180,9 +175,11 @@ class ScheduleSettings(Settings):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:
-        if cron is not None and (len(cron.split()) != 5 or not croniter.is_valid(cron)):
+        if cron is None:
+            return None
+        if len(cron.split()) != 5 or not croniter.is_valid(cron):
             raise ValueError(f"cron is {cron!r}, which is no schedule; use five fields, such as '0 3 * * 1'")
-        return cron
+        return " ".join(cron.split())
 
     @field_validator("time_zone")
     @classmethod
@@ -251,6 +248,12 @@ class VertexSettings(ProjectSettings):
     def _with_defaults(cls, resources: dict[str, Resources]) -> dict[str, Resources]:
         changes = resources["default"].model_dump(exclude_unset=True) if "default" in resources else {}
         return {**resources, "default": DEFAULT_RESOURCES.model_copy(update=changes)}
+
+    @model_validator(mode="after")
+    def _tpu_in_its_region(self) -> "VertexSettings":
+        if isinstance(self.trainer.device, TpuType):
+            check_tpu_region(self.trainer.device, self.trainer_region)
+        return self
 
     @field_validator("pipeline_root")
     @classmethod

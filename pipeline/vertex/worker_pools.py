@@ -1,13 +1,11 @@
 """The Trainer's job on Vertex AI: a CustomJob on a TPU, GPUs or a larger CPU machine."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from components.trainer.batch import check_batch
 from components.trainer.settings import TrainerSettings
 from data.errors import UserError
-from pipeline.tpu_types import TpuType, find_tpu_type
-from pipeline.vertex.machines import Gpu, check_tpu_region, find_gpu
 from pipeline.vertex.settings import TrainerPlacement, VertexSettings
 from pipeline.vertex.sources import make_sources_hash
 from pipeline.vertex.task import make_command
@@ -15,6 +13,9 @@ from pipeline.vertex.task import make_command
 # Keys of the Trainer's custom_config that the job's executor reads, as TFX's own does.
 _JOB_KEY, _REGION_KEY = "ai_platform_training_args", "ai_platform_vertex_region"
 SECONDS_PER_HOUR = 3600
+
+# Of the service's MachineSpec, as our devices have them.
+_MACHINE_FIELDS = ("machine_type", "accelerator_type", "accelerator_count", "tpu_topology")
 
 TPU_ENVIRONMENT = {
     # TensorFlow reaches v5e through PJRT only.
@@ -32,16 +33,12 @@ def make_trainer_config(settings: VertexSettings, name: str, trainer: TrainerSet
         trainer: what is trained; its batch is checked against the devices.
 
     Raises:
-        UserError: the batch, the strategy or the region does not fit the machine.
+        UserError: the batch or the strategy does not fit the machine.
     """
     placement = settings.trainer
-    if not placement.is_job:
+    if placement.device is None:
         return None
     check_training(placement, trainer)
-    if placement.tpu:
-        generation = find_tpu_type(placement.tpu).generation.name
-        if problem := check_tpu_region(generation, settings.trainer_region):
-            raise UserError(f"trainer.tpu is {placement.tpu}, but {problem}; set trainer.region to one of them")
     job = make_custom_job(settings, name)
     parse_custom_job(job)
     return {
@@ -76,25 +73,8 @@ def make_custom_job(settings: VertexSettings, name: str) -> dict[str, Any]:
 def make_worker_pool(settings: VertexSettings) -> dict[str, Any]:
     """Returns the one worker pool, of one machine: TFX's Trainer writes one model from one process."""
     placement = settings.trainer
-    environment = {"TF_USE_LEGACY_KERAS": "1"}
-    machine: dict[str, Any]
-    if placement.tpu:
-        tpu = find_tpu_type(placement.tpu)
-        machine = {"machine_type": tpu.machine_type}
-        if tpu.accelerator_type:
-            machine |= {"accelerator_type": tpu.accelerator_type, "accelerator_count": tpu.accelerator_count}
-        if tpu.tpu_topology:
-            machine["tpu_topology"] = tpu.tpu_topology
-            environment |= TPU_ENVIRONMENT
-    elif placement.gpu:
-        gpu = find_gpu(placement.gpu, placement.machine_type)
-        machine = {
-            "machine_type": gpu.machine_type,
-            "accelerator_type": gpu.accelerator_type,
-            "accelerator_count": gpu.count,
-        }
-    else:
-        machine = {"machine_type": placement.machine_type}
+    machine = {name: value for name in _MACHINE_FIELDS if (value := getattr(placement.device, name, None))}
+    environment = {"TF_USE_LEGACY_KERAS": "1"} | (TPU_ENVIRONMENT if "tpu_topology" in machine else {})
     pool: dict[str, Any] = {
         "machine_spec": machine,
         "replica_count": 1,
@@ -150,35 +130,17 @@ def check_training(placement: TrainerPlacement, trainer: TrainerSettings) -> Non
         raise UserError(f"trainer.strategy is {trainer.strategy}, which {device} does not serve; set it to auto")
     if placement.tpu and trainer.tpu != "local":
         raise UserError(f"trainer.tpu is {trainer.tpu}, but a job of Vertex AI has its TPU itself; set it to local")
-    replicas = count_replicas(placement)
-    if trainer.batch_size % replicas:
-        below, above = trainer.batch_size // replicas * replicas, math.ceil(trainer.batch_size / replicas) * replicas
-        use = f"{below} or {above}" if below else str(above)
-        raise UserError(
-            f"trainer.batch_size is {trainer.batch_size}, not a multiple of the {replicas} replicas of {device}; "
-            f"use {use}"
-        )
-
-
-def count_replicas(placement: TrainerPlacement) -> int:
-    """Returns how many replicas share the batch."""
-    if placement.tpu:
-        return find_tpu_type(placement.tpu).replicas
-    return find_gpu(placement.gpu, placement.machine_type).count if placement.gpu else 1
+    check_batch(trainer.batch_size, _replicas(placement), f"replicas of {device}")
 
 
 def describe_devices(placement: TrainerPlacement, batch_size: int) -> str:
     """Returns the Trainer's devices and each one's share of the batch in words."""
-    if placement.tpu:
-        tpu: TpuType = find_tpu_type(placement.tpu)
-        memory = f"{tpu.hbm_bytes_per_replica / 2**30:g} GiB HBM a replica"
-        shown = f"TPU {tpu.name}: {tpu.chips} chip(s), {tpu.topology}, {memory}"
-    elif placement.gpu:
-        gpu: Gpu = find_gpu(placement.gpu, placement.machine_type)
-        shown = f"{gpu.count} x {gpu.accelerator_type} in {gpu.machine_type}"
-    else:
-        shown = placement.machine_type or "the task's own container"
-    return f"{shown}; {batch_size // count_replicas(placement)} images a replica and step"
+    shown = placement.device or "the task's own container"
+    return f"{shown}; {batch_size // _replicas(placement)} images a replica and step"
+
+
+def _replicas(placement: TrainerPlacement) -> int:
+    return placement.device.replicas if placement.device else 1
 
 
 def parse_custom_job(job: Mapping[str, Any]) -> Any:
