@@ -40,6 +40,7 @@ setup: $(INSTALLED) ## Make the lane's environment from its lock (skipped when n
 	@command -v g++ >/dev/null && "$(CHOSEN_PYTHON)" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { \
 	  version="$$("$(CHOSEN_PYTHON)" -c 'import sys; print("{}.{}".format(*sys.version_info))')"; \
 	  echo "error: a locked package comes as C++ source, and g++ or Python.h is missing; on Debian and Ubuntu: apt install g++ python$$version-dev" >&2; exit 2; }
+	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a link, and setting it up anew would empty $$(readlink -f $(VENV)); remove the link" >&2; exit 2; }
 	@echo "Setting up $(VENV) ($(CHOSEN_LANE)): about 250 locked packages, 3.7 GB, one to three minutes, once ..."
 	@rm -f $@
 	@"$(CHOSEN_PYTHON)" -m venv --clear $(VENV) || { echo "'$(CHOSEN_PYTHON) -m venv' failed: on Debian and Ubuntu install $(notdir $(CHOSEN_PYTHON))-venv" >&2; exit 2; }
