@@ -4,7 +4,6 @@ Taken while an image is checked, which decodes it anyway. The bins are the same 
 compared without the images.
 """
 
-import json
 import math
 import os
 from collections import Counter
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+
+from data.json_files import find_json, write_json
 
 IMAGE_STATISTICS_FILE = "image_statistics.json"
 """In an `examples` artifact, raw or transformed, and in a `model` artifact: split -> `SplitStatistics`."""
@@ -124,18 +125,13 @@ class SplitStatistics:
 def write_image_statistics(statistics: dict[str, SplitStatistics], folder: str) -> None:
     """Writes `IMAGE_STATISTICS_FILE` into a local or remote folder."""
     content: dict[str, Any] = {split: vars(of_split) for split, of_split in statistics.items()}
-    with tf.io.gfile.GFile(os.path.join(folder, IMAGE_STATISTICS_FILE), "w") as file:
-        file.write(json.dumps(content, ensure_ascii=False) + "\n")
+    write_json(os.path.join(folder, IMAGE_STATISTICS_FILE), content)
 
 
 def read_image_statistics(folder: str) -> dict[str, SplitStatistics] | None:
     """Returns what `write_image_statistics` wrote, or None where there is none, as in a model of an older version."""
-    path = os.path.join(folder, IMAGE_STATISTICS_FILE)
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path) as file:
-        content = json.loads(file.read())
-    return {
+    content = find_json(os.path.join(folder, IMAGE_STATISTICS_FILE))
+    return content and {
         split: SplitStatistics(of["images"], Counter(of["labels"]), of["histograms"], of["sums"])
         for split, of in content.items()
     }

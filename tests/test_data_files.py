@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from data.errors import UserError
 from data.files import _list_local, _list_remote, list_tree, read_bytes, read_lines, remove_path, stat_file
+from data.json_files import find_json, read_json, write_json
 
 
 @pytest.fixture
@@ -61,3 +63,15 @@ def test_a_path_is_removed_whatever_it_is(tmp_path: Path) -> None:
     for name in ("folder", "file", "nothing"):
         remove_path(str(tmp_path / name))
     assert not list(tmp_path.iterdir())
+
+
+def test_json_is_whole_or_the_old_one_and_none_where_there_is_none(tmp_path):
+    path = str(tmp_path / "new" / "facts.json")
+    assert find_json(path) is None
+    with pytest.raises(tf.errors.NotFoundError):
+        read_json(path)
+    write_json(path, {"label": "été\u2028図", "n": [1, None]})
+    with pytest.raises(TypeError):
+        write_json(path, {"n": object()})
+    assert read_json(path) == find_json(path) == {"label": "été\u2028図", "n": [1, None]}
+    assert "図" in Path(path).read_text(encoding="utf-8")

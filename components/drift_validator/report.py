@@ -1,12 +1,12 @@
 """What was found about drift, as JSON for the summary, the report and the gate."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from components.drift_validator.comparison import StatisticDrift
+from data.json_files import read_json, write_json
 
 DRIFT_KEY = "drift"
 DRIFT_FILE = "drift.json"
@@ -50,16 +50,9 @@ def describe_report(report: dict[str, Any]) -> str:
 
 def write_report(report: dict[str, Any], uri: str) -> None:
     """Writes it into a local or remote folder."""
-    import tensorflow as tf
-
-    tf.io.gfile.makedirs(uri)
-    with tf.io.gfile.GFile(os.path.join(uri, DRIFT_FILE), "w") as file:
-        file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_json(os.path.join(uri, DRIFT_FILE), report)
 
 
 def read_report(uri: str) -> dict[str, Any]:
     """Reads it back."""
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(os.path.join(uri, DRIFT_FILE)) as file:
-        return json.loads(file.read())
+    return read_json(os.path.join(uri, DRIFT_FILE))

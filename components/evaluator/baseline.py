@@ -1,8 +1,9 @@
 """Whether the latest blessed model may be compared with: not where it has learned images of today's test."""
 
-import json
 import os
 from dataclasses import asdict, dataclass
+
+from data.json_files import find_json, write_json
 
 BASELINE_FILE = "baseline.json"
 
@@ -59,18 +60,10 @@ def check_baseline(model_uri: str, examples_uri: str) -> Baseline:
 
 def write_baseline(evaluation_uri: str, baseline: Baseline) -> None:
     """Writes what was found into the folder of an evaluation."""
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(os.path.join(evaluation_uri, BASELINE_FILE), "w") as file:
-        file.write(json.dumps(asdict(baseline)) + "\n")
+    write_json(os.path.join(evaluation_uri, BASELINE_FILE), asdict(baseline))
 
 
 def read_baseline(evaluation_uri: str) -> Baseline | None:
     """Returns the baseline of an evaluation, or None without one."""
-    import tensorflow as tf
-
-    path = os.path.join(evaluation_uri, BASELINE_FILE)
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path, "r") as file:
-        return Baseline(**json.loads(file.read()))
+    found = find_json(os.path.join(evaluation_uri, BASELINE_FILE))
+    return found and Baseline(**found)

@@ -1,10 +1,10 @@
 """Which gates refused a model: the Evaluator hears all of them, and its blessing is the verdict that counts."""
 
-import json
 import os
 
 from components.drift_validator.report import describe_report, read_report
 from components.serving_validator.findings import read_findings
+from data.json_files import find_json
 
 REFUSALS_FILE = "refusals.json"
 """In the `evaluation` artifact: each other gate that refused, by the name of its setting, to what it found."""
@@ -34,9 +34,4 @@ def find_refusals(drift_uri: str | None, serving_uri: str | None) -> dict[str, s
 
 def read_refusals(evaluation_uri: str) -> dict[str, str]:
     """Returns the content of `REFUSALS_FILE`; nothing for an evaluation without it."""
-    import tensorflow as tf
-
-    from data.files import read_bytes
-
-    path = os.path.join(evaluation_uri, REFUSALS_FILE)
-    return json.loads(read_bytes(path)) if tf.io.gfile.exists(path) else {}
+    return find_json(os.path.join(evaluation_uri, REFUSALS_FILE)) or {}

@@ -1,7 +1,6 @@
 """The second Beam job: reads the images again and writes those that were chosen as examples, split by split."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
+from data.json_files import read_json, write_json
 from data.originals import write_original
 from data.sources.source import Source, SourceImage
 from data.splits import Rules
@@ -97,14 +97,12 @@ def write_rules(rules: Rules, path: str) -> None:
         "reencoded": sorted(rules.reencoded),
         "originals": sorted(rules.originals),
     }
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(values))
+    write_json(path, values)
 
 
 def read_rules(path: str) -> Rules:
     """Reads what `write_rules` wrote."""
-    with tf.io.gfile.GFile(path) as file:
-        values = json.load(file)
+    values = read_json(path)
     return Rules(
         values["cut"],
         frozenset(values["unusable"]),

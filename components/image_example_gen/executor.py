@@ -19,6 +19,7 @@ from data.features import SPLITS
 from data.files import remove_path
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
+from data.json_files import write_json
 from data.originals import ORIGINALS_DIR
 from data.settings import DataSettings
 from data.sources import make_source
@@ -103,8 +104,7 @@ def _write_summary(selection: Selection, uri: str) -> None:
     with tf.io.gfile.GFile(os.path.join(uri, QUARANTINE_FILE), "w") as file:
         # Also where there are none: the file is always there.
         file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
-    with tf.io.gfile.GFile(os.path.join(uri, SUMMARY_FILE), "w") as file:
-        file.write(json.dumps(_facts(selection), ensure_ascii=False, indent=2))
+    write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection))
     for split, sha256s in selection.content_hashes.items():
         write_image_hashes(make_image_hashes(sha256s), os.path.join(uri, split_hashes_file(split)))
 

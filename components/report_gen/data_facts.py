@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from data.features import HEIGHT_KEY, SPLITS, WIDTH_KEY
+from data.json_files import find_json
 
 _SHOWN_QUARANTINED = 50
 
@@ -20,10 +21,8 @@ def make_data_facts(
         `counts`: split to class to images; `sizes`: split to the least, mean and greatest height and width in pixels;
         `quarantine`: the first files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
     """
-    if examples_uri is None or not tf.io.gfile.exists(os.path.join(examples_uri, "data_summary.json")):
+    if examples_uri is None or (facts := find_json(os.path.join(examples_uri, "data_summary.json"))) is None:
         return None
-    with tf.io.gfile.GFile(os.path.join(examples_uri, "data_summary.json")) as file:
-        facts = json.load(file)
     with tf.io.gfile.GFile(os.path.join(examples_uri, "quarantine.jsonl"), "rb") as file:
         quarantine = [json.loads(line) for line in file.read().decode().split("\n") if line]
     return {

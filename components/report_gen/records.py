@@ -1,10 +1,9 @@
 """The records that other nodes leave in their artifacts, as JSON."""
 
-import json
 import os
 from typing import Any
 
-import tensorflow as tf
+from data.json_files import find_json
 
 TRAINING_FILE = "training.json"
 """The Trainer's, in `model_run`: `settings`, `weights`, `history`, `best`, `precision`, `versions` and more."""
@@ -21,7 +20,4 @@ DRIFT_FILE = "drift.json"
 
 def read_record(uri: str | None, file_name: str) -> dict[str, Any] | None:
     """Returns the content of a record in an artifact's folder, or None where there is none."""
-    if uri is None or not tf.io.gfile.exists(os.path.join(uri, file_name)):
-        return None
-    with tf.io.gfile.GFile(os.path.join(uri, file_name), "rb") as file:
-        return json.loads(file.read())
+    return None if uri is None else find_json(os.path.join(uri, file_name))

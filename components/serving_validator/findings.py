@@ -1,10 +1,11 @@
 """What the validator found: one line a check, kept as JSON in the blessing for the summary and the report."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from data.json_files import read_json, write_json
 
 FINDINGS_FILE = "findings.json"
 """In the `blessing` artifact: `{"blessed": bool, "findings": [Finding, ...], "measured": {name: number}}`."""
@@ -37,21 +38,14 @@ def write_findings(uri: str, findings: Sequence[Finding], measured: dict[str, fl
         findings: all of them.
         measured: figures that have no bound to keep, such as `latency_p50_ms`.
     """
-    import tensorflow as tf
-
     content = {
         "blessed": all(finding.passed for finding in findings),
         "findings": [asdict(finding) for finding in findings],
         "measured": measured,
     }
-    tf.io.gfile.makedirs(uri)
-    with tf.io.gfile.GFile(os.path.join(uri, FINDINGS_FILE), "w") as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json(os.path.join(uri, FINDINGS_FILE), content)
 
 
 def read_findings(uri: str) -> dict[str, Any]:
     """Returns what `write_findings` wrote, with each finding as a dictionary."""
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(os.path.join(uri, FINDINGS_FILE)) as file:
-        return json.load(file)
+    return read_json(os.path.join(uri, FINDINGS_FILE))

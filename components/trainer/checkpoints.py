@@ -1,6 +1,5 @@
 """What a killed training needs to go on: its place, its figures and its variables, on disk."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from components.trainer.phases import EpochResult
 from data.files import remove_path
+from data.json_files import find_json, write_json
 
 FEATURES_PREFIX = "features-"
 """Of folders beside those of trainings, in which features are kept: they serve other trainings, too."""
@@ -113,18 +113,11 @@ class CheckpointDir:
         return self._get(CHOICES_FILE) or {}
 
     def _get(self, name: str) -> dict[str, Any] | None:
-        try:
-            with tf.io.gfile.GFile(self.path(name), "r") as file:
-                return dict(json.loads(file.read()))
-        except tf.errors.NotFoundError:
-            return None
+        return find_json(self.path(name))
 
     def put(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder whole, or not at all."""
-        temporary = self.path(f"{name}.tmp")
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(json.dumps(content))
-        tf.io.gfile.rename(temporary, self.path(name), overwrite=True)
+        write_json(self.path(name), content)
 
     def write(self, name: str, variables: Iterable[tf.Variable]) -> None:
         """Writes a checkpoint of the folder."""

@@ -4,7 +4,6 @@ The Trainer reloads this module: it holds functions and constants only.
 """
 
 import csv
-import json
 import math
 import os
 import platform
@@ -39,6 +38,7 @@ from components.trainer.warm_start import write_training_images
 from components.trainer.workers import Workers
 from data.errors import UserError
 from data.image_statistics import copy_image_statistics
+from data.json_files import write_json
 
 TRAINING_FILE = "training.json"
 """In the `model_run` artifact: epochs, the best one, weights, strategy, precision and versions."""
@@ -111,36 +111,40 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     export_model(model, made.transform_output, image_size, export_dir, *made.started_from)
     write_training_images(artifact_folder(export_dir), made.examples_uri, made.warm_start)
     copy_image_statistics(made.examples_uri, artifact_folder(export_dir))
-    _write_record(
+    write_json(
         os.path.join(run_dir, TRAINING_FILE),
-        {
-            "settings": settings.model_dump(),
-            "resolved": made.settings.model_dump(),
-            "recipe": {"reasons": made.plan.reasons, "solved": solved.to_record() if solved else None},
-            "temperature": temperature,
-            "learned_from_eval": learned_eval,
-            "shipped": best.phase,
-            "offers": start.competition.offers if start else [],
-            "hyperparameters": (fn_args.hyperparameters or {}).get("values"),
-            "weights": {"kind": made.weights.kind, "sha256": made.weights.sha256},
-            "warm_start": made.warm_start.to_record() if settings.warm_start != "none" else None,
-            "image_size": image_size,
-            "pooling": model.pooling,
-            "strategy": describe_strategy(strategy),
-            "replicas": strategy.num_replicas_in_sync,
-            "precision": made.precision.name,
-            "precision_choice": made.precision.to_record(),
-            "best_by": "eval_loss" if start is None else "eval_loss at its best temperature, by more than its noise",
-            "best": asdict(best),
-            "history": [asdict(epoch) for epoch in history],
-            "versions": {
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "tf_keras": tf_keras.__version__,
-                "tensorflow_transform": tft.__version__,
-                "numpy": np.__version__,
-            },
-        },
+        _without_nan(
+            {
+                "settings": settings.model_dump(),
+                "resolved": made.settings.model_dump(),
+                "recipe": {"reasons": made.plan.reasons, "solved": solved.to_record() if solved else None},
+                "temperature": temperature,
+                "learned_from_eval": learned_eval,
+                "shipped": best.phase,
+                "offers": start.competition.offers if start else [],
+                "hyperparameters": (fn_args.hyperparameters or {}).get("values"),
+                "weights": {"kind": made.weights.kind, "sha256": made.weights.sha256},
+                "warm_start": made.warm_start.to_record() if settings.warm_start != "none" else None,
+                "image_size": image_size,
+                "pooling": model.pooling,
+                "strategy": describe_strategy(strategy),
+                "replicas": strategy.num_replicas_in_sync,
+                "precision": made.precision.name,
+                "precision_choice": made.precision.to_record(),
+                "best_by": "eval_loss"
+                if start is None
+                else "eval_loss at its best temperature, by more than its noise",
+                "best": asdict(best),
+                "history": [asdict(epoch) for epoch in history],
+                "versions": {
+                    "python": platform.python_version(),
+                    "tensorflow": tf.__version__,
+                    "tf_keras": tf_keras.__version__,
+                    "tensorflow_transform": tft.__version__,
+                    "numpy": np.__version__,
+                },
+            }
+        ),
     )
     _write_csv(os.path.join(run_dir, HISTORY_FILE), history)
     workers.wait()  # until the chief has written, and nobody reads its checkpoints any more
@@ -161,13 +165,6 @@ def _fold_temperature(model: ImageClassifier, start: Start | None) -> float:
     temperature = judged.temperature
     set_head(model, read_head(model).scaled(1.0 / temperature))
     return temperature
-
-
-def _write_record(path: str, record: dict[str, Any]) -> None:
-    """Writes JSON to a local or `gs://` path."""
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(json.dumps(_without_nan(record), indent=2) + "\n")
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """What a search leaves for people, beside TFX's own files: all trials, and which settings keep the best."""
 
 import csv
-import json
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import tensorflow as tf
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings, round_values
 from components.trainer.settings import TrainerSettings
 from components.tuner.trials import Trial
+from data.json_files import read_json, write_json
 
 if TYPE_CHECKING:  # Whoever only reads needs none of the training.
     from components.tuner.trial_tuner import TrialTuner
@@ -34,9 +34,7 @@ def write_tuning(tuner: "TrialTuner", folder: str) -> None:
         "best": best,
         "trials": trials,
     }
-    tf.io.gfile.makedirs(folder)
-    with tf.io.gfile.GFile(os.path.join(folder, TUNING_FILE), "w") as file:
-        file.write(json.dumps(record, indent=2) + "\n")
+    write_json(os.path.join(folder, TUNING_FILE), record)
     with tf.io.gfile.GFile(os.path.join(folder, TRIALS_FILE), "w") as file:
         figures = ["number", "eval_loss", "eval_accuracy", "seconds"]
         writer = csv.writer(file, lineterminator="\n")
@@ -54,6 +52,4 @@ def _describe(trial: Trial, settings: TrainerSettings) -> dict[str, Any]:
 
 def read_tuning(folder: str) -> dict[str, Any]:
     """Returns the content of `TUNING_FILE`."""
-    with tf.io.gfile.GFile(os.path.join(folder, TUNING_FILE), "r") as file:
-        content: dict[str, Any] = json.loads(file.read())
-    return content
+    return read_json(os.path.join(folder, TUNING_FILE))

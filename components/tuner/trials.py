@@ -1,6 +1,5 @@
 """The finished trials of a search, kept on disk so that a search that was killed does not repeat them."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -8,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import tensorflow as tf
+from data.json_files import find_json, write_json
 
 _FILE = "trials.json"
 
@@ -40,9 +39,7 @@ class TrialStore:
     def __init__(self, folder: str) -> None:
         """Reads what a search in this local or `gs://` folder left; the folder need not exist."""
         self.folder = folder
-        self._saved: list[Trial] = []
-        with contextlib.suppress(tf.errors.NotFoundError), tf.io.gfile.GFile(self._path, "r") as file:
-            self._saved = [Trial(**values) for values in json.loads(file.read())]
+        self._saved = [Trial(**values) for values in find_json(self._path) or []]
 
     @property
     def trials(self) -> Sequence[Trial]:
@@ -58,11 +55,7 @@ class TrialStore:
     def add(self, trial: Trial) -> None:
         """Adds a trial, in the place of one with the same number, by atomic rename."""
         self._saved = [*(other for other in self._saved if other.number != trial.number), trial]
-        tf.io.gfile.makedirs(self.folder)
-        temporary = f"{self._path}.tmp"
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(json.dumps([asdict(trial) for trial in self._saved]))
-        tf.io.gfile.rename(temporary, self._path, overwrite=True)
+        write_json(self._path, [asdict(trial) for trial in self._saved])
 
     def trial_folder(self, values: Mapping[str, Any]) -> str:
         """Returns the folder in which a trial of these values keeps its state while it runs."""

@@ -1,0 +1,37 @@
+"""JSON files on this machine and in a bucket; TensorFlow is imported where one is touched, and not for a `--help`."""
+
+import json
+import os
+from typing import Any
+
+
+def write_json(path: str, content: Any) -> None:
+    """Writes a file whole or not at all: readers see the old one or the new one, never a part; makes its folder."""
+    import tensorflow as tf
+
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(f"{path}.tmp", "w") as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+
+
+def read_json(path: str) -> Any:
+    """Returns the content of a file.
+
+    Raises:
+        tf.errors.NotFoundError: there is none.
+    """
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return json.loads(file.read())
+
+
+def find_json(path: str) -> Any:
+    """Returns the content of a file, or None where there is none."""
+    import tensorflow as tf
+
+    try:
+        return read_json(path)
+    except tf.errors.NotFoundError:
+        return None
