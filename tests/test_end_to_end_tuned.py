@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from components.trainer.settings import ResolvedSettings, TrainerSettings
 from pipeline import run_local
 from tests.images import make_image_tree
 
@@ -54,6 +55,11 @@ def settings_of_the_trainer(folder: Path) -> dict[str, Any]:
     return json.loads(max(records, key=lambda path: path.stat().st_mtime_ns).read_text())["settings"]
 
 
+def literal(settings: dict[str, Any]) -> ResolvedSettings:
+    """Returns what they come to: where the user's own values win, those that are null arrive as what they stand for."""
+    return TrainerSettings.model_validate(settings).with_literal_defaults()
+
+
 def test_a_run_that_is_killed_in_its_second_trial_goes_on_there_and_pushes(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,7 +83,7 @@ def test_a_run_that_is_killed_in_its_second_trial_goes_on_there_and_pushes(
     best = summary["tuning"]["best"]
     assert best["eval_loss"] == min(trial["eval_loss"] for trial in summary["tuning"]["trials"])
     trainer = settings_of_the_trainer(folder)
-    assert trainer == {**summary["config"]["trainer"], **best["settings"]}
+    assert literal(trainer) == literal({**summary["config"]["trainer"], **best["settings"]})
     assert summary["config"]["tuner"]["enabled"]
     table = next(line.split()[-1] for line in lines if line.startswith("trials "))
     assert len(Path(table).read_text().splitlines()) == 4
@@ -105,4 +111,4 @@ def test_the_line_to_keep_gives_the_same_training_without_the_tuner(
     assert status == 0
     assert "Tuner" not in {node["id"] for node in summary["nodes"]}
     assert summary["tuning"] is None
-    assert summary["config"]["trainer"] == tuned
+    assert literal(summary["config"]["trainer"]) == literal(tuned)
