@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from data.errors import UserError
+
 LOCKS = Path(__file__).parent.parent / "locks"
 _PIN = re.compile(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;]+)", re.MULTILINE)
 
@@ -25,8 +27,16 @@ def read_pins(lane: str, name: str = "environment") -> dict[str, str]:
     Args:
         lane: such as `tfx-1.16`.
         name: `environment`, or of an image: `image`, `cpu`, `tpu`, `gpu`.
+
+    Raises:
+        UserError: there are no locks, since this is an installed package.
     """
-    return dict(_PIN.findall((LOCKS / lane / f"{name}.txt").read_text(encoding="utf-8")))
+    path = LOCKS / lane / f"{name}.txt"
+    if not LOCKS.is_dir():
+        raise UserError(
+            f"{path} is not there: an installed package has no locks; run this in a checkout of the project"
+        )
+    return dict(_PIN.findall(path.read_text(encoding="utf-8")))
 
 
 def locked_versions(lane: str) -> dict[str, str]:

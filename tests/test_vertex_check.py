@@ -253,3 +253,11 @@ def test_buildah_tells_the_sources_of_its_images(tmp_path: Path, monkeypatch: py
         "error    image: localhost/pipeline:v1-tpu holds other sources",
     ]
     assert [finding.level for finding in check_image(make_settings(image="localhost/other:v1"))] == ["skipped"]
+
+
+def test_an_installed_package_which_has_no_locks_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.locks.LOCKS", tmp_path / "locks")
+    with pytest.raises(UserError, match=r"/locks/tfx-1\.16/environment\.txt is not there: .* in a checkout"):
+        locked_versions("tfx-1.16")
