@@ -7,6 +7,8 @@ import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 
 from components.transform.features import LABEL_VOCABULARY
+from data.files import read_bytes
+from data.json_files import find_json, write_json
 
 if TYPE_CHECKING:
     from tfx.types import Artifact
@@ -71,16 +73,13 @@ def artifact_folder(saved_model_path: str) -> str:
 
 def write_manifest(saved_model_path: str, manifest: Manifest) -> None:
     """Writes a manifest into a SavedModel, local or remote."""
-    path = os.path.join(saved_model_path, MANIFEST_FILE)
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "wb") as file:
-        file.write((manifest.model_dump_json(indent=2) + "\n").encode())
+    write_json(os.path.join(saved_model_path, MANIFEST_FILE), manifest.model_dump())
 
 
 def read_manifest(saved_model_path: str) -> Manifest | None:
     """Returns the manifest of a SavedModel, or None in one of before there was any."""
-    content = _read(os.path.join(saved_model_path, MANIFEST_FILE))
-    return None if content is None else Manifest.model_validate_json(content)
+    content = find_json(os.path.join(saved_model_path, MANIFEST_FILE))
+    return None if content is None else Manifest.model_validate(content)
 
 
 def read_origin(saved_model_path: str) -> Origin | None:
@@ -90,8 +89,8 @@ def read_origin(saved_model_path: str) -> Origin | None:
     """
     if manifest := read_manifest(saved_model_path):
         return manifest
-    content = _read(os.path.join(artifact_folder(saved_model_path), _ORIGIN_FILE))
-    return None if content is None else Origin.model_validate_json(content)
+    content = find_json(os.path.join(artifact_folder(saved_model_path), _ORIGIN_FILE))
+    return None if content is None else Origin.model_validate(content)
 
 
 def read_classes(saved_model_path: str) -> list[str]:
@@ -111,12 +110,5 @@ def read_classes(saved_model_path: str) -> list[str]:
 
 def read_vocabulary(saved_model_path: str) -> list[str]:
     """Returns the class names in the vocabulary of Transform's graph, an asset, one name a line; none without it."""
-    content = _read(os.path.join(saved_model_path, tf.saved_model.ASSETS_DIRECTORY, LABEL_VOCABULARY))
-    return [] if content is None else content.decode().removesuffix("\n").split("\n")
-
-
-def _read(path: str) -> bytes | None:
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return file.read()
+    path = os.path.join(saved_model_path, tf.saved_model.ASSETS_DIRECTORY, LABEL_VOCABULARY)
+    return read_bytes(path).decode().removesuffix("\n").split("\n") if tf.io.gfile.exists(path) else []

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from components.trainer.checkpoints import CHOICES_FILE, FEATURES_PREFIX, STATE_FILE, CheckpointDir
 from components.trainer.weights import WEIGHTS_DIR_KEY
-from data.files import is_remote, read_bytes, remove_path
+from data.files import is_remote, remove_path
+from data.json_files import read_json
 
 # Where a job runs and for how long, and where its weights are downloaded from (their hash counts), of which nothing is
 # learnt: who raises a timeout goes on. The last two are TFX's TRAINING_ARGS_KEY and VERTEX_REGION_KEY, not imported
@@ -95,7 +96,7 @@ class Attempt(CheckpointDir):
         Raises:
             tf.errors.NotFoundError: a file is there no more.
         """
-        contents = {path: json.loads(read_bytes(path)) for path in _list_files(other) if path.endswith(".json")}
+        contents = {path: read_json(path) for path in _list_files(other) if path.endswith(".json")}
         for path in _list_files(other):
             target = self.path(path.removeprefix(f"{other}/"))
             tf.io.gfile.makedirs(os.path.dirname(target))

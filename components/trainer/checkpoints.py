@@ -93,7 +93,7 @@ class CheckpointDir:
 
     def load(self) -> tuple[TrainingState, str] | None:
         """Returns the saved state and the path of its variables, or None where nothing whole was saved."""
-        saved = self._get(STATE_FILE)
+        saved = find_json(self.path(STATE_FILE))
         if saved is None:
             return None
         found = tf.io.gfile.listdir(self.folder)
@@ -105,15 +105,11 @@ class CheckpointDir:
     def save_choices(self, choices: Mapping[str, Any]) -> None:
         """Writes what this training chose and one that goes on for it must keep; JSON's types."""
         if self._scratch is None:
-            tf.io.gfile.makedirs(self.folder)
             self.put(CHOICES_FILE, choices)
 
     def load_choices(self) -> dict[str, Any]:
         """Returns what was chosen, or nothing."""
-        return self._get(CHOICES_FILE) or {}
-
-    def _get(self, name: str) -> dict[str, Any] | None:
-        return find_json(self.path(name))
+        return find_json(self.path(CHOICES_FILE)) or {}
 
     def put(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder whole, or not at all."""
