@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from components.exported_model.manifest import read_manifest
-from components.trainer import training
+from components.trainer import recipes, training
 from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.feature_store import FeatureStore
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
@@ -161,3 +161,22 @@ def test_a_killed_run_ends_as_one_that_was_not(
     for name in wanted:
         np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
     assert len(read_history(tmp_path / "resumed")) == 3
+
+
+def test_nor_does_one_whose_head_is_stepped_compute_features_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def report_step(*_: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(recipes, "SOLVER_BYTES", 0)
+    monkeypatch.setattr(recipes, "HEAD_STEPS", 4)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(training, "report_step", report_step)
+        run_trainer(root, tmp_path / "killed", QUICK, checkpoint_dir=f"{tmp_path}/resume")
+    monkeypatch.setattr(FeatureStore, "_write", None)  # all that it needs was written before
+    run_trainer(root, tmp_path / "resumed", QUICK, checkpoint_dir=f"{tmp_path}/resume")
+    assert read_record(tmp_path / "resumed")["resolved"]["head"] == "standardised"

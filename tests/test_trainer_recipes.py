@@ -88,6 +88,18 @@ def test_what_is_set_wins() -> None:
     assert resolve("quick", feature_cache_views=2).settings.feature_cache_views == 2
 
 
+def test_eval_teaches_where_it_is_to() -> None:
+    assert not resolve("quick").settings.learn_from_eval
+    assert resolve("quick", learn_from_eval=True).settings.learn_from_eval
+    teaching, judging = resolve(), resolve(learn_from_eval=False)
+    assert teaching.settings.learn_from_eval
+    assert not judging.settings.learn_from_eval
+    assert judging.settings.feature_cache_views == 1  # of train alone
+    no_steps = (resolve(fine_tune_epochs=0, learn_from_eval=value).passes for value in (True, False))
+    assert next(no_steps) - next(no_steps) == FACTS.eval_images  # what only teaches has no other use
+    assert not resolve(facts=replace(FACTS, hosts=2), learn_from_eval=True).settings.learn_from_eval
+
+
 def test_what_is_asked_stays_null() -> None:
     asked = TrainerSettings(recipe="balanced")
     resolve_recipe(asked, FACTS)

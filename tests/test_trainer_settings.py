@@ -36,6 +36,7 @@ def test_settings_survive_json() -> None:
         ({"feature_cache_views": 2, "random_flip": True, "feature_cache": "off"}, "but feature_cache is off"),
         ({"feature_cache_views": 2, "random_flip": True, "mixup_alpha": 0.2}, "mix images anew in each step"),
         ({"feature_cache_views": 2, "random_flip": True}, "but head_epochs is 1, and the cache serves two or more"),
+        ({"learn_from_eval": True}, "learn_from_eval is true, but with recipe manual .*; set recipe to quick"),
         ({"learning_rate": 0.1}, "Extra inputs are not permitted"),
     ],
 )

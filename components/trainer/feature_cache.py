@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.progress import report_progress
+from components.trainer.feature_store import FeatureStore
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.learner import feature_model
 from components.trainer.phases import Phase
@@ -45,13 +46,15 @@ def can_cache_features(phase: Phase, settings: ResolvedSettings, split: Split, m
 class FeatureCache:
     """Features of splits, in memory as far as they fit, else in a file without a name, which ends with the array."""
 
-    def __init__(self, model: tf_keras.Model, recipe: RecipeName = "manual") -> None:
+    def __init__(self, model: tf_keras.Model, recipe: RecipeName = "manual", store: FeatureStore | None = None) -> None:
         """Computes with a model's present weights, in its precision and on its devices.
 
         Args:
             model: whose backbone is frozen.
             recipe: tells what a user can do where the disk is full: only `manual` may go without the cache.
+            store: computes those of images that nothing changes, and keeps them over a kill; None keeps nothing.
         """
+        self._model, self._store = model, store
         self._way_out = f"{'' if recipe == 'manual' else 'trainer.recipe to manual and '}trainer.feature_cache to off"
         self._strategy = model.distribute_strategy
         self._features = feature_model(model)
@@ -72,15 +75,19 @@ class FeatureCache:
         Raises:
             UserError: they fit neither into the memory set aside for them nor on the disk.
         """
+        found = self._batches(split, name, views)
+        if self._store is not None and not views:
+            found = self._store.chunks(self._model, split, name, until=until)
         chunks: list[np.ndarray] = []
         labels: list[np.ndarray] = []
         size = done = 0
         with tempfile.TemporaryFile(prefix="features-", buffering=0) as file:
-            for view, features, batch_labels in self._batches(split, views):
-                if not view:
-                    labels.append(batch_labels)
-                done += len(batch_labels)
-                report_progress(f"computing features of {name}", completed=done)
+            for part in found:
+                if part is None:
+                    return None
+                features, part_labels = part
+                labels.append(part_labels)
+                done += len(part_labels)
                 chunks.append(features)
                 size += features.nbytes
                 if size > _MEMORY_BYTES:
@@ -94,7 +101,7 @@ class FeatureCache:
                 stored = np.memmap(file, features.dtype, "r", shape=(done, *features.shape[1:]))
             else:
                 stored = np.concatenate(chunks or [np.zeros([0, *self._features.output_shape[1:]], np.float32)])
-        all_labels = np.concatenate(labels) if labels else np.zeros(0, np.int64)
+        all_labels = np.concatenate(labels)[: done // max(1, views)] if labels else np.zeros(0, np.int64)
         return ArraySplit(
             stored,
             all_labels,
@@ -104,8 +111,8 @@ class FeatureCache:
             views=max(1, views),
         )
 
-    def _batches(self, split: Split, views: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Yields view, features [n, ...] and labels [n] of all examples that weigh anything: not what pads a batch."""
+    def _batches(self, split: Split, name: str, views: int) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
+        """Yields features [n, ...] and labels [n] of all examples that weigh anything: not what pads a batch."""
 
         def forward(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
             features = self._features(images, training=False)
@@ -118,10 +125,13 @@ class FeatureCache:
             return [self._strategy.gather(values, axis=0) for values in computed] if self._several_workers else computed
 
         function: Any = None
+        done = 0
         for view in range(max(1, views)):
             batches = distribute(self._strategy, partial(split.in_order, view=view if views else None))
             function = function or tf.function(run, input_signature=[batches.element_spec], autograph=False)
             for batch in itertools.islice(batches, -(-split.count // split.batch_size)):
                 parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
                 features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
-                yield view, features[weights > 0], labels[weights > 0]
+                done += int((weights > 0).sum())
+                report_progress(f"computing features of {name}", completed=done)
+                yield features[weights > 0], labels[weights > 0]

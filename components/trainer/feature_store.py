@@ -9,7 +9,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -57,23 +57,42 @@ class FeatureStore:
         until: Callable[[], bool] = lambda: False,
         forward: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Returns float32 features [n, ...] and int64 labels [n] of the images that weigh anything, in order.
+        """Returns all that `chunks` yields as one, or None where it ends early; arguments as there."""
+        found = list(self.chunks(model, split, name, view, until, forward))
+        whole = [chunk for chunk in found if chunk is not None]
+        if len(whole) < len(found):
+            return None
+        if not whole:
+            return np.zeros([0, *feature_model(model).output_shape[1:]], np.float32), np.zeros(0, np.int64)
+        return np.concatenate([features for features, _ in whole]), np.concatenate([labels for _, labels in whole])
+
+    def chunks(
+        self,
+        model: tf_keras.Model,
+        split: Split,
+        name: str,
+        view: tuple[int, Augment] | None = None,
+        until: Callable[[], bool] = lambda: False,
+        forward: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
+        """Yields float32 features [n, ...] and int64 labels [n] of the images that weigh anything, in order.
 
         Args:
             model: whose features are wanted, from images.
             split: of images.
             name: of split and view: a file name, and shown.
             view: number and way of changing the images; None leaves them alone.
-            until: is asked after each batch; if it says True, what is complete is kept and the result is None.
+            until: is asked after each batch; if it says True, what is complete is kept, and None is the last.
             forward: maps the inputs of a split that does not hold images to features.
 
         Raises:
             UserError: there is no space for a chunk; those before it are kept.
         """
-        chunks = self._read(name)
         # A batch more than the images fill would be computed for nothing.
-        batches, done = -(-split.count // split.batch_size), sum(int(chunk["batches"]) for chunk in chunks)
-        images = sum(len(chunk["labels"]) for chunk in chunks)
+        batches, done, images = -(-split.count // split.batch_size), 0, 0
+        for chunk in self._read(name):
+            done, images = done + int(chunk["batches"]), images + len(chunk["labels"])
+            yield chunk["features"], chunk["labels"]
         if done < batches:
             strategy = model.distribute_strategy
             read_features = forward or partial(feature_model(model), training=False)
@@ -106,14 +125,12 @@ class FeatureStore:
                 report_progress(f"features of {name}", completed=images, total=split.count)
                 stop = until()
                 if stop or number == batches or time.monotonic() - saved_at > _CHUNK_SECONDS:
-                    chunks.append(self._write(name, number - len(pending), pending))
+                    chunk = self._write(name, number - len(pending), pending)
+                    yield chunk["features"], chunk["labels"]
                     pending, saved_at = [], time.monotonic()
                 if stop:
-                    return None
-        if not chunks:
-            return np.zeros([0, *feature_model(model).output_shape[1:]], np.float32), np.zeros(0, np.int64)
-        features = np.concatenate([chunk["features"] for chunk in chunks])
-        return features, np.concatenate([chunk["labels"] for chunk in chunks])
+                    yield None
+                    return
 
     def _path(self, name: str, start: int) -> str:
         """Returns the path of the chunk that begins with a batch, from 0.
@@ -123,17 +140,16 @@ class FeatureStore:
         assert self._folder is not None
         return os.path.join(self._folder, f"{name}-{start:05d}.npz")
 
-    def _read(self, name: str) -> list[dict[str, Any]]:
-        chunks: list[dict[str, Any]] = []
+    def _read(self, name: str) -> Iterator[dict[str, Any]]:
         done = 0
         while self._folder is not None and tf.io.gfile.exists(self._path(name, done)):
             with (
                 tf.io.gfile.GFile(self._path(name, done), "rb") as file,
                 np.load(io.BytesIO(file.read()), allow_pickle=False) as saved,
             ):
-                chunks.append({key: saved[key] for key in ("features", "labels", "batches")})
-            done += int(chunks[-1]["batches"])
-        return chunks
+                chunk = {key: saved[key] for key in ("features", "labels", "batches")}
+            yield chunk
+            done += int(chunk["batches"])
 
     def _write(self, name: str, start: int, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
         """Puts a chunk in place, and returns it."""

@@ -72,7 +72,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
                 base=made.base_head,
                 share=made.plan.choosing_share,
                 blend=made.plan.blends and made.base_head is None,  # a discriminant knows of no base
-                learn_eval=made.plan.learns_eval,
+                learn_eval=settings.learn_from_eval,
                 seed=settings.seed,
                 stop=noticed,
             )
@@ -182,7 +182,7 @@ def _compute_features(
     rows: dict[str, list[PrefixSplit]] = {"train": [], "eval": []}
     for name, split in (("train", made.train_split), ("eval", made.eval_split)):
         for number, view in enumerate(views):
-            if name == "eval" and number and not made.plan.learns_eval:
+            if name == "eval" and number and not settings.learn_from_eval:
                 break
             source: Split = split
             key = f"{name}-view-{number}-{drawn}" if number else name

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from components.trainer.feature_cache import FeatureCache, can_cache_features
+from components.trainer.feature_store import FeatureStore
 from components.trainer.inputs import Split
 from components.trainer.learner import Forward, Judge
 from components.trainer.model import ImageClassifier
@@ -44,6 +45,7 @@ def open_reading(
     model: ImageClassifier,
     kept: Rows | None,
     done_epochs: int,
+    store: FeatureStore | None,
     until: Callable[[], bool],
 ) -> Reading | None:
     """Returns what a phase reads, computed if that is faster.
@@ -55,11 +57,12 @@ def open_reading(
         model: that learns.
         kept: rows that are there already.
         done_epochs: of the phase, by a run that was killed.
+        store: keeps features over a kill; None where they are not to be kept.
         until: is asked after each batch that is computed; if it says True, the result is None.
     """
     train, judged = images
     if can_cache_features(phase, settings, train, model):
-        cache = FeatureCache(model, settings.recipe)
+        cache = FeatureCache(model, settings.recipe, store)
         views = min(settings.feature_cache_views, phase.epochs)
         features = cache.compute(train, "train", views, until)
         eval_features = cache.compute(judged, "eval", 0, until) if features else None

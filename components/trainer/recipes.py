@@ -82,7 +82,6 @@ class Plan:
             it computes.
         reasons: lines for a person.
         blends: whether a solved head may be the mean with a discriminant's.
-        learns_eval: whether it learns from eval, too, once that has chosen.
         choosing_share: of train that chooses a solved head's strength and pooling: as much as takes no longer than the
             feature pass.
     """
@@ -92,7 +91,6 @@ class Plan:
     passes: float
     reasons: tuple[str, ...]
     blends: bool = False
-    learns_eval: bool = False
     choosing_share: float = 1.0
 
 
@@ -125,7 +123,8 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
     if not solved:  # its loss, too, is at its lowest at the end
         chosen["early_stopping_patience"] = max(head_epochs, asked.fine_tune_epochs or 0, *_MOST_EPOCHS.values())
     chosen |= {"feature_cache_views": views, "pooling": poolings[-1], "head": "solved" if solved else "standardised"}
-    settings = ResolvedSettings.model_validate({**chosen, **asked.set_values()})
+    learns_eval = {"learn_from_eval": solved and _learns_from_eval(asked)}
+    settings = ResolvedSettings.model_validate({**chosen, **asked.set_values(), **learns_eval})
     if reason:
         lines.append(reason)
     passes = _feature_passes(asked, facts, views)
@@ -137,7 +136,6 @@ def resolve_recipe(asked: TrainerSettings, facts: Facts) -> Plan:
         passes,
         tuple(lines),
         blends=solved and asked.recipe != "quick",
-        learns_eval=solved and asked.recipe != "quick",
         choosing_share=_share_that_chooses(facts, views),
     )
 
@@ -170,12 +168,16 @@ def _choose_views(asked: TrainerSettings, facts: Facts) -> int:
     return views
 
 
+def _learns_from_eval(asked: TrainerSettings) -> bool:
+    return asked.recipe != "quick" if asked.learn_from_eval is None else asked.learn_from_eval
+
+
 def _describe_views(views: int) -> str:
     return "" if not views else " and mirrored views" if views == 1 else f" and {views} mirrored and cropped views"
 
 
 def _feature_passes(asked: TrainerSettings, facts: Facts, views: int) -> float:
-    return (1 + views) * facts.train_images + (1 + views * (asked.recipe != "quick")) * facts.eval_images
+    return (1 + views) * facts.train_images + (1 + views * _learns_from_eval(asked)) * facts.eval_images
 
 
 def _epoch_passes(facts: Facts, blocks: int, *, cached: bool) -> float:

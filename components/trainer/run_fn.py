@@ -97,11 +97,13 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     saved = PrecisionChoice.from_record(checkpoint_dir.load_choices().get("precision"), "saved")
     made = assemble(settings, image_size, fn_args, strategy, saved)
     checkpoint_dir.save_choices({"precision": made.precision.to_record()})
-    model, start, solved = made.model, None, None
-    if made.settings.head == "solved":
+    model, start, solved, store = made.model, None, None, None
+    if made.settings.head != "stepped" and not workers.several:
         store = FeatureStore(root, mark_features(made, files, base=config["base"], code=config.get("code_hash")))
+    if made.settings.head == "solved" and store is not None:
         start, solved = solve_first_head(made, store)
-    history, best = train(model, made.train_split, made.eval_split, made.settings, run_dir, checkpoint_dir, start=start)
+    splits = made.train_split, made.eval_split
+    history, best = train(model, *splits, made.settings, run_dir, checkpoint_dir, start=start, store=store)
     learned_eval = start is not None and solved is not None and learn_from_eval(model, start, solved)
     temperature = _fold_temperature(model, start)
     if solved is not None:

@@ -76,15 +76,13 @@ class TrainerSettings(Settings):
     """The optimizer's rate in the second phase (`manual`: 0.0001)."""
 
     fine_tune_blocks: int | None = Field(default=None, ge=0)
-    """How many of the backbone's blocks (4 to 6, VGG16 has 5) learn in the second phase, counted from the head
-    (`manual`: 1)."""
+    """How many of the backbone's blocks (VGG16 has 5) learn in the second phase, from the head (`manual`: 1)."""
 
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """A phase ends after so many epochs in a row without a lower loss on `eval` (`manual`: 3)."""
 
     optimizer: Literal["adam", "adamw", "sgd"] | None = None
-    """`adam` (`manual`); `adamw`, whose weight decay is decoupled from the gradient; `sgd` with Nesterov momentum
-    0.9."""
+    """`adam` (`manual`); `adamw`, its weight decay decoupled from the gradient; `sgd` with Nesterov momentum 0.9."""
 
     weight_decay: float | None = Field(default=None, ge=0.0, le=1.0)
     """Share of a kernel, times the rate, that each step takes off it (`adamw`, `sgd`); biases and norms
@@ -106,8 +104,11 @@ class TrainerSettings(Settings):
 
     ema_momentum: float | None = Field(default=None, gt=0.0, lt=1.0)
     """Share of its past that a moving average of the weights keeps at each step; the averages are then what is
-    evaluated, chosen and exported; `manual` keeps none. Not for backbones with batch norms that start from random
-    weights."""
+    evaluated, chosen and exported; `manual` keeps none. Not for batch norms that start from random weights."""
+
+    learn_from_eval: bool | None = None
+    """Solves a solved head that is shipped once more, on train and `eval` together, once `eval` has judged it
+    (`balanced` and `best`: true, where memory lets the head be solved)."""
 
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs an example of train by how rare its class is there, so that all classes weigh the same."""
@@ -178,8 +179,7 @@ class TrainerSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainerSettings":
-        mistake = _find_mistake(self, self.with_literal_defaults())
-        if mistake:
+        if mistake := _find_mistake(self, self.with_literal_defaults()):
             raise ValueError(mistake)
         return self
 
@@ -224,6 +224,7 @@ class ResolvedSettings(TrainerSettings):
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     feature_cache_views: int = 0
+    learn_from_eval: bool = False
     head: Literal["stepped", "solved", "standardised"] = "stepped"
 
     @property
@@ -256,6 +257,12 @@ def _find_mistake(asked: TrainerSettings, settings: ResolvedSettings) -> str | N
         )
     if pooled_blocks(settings.pooling) > blocks:
         return f"trainer.pooling is {settings.pooling}, but {asked.backbone} has {blocks} blocks"
+    steps = asked if solved else settings
+    if steps.fine_tune_epochs and steps.fine_tune_blocks == 0:
+        return (
+            f"fine_tune_epochs is {steps.fine_tune_epochs} but fine_tune_blocks is 0; set fine_tune_blocks to "
+            f"1..{blocks}, or fine_tune_epochs to 0 to train the head alone"
+        )
     if solved and not isinstance(asked, ResolvedSettings):
         stepped = [name for name in STEPPED_HEAD_ONLY if getattr(asked, name) is not None]
         if stepped:
@@ -268,27 +275,23 @@ def _find_mistake(asked: TrainerSettings, settings: ResolvedSettings) -> str | N
                 f"trainer.feature_cache is off, but recipe {asked.recipe} solves the head on features that are "
                 "computed once; set recipe=manual, or feature_cache to auto"
             )
-        if asked.fine_tune_epochs and asked.fine_tune_blocks == 0:
-            return f"fine_tune_epochs is {asked.fine_tune_epochs} but fine_tune_blocks is 0; use 1..{blocks} or null"
-    return None if solved else _find_mistake_of_steps(settings, blocks)
+    elif asked.learn_from_eval and not solved:
+        return (
+            "trainer.learn_from_eval is true, but with recipe manual the head is stepped, not solved; set recipe to "
+            "quick, balanced or best, or learn_from_eval to null"
+        )
+    return None if solved else _find_mistake_of_steps(settings)
 
 
-def _find_mistake_of_steps(settings: ResolvedSettings, blocks: int) -> str | None:
+def _find_mistake_of_steps(settings: ResolvedSettings) -> str | None:
     if settings.head_epochs + settings.fine_tune_epochs == 0:
         return "head_epochs and fine_tune_epochs are both 0: nothing would be trained; raise one of them"
-    if settings.fine_tune_epochs > 0 and settings.fine_tune_blocks == 0:
-        return (
-            f"fine_tune_epochs is {settings.fine_tune_epochs} but fine_tune_blocks is 0; set fine_tune_blocks to "
-            f"1..{blocks}, or fine_tune_epochs to 0 to train the head alone"
-        )
     if not settings.feature_cache_views:
         return None
     mistakes = {
         "feature_cache is off": settings.feature_cache == "off",
         "nothing augments the images (random_flip, random_crop_area, trivial_augment)": not settings.augments,
-        "mixup_alpha and cutmix_alpha mix images anew in each step": bool(
-            settings.mixup_alpha or settings.cutmix_alpha
-        ),
+        "mixup_alpha and cutmix_alpha mix images anew in each step": settings.mixup_alpha + settings.cutmix_alpha > 0,
         f"head_epochs is {settings.head_epochs}, and the cache serves two or more": settings.head_epochs < 2,
     }
     for reason, found in mistakes.items():

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ import tf_keras
 
 from components.progress import report_progress
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
+from components.trainer.feature_store import FeatureStore
 from components.trainer.inputs import Split, balance_classes, count_steps, distribute
 from components.trainer.learner import Judge, Learner, TrainFunction
 from components.trainer.mixing import draw_mix, mix
@@ -46,6 +48,7 @@ def train(
     checkpoint_dir: CheckpointDir,
     on_step: Callable[[TrainingState], None] | None = None,
     start: Start | None = None,
+    store: FeatureStore | None = None,
 ) -> tuple[list[EpochResult], EpochResult]:
     """Trains the head on the frozen backbone, then the head and the last blocks at a lower rate.
 
@@ -63,6 +66,7 @@ def train(
         checkpoint_dir: where a killed run left its state; the caller removes it when the model is safe.
         on_step: is called after each call of the device, of `steps_per_execution` steps.
         start: the solved head that the model has, as the first candidate.
+        store: keeps the frozen backbone's features over a kill.
 
     Returns:
         Every epoch in order, and the one whose weights the model holds now.
@@ -73,7 +77,7 @@ def train(
     """
     with Preemption() as preemption:
         return _Training(
-            model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step, start
+            model, train_split, eval_split, settings, run_dir, checkpoint_dir, preemption, on_step, start, store
         ).run()
 
 
@@ -91,16 +95,16 @@ class _Training:
         preemption: Preemption,
         on_step: Callable[[TrainingState], None] | None,
         start: Start | None,
+        store: FeatureStore | None,
     ) -> None:
-        self._start = start
+        self._start, self._store = start, store
         self._model, self._settings, self._run_dir = model, settings, run_dir
         self._train_split, self._eval_split = train_split, eval_split
         self._checkpoint_dir, self._preemption, self._on_step = checkpoint_dir, preemption, on_step
         self._noise = StepNoise(model, settings.seed)
         self._tensorboard = TensorBoard(os.path.join(run_dir, "tensorboard"))
         self._workers = Workers(model.distribute_strategy)
-        self._saved_at = time.monotonic()
-        self._saved_step = 0
+        self._saved_at, self._saved_step = time.monotonic(), 0
 
     def run(self) -> tuple[list[EpochResult], EpochResult]:
         saved = self._checkpoint_dir.load()
@@ -134,6 +138,7 @@ class _Training:
                 self._model,
                 self._start.rows if self._start else None,
                 self.state.epoch,
+                self._store,
                 until=lambda: self._preemption.noticed,
             )
             if reading is None:  # nothing was learnt since the last save
@@ -209,11 +214,7 @@ class _Training:
         for sums_of_step in sums.tolist():
             state.count_step()
             if not math.isfinite(sums_of_step[0]):
-                self._checkpoint_dir.remove()
-                raise DivergedError(
-                    f"training diverged: the loss was {sums_of_step[0]} at step {state.step} of epoch "
-                    f"{state.epoch + 1} of the phase {phase.name}; {_REMEDY}"
-                )
+                self._diverge(phase, f"the loss was {sums_of_step[0]} at step {state.step} of")
             state.totals = [total + value for total, value in zip(state.totals, sums_of_step, strict=True)]
         state.seconds += time.monotonic() - started
         report_step(phase, state.epoch, state.totals, state.step, epoch_steps)
@@ -239,7 +240,7 @@ class _Training:
             else:
                 judged, won = judge_candidate(judge, self._start.competition, batches, eval_steps, leaves)
             if judged is not None:
-                result = self._make_result(phase, *judged, rate, state.seconds + time.monotonic() - started)
+                result = self._result(phase, *judged, rate, state.seconds + time.monotonic() - started)
                 # The loss and not the accuracy: on a small `eval` split many epochs share one accuracy.
                 if won or (won is None and (state.best is None or result.eval_loss < state.best.eval_loss)):
                     state.best, state.best_name = result, f"best-{state.total_steps}"
@@ -257,15 +258,9 @@ class _Training:
         report_epoch(phase, result)
         self._save_if_due(learner)
 
-    def _make_result(
-        self, phase: Phase, eval_loss: float, eval_accuracy: float, rate: float, seconds: float
-    ) -> EpochResult:
+    def _result(self, phase: Phase, eval_loss: float, eval_accuracy: float, rate: float, seconds: float) -> EpochResult:
         if not math.isfinite(eval_loss):
-            self._checkpoint_dir.remove()
-            raise DivergedError(
-                f"training diverged: the loss on eval was {eval_loss} after epoch {self.state.epoch + 1} of the phase "
-                f"{phase.name}; {_REMEDY}"
-            )
+            self._diverge(phase, f"the loss on eval was {eval_loss} after")
         loss, right, weight = self.state.totals
         return EpochResult(
             phase=phase.name,
@@ -277,6 +272,11 @@ class _Training:
             learning_rate=rate,
             seconds=round(seconds, 3),
         )
+
+    def _diverge(self, phase: Phase, text: str) -> NoReturn:
+        self._checkpoint_dir.remove()
+        where = f"epoch {self.state.epoch + 1} of the phase {phase.name}"
+        raise DivergedError(f"training diverged: {text} {where}; {_REMEDY}")
 
     def _restore_best(self) -> None:
         assert self.state.best_name is not None

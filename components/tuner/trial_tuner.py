@@ -179,12 +179,12 @@ class TrialTuner(BaseTuner):
         Views change images as the Trainer's own settings say, whatever strength of augmentation the trial has: other
         views would be another pass, and the trial is about the steps.
         """
-        own = {name: getattr(self._own, name) for name in ("random_flip", "random_crop_area", "trivial_augment")}
+        names = ("random_flip", "random_crop_area", "trivial_augment")
+        # What has learned from eval is what a Trainer ships, and no start of steps.
+        own = {**{name: getattr(self._own, name) for name in names}, "learn_from_eval": False}
         files = [*self._fn_args.train_files, *self._fn_args.eval_files]
         marks = mark_features(made, files, base=None, code=self._fn_args.custom_config.get("code_hash"))
-        # What has learned from eval is what a Trainer ships, and no start of steps.
-        plan = replace(made.plan, learns_eval=False)
-        solving = replace(made, settings=made.settings.model_copy(update=own), plan=plan)
+        solving = replace(made, settings=made.settings.model_copy(update=own))
         start, _ = solve_first_head(solving, FeatureStore(self.search_dir.folder, marks))
         return replace(start, competition=Competition(None, None), counts=False)
 
