@@ -174,9 +174,11 @@ def test_nor_does_one_whose_head_is_stepped_compute_features_again(
 
     monkeypatch.setattr(recipes, "SOLVER_BYTES", 0)
     monkeypatch.setattr(recipes, "HEAD_STEPS", 4)
-    with monkeypatch.context() as patched, pytest.raises(Killed):
+    with monkeypatch.context() as patched:
         patched.setattr(training, "report_step", report_step)
-        run_trainer(root, tmp_path / "killed", QUICK, checkpoint_dir=f"{tmp_path}/resume")
+        with pytest.raises(Killed):
+            run_trainer(root, tmp_path / "killed", QUICK, checkpoint_dir=f"{tmp_path}/resume")
+    assert any(path.name.startswith(FEATURES_PREFIX) for path in (tmp_path / "resume").iterdir())
     monkeypatch.setattr(FeatureStore, "_write", None)  # all that it needs was written before
     run_trainer(root, tmp_path / "resumed", QUICK, checkpoint_dir=f"{tmp_path}/resume")
     assert read_record(tmp_path / "resumed")["resolved"]["head"] == "standardised"
