@@ -139,10 +139,12 @@ def _ask(
     tests = tuple(example for probe in probes if probe.check == "batches" for example in probe.examples or ())
     calls = [Call(TRANSFORM_SIGNATURE, SIGNATURES[TRANSFORM_SIGNATURE].argument, tests)]
     keys = []
-    # One network is behind all signatures: where a batch is large, and takes long, they take turns.
+    # One decoder and one network are behind all signatures: for formats, and where a batch is large, they
+    # take turns.
     turns = itertools.cycle(CLASSIFYING_SIGNATURES)
     for probe in probes:
-        signatures = list(CLASSIFYING_SIGNATURES) if len(probe.images) < BATCH_SIZES[-1] else [next(turns)]
+        alone = probe.check in ("formats", "originals") or len(probe.images) >= BATCH_SIZES[-1]
+        signatures = [next(turns)] if alone else list(CLASSIFYING_SIGNATURES)
         as_examples = probe.examples or tuple(make_example(image) for image in probe.images)
         for signature in signatures:
             keys.append((probe.name, signature))
