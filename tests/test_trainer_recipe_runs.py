@@ -14,7 +14,7 @@ from components.trainer import training
 from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.feature_store import FeatureStore
 from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
-from tests.trainer_run import CLASSES, make_images, run_trainer
+from tests.trainer_run import CLASSES, make_images, read_weights, run_trainer
 from tests.transform_run import make_example
 
 QUICK = {"recipe": "quick", "weights": "none", "batch_size": 8, "precision": "float32"}
@@ -33,10 +33,6 @@ def read_record(output: Path) -> dict[str, Any]:
 def read_history(output: Path) -> list[dict[str, str]]:
     with (output / "model_run" / HISTORY_FILE).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def read_weights(saved_model: Path) -> dict[str, np.ndarray]:
-    return {name: variable.numpy() for name, variable in tf.saved_model.load(str(saved_model)).weights.items()}
 
 
 @pytest.fixture(scope="module")
