@@ -161,7 +161,7 @@ def test_a_moved_image_runs_all_anew_and_killed_in_the_trainer_the_run_goes_on_a
         folder / "output" / "pipeline_root" / name for name in ("Transform/transform_graph", "Trainer/model")
     )
     transformed, before = list(data_dir.iterdir()), set(trainer_dir.iterdir())
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while set(trainer_dir.iterdir()) == before and killed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert killed.poll() is None, "the run ended before it could be killed in the Trainer"
