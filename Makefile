@@ -52,15 +52,18 @@ setup: $(INSTALLED) ## Make the lane's environment from its lock (skipped when n
 run: $(INSTALLED) ## Run the pipeline on the embedded digits (ARGS="..." adds options)
 	@$(BIN)/python -m pipeline.run_local $(ARGS)
 
-test: $(INSTALLED) ## Run the tests (10 to 20 minutes on 2 cores)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+# Files stay whole, for what their tests share, and in the order of tests/conftest.py: the longest first.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED) ## Run the tests (10 minutes on 2 cores)
+	@$(PYTEST) $(ARGS)
 
 # What neither trains nor runs a node.
 QUICK := $(filter-out tests/test_vertex_compile.py,$(wildcard $(foreach name,data_* vertex_* *_settings arrows code_hash \
   command_line config dependencies display docs lanes rehearse_checks run_vertex summary trainer_recipes,tests/test_$(name).py)))
 
 test-quick: $(INSTALLED) ## Run the tests that need no minute together
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(QUICK) $(ARGS)
+	@$(PYTEST) $(QUICK) $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the tests that take longer
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from components.trainer.settings import ResolvedSettings, TrainerSettings
 from pipeline import run_local
@@ -89,26 +90,19 @@ def test_a_run_that_is_killed_in_its_second_trial_goes_on_there_and_pushes(
     assert len(Path(table).read_text().splitlines()) == 4
 
 
-def test_an_unchanged_run_tunes_nothing_anew_and_still_tells_the_best(
+def test_an_unchanged_run_tunes_nothing_anew_and_its_line_to_keep_gives_the_same_training_without_the_tuner(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     status, summary = run(folder, *RANGES, "--tune")
     assert status == 0
     assert ran(summary) == set()
     best = summary["tuning"]["best"]
-    assert f"in trial {best['number']} of 3" in capfd.readouterr().out
-
-
-def test_the_line_to_keep_gives_the_same_training_without_the_tuner(
-    folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    _, summary = run(folder, *RANGES, "--tune")
-    tuned = settings_of_the_trainer(folder)
-    keep = [line.split()[2:] for line in capfd.readouterr().out.splitlines() if line.startswith("keep ")]
+    screen = capfd.readouterr().out
+    assert f"in trial {best['number']} of 3" in screen
+    keep = [line.split()[2:] for line in screen.splitlines() if line.startswith("keep ")]
     kept = keep[0] if keep else []
-    assert bool(kept) == bool(summary["tuning"]["best"]["settings"])
-    status, summary = run(folder, *kept)
-    assert status == 0
-    assert "Tuner" not in {node["id"] for node in summary["nodes"]}
-    assert summary["tuning"] is None
-    assert literal(summary["config"]["trainer"]) == literal(tuned)
+    assert bool(kept) == bool(best["settings"])
+    assert run_local.main([*arguments(folder, *kept), "--print-config"]) == 0
+    config = yaml.safe_load(capfd.readouterr().out)
+    assert not config["tuner"]["enabled"]
+    assert literal(config["trainer"]) == literal(settings_of_the_trainer(folder))

@@ -1,12 +1,16 @@
 """ImageExampleGen as TFX runs it: what it writes, what it leaves out, and what stops it."""
 
 import collections
+import functools
 import hashlib
 import io
 import json
 import logging
 import os
 import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,28 +35,49 @@ from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
 
 
+def run_in(folder, name="examples", **settings):
+    """Runs the executor and returns its artifact."""
+    data_settings = DataSettings(**settings)
+    component = ImageExampleGen(data_settings, make_source(data_settings).fingerprint(), code_hash="code")
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(folder / name)
+    os.makedirs(artifact.uri, exist_ok=True)
+    context = ImageExampleGenExecutor.Context(
+        beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=str(folder / "tmp"), unique_id="1"
+    )
+    ImageExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(component.exec_properties))
+    return artifact
+
+
 @pytest.fixture
 def run(tmp_path):
-    """Runs the executor and returns its artifact."""
-
-    def run_once(name="examples", **settings):
-        data_settings = DataSettings(**settings)
-        component = ImageExampleGen(data_settings, make_source(data_settings).fingerprint(), code_hash="code")
-        artifact = standard_artifacts.Examples()
-        artifact.uri = str(tmp_path / name)
-        os.makedirs(artifact.uri, exist_ok=True)
-        context = ImageExampleGenExecutor.Context(
-            beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=str(tmp_path / "tmp"), unique_id="1"
-        )
-        ImageExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(component.exec_properties))
-        return artifact
-
-    return run_once
+    return functools.partial(run_in, tmp_path)
 
 
 @pytest.fixture
 def run_folder(run, tmp_path):
     return lambda **settings: run(source="image_folder", path=str(tmp_path / "images"), **settings)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return run_in(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    """A folder of 120 images and their examples, with the lines that were reported."""
+    root, lines = tmp_path_factory.mktemp("pets"), []
+    tree = images.make_image_tree(root / "images", ["cat", "dog"], per_class=60, size=8)
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append(record.progress) if hasattr(record, "progress") else None
+    level = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    artifact = run_in(root, source="image_folder", path=str(tree))
+    LOGGER.setLevel(level)
+    LOGGER.removeHandler(handler)
+    return SimpleNamespace(tree=tree, examples=artifact, lines=lines)
 
 
 def read_split(artifact, split):
@@ -81,19 +106,17 @@ def read_quarantine(artifact):
         return {row["file"]: row["reason"] for row in map(json.loads, file)}
 
 
-def test_the_images_of_each_split_are_recorded(run):
-    artifact = run()
-    recorded = read_split_hashes(artifact.uri)
+def test_the_images_of_each_split_are_recorded(digits):
+    recorded = read_split_hashes(digits.uri)
     for split in SPLITS:
-        hashes = {int(row["content_sha256"][:16], 16) for row in read_split(artifact, split)}
+        hashes = {int(row["content_sha256"][:16], 16) for row in read_split(digits, split)}
         assert recorded[split].tolist() == sorted(hashes)
 
 
-def test_the_statistics_of_each_split_count_its_images(run):
-    artifact = run()
-    recorded = read_image_statistics(artifact.uri)
+def test_the_statistics_of_each_split_count_its_images(digits):
+    recorded = read_image_statistics(digits.uri)
     for split in SPLITS:
-        rows = read_split(artifact, split)
+        rows = read_split(digits, split)
         assert recorded[split].images == len(rows)
         assert recorded[split].labels == collections.Counter(row["label"].decode() for row in rows)
         pixels = [decode_image(tf.constant(row["image"])).numpy() for row in rows]
@@ -118,8 +141,8 @@ def test_originals_of_test_are_kept_beside_what_was_made_of_them(run_folder, tmp
     assert read_originals(artifact.uri) == [(by_hash[sha256], stored[sha256]) for sha256 in hashes]
 
 
-def test_digits(run):
-    artifact = run()
+def test_digits(digits):
+    artifact = digits
     assert artifact_utils.decode_split_names(artifact.split_names) == ["train", "eval", "test"]
     summary = read_summary(artifact)
     assert summary["images_read"] == 1797
@@ -138,10 +161,10 @@ def test_digits(run):
 
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    scans = load_digits()
     row = next(row for row in rows["train"] if row["file_name"] == b"digits/0000.png")
     assert (row["height"], row["width"], row["format"], row["label"]) == (8, 8, b"png", b"0")
-    expected = np.repeat(np.rint(digits.images[0] / 16 * 255)[..., None], 3, axis=2)
+    expected = np.repeat(np.rint(scans.images[0] / 16 * 255)[..., None], 3, axis=2)
     np.testing.assert_array_equal(decode_image(tf.constant(row["image"])).numpy(), expected)
     assert row["content_sha256"].decode() == hashlib.sha256(row["image"]).hexdigest()
     assert sorted(os.listdir(artifact.uri)) == [
@@ -221,46 +244,37 @@ def test_declared_splits_and_duplicates(run_folder, tmp_path):
     assert {row["file_name"][:4] for row in read_split(artifact, "eval")} == {b"val/"}
 
 
-def test_examples_do_not_depend_on_the_order_of_files(run_folder, tmp_path):
-    root = images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
-    before = read_all(run_folder(name="first"))
-    for folder in ("cat", "dog"):  # Made anew in the other order, a file system lists them otherwise.
-        contents = {path.name: path.read_bytes() for path in (root / folder).iterdir()}
-        for name in contents:
-            (root / folder / name).unlink()
-        for name in sorted(contents, reverse=True):
-            (root / folder / name).write_bytes(contents[name])
-    assert read_all(run_folder(name="second")) == before
+def test_examples_do_not_depend_on_the_order_of_files(pets, run_folder, tmp_path):
+    for folder in ("dog", "cat"):  # Made anew in the other order, a file system lists them otherwise.
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        for path in sorted((pets.tree / folder).iterdir(), reverse=True):
+            shutil.copy(path, tmp_path / "images" / folder)
+    assert read_all(run_folder()) == read_all(pets.examples)
 
 
-def test_what_a_killed_attempt_left_is_not_read(run_folder, tmp_path):
-    images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
-    first = run_folder(name="first")
-    before, summary = read_all(first), read_summary(first)
+def test_what_a_killed_attempt_left_is_not_read(pets, run, tmp_path):
     second = tmp_path / "second"
     record = ImageRecord("cat/gone.jpg", "cat", None, sha256="0" * 64)
     for name, content in {
         "work/records-00001-of-00002": json.dumps({"record": vars(record), "figures": None}).encode(),
         "Split-train/data_tfrecord-00001-of-00002.gz": next(
-            (tmp_path / "first" / "Split-train").iterdir()
+            Path(pets.examples.uri, "Split-train").iterdir()
         ).read_bytes(),
         "originals/0.stored.png": images.make_png(),
     }.items():
         (second / name).parent.mkdir(parents=True)
         (second / name).write_bytes(content)
-    artifact = run_folder(name="second")
-    assert read_all(artifact) == before
-    assert read_summary(artifact) == summary
+    artifact = run(name="second", source="image_folder", path=str(pets.tree))
+    assert read_all(artifact) == read_all(pets.examples)
+    assert read_summary(artifact) == read_summary(pets.examples)
     assert not read_originals(artifact.uri)
 
 
-def test_examples_can_be_a_source(run_folder, run, tmp_path):
+def test_examples_can_be_a_source(pets, run):
     """TFX's `Split-*` files: read again, they give the same examples in the same splits."""
-    images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
-    first = run_folder(name="first")
-    second = run(name="second", source="tfrecords", path=first.uri)
+    second = run(source="tfrecords", path=pets.examples.uri)
     for split in ("train", "eval", "test"):
-        assert read_split(second, split) == read_split(first, split)
+        assert read_split(second, split) == read_split(pets.examples, split)
 
 
 @pytest.mark.parametrize(
@@ -282,17 +296,9 @@ def test_a_cut_tfrecord_file_stops(run, tmp_path):
         run(source="tfrecords", path=str(path))
 
 
-def test_reports_its_outcome(run_folder, tmp_path, caplog):
-    images.make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=60, size=8)
-    with caplog.at_level(logging.INFO, LOGGER.name):
-        run_folder()
-    lasting = [
-        record.progress.message
-        for record in caplog.records
-        if getattr(record, "progress", None) and record.progress.lasting
-    ]
-    assert len(lasting) == 1
-    assert re.fullmatch(r"120 images: train \d+, eval \d+, test \d+; 0 quarantined", lasting[0])
+def test_reports_its_outcome(pets):
+    (lasting,) = (line.message for line in pets.lines if line.lasting)
+    assert re.fullmatch(r"120 images: train \d+, eval \d+, test \d+; 0 quarantined", lasting)
 
 
 def test_cache_key_holds_settings_fingerprint_and_code():

@@ -160,11 +160,9 @@ def test_two_workers_end_where_one_process_ends(tmp_path: Path) -> None:
 def run_trainers(folder: Path, **settings: Any) -> dict[str, Any]:
     """Runs TFX's Trainer on two workers; returns what the chief recorded."""
     from components.trainer.run_fn import TRAINING_FILE
-    from tests.test_trainer_run_fn import make_images
-    from tests.transform_run import run_transform
+    from tests.trainer_run import transform_images
 
-    images = {"train": make_images(26, seed=0), "eval": make_images(12, seed=1), "test": make_images(6, seed=2)}
-    run_transform(folder, images, {"image_size": 32})
+    transform_images(folder)
     ports, asked = find_ports(2), json.dumps({**settings, "strategy": "multi_worker"})
     processes = [start(str(folder), "trainer", asked, worker=worker, ports=ports) for worker in range(2)]
     for process in processes:
@@ -177,7 +175,7 @@ def run_trainers(folder: Path, **settings: Any) -> dict[str, Any]:
 @pytest.mark.slow
 def test_tfx_trainer_runs_on_two_workers_and_the_chief_writes(tmp_path: Path) -> None:
     from components.trainer.run_fn import HISTORY_FILE
-    from tests.test_trainer_run_fn import SETTINGS
+    from tests.trainer_run import SETTINGS
 
     record = run_trainers(tmp_path, **SETTINGS)
     assert record["replicas"] == 2
@@ -188,7 +186,7 @@ def test_tfx_trainer_runs_on_two_workers_and_the_chief_writes(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_recipe_on_two_workers_steps_its_head_on_standardised_features(tmp_path: Path) -> None:
-    from tests.test_trainer_run_fn import CLASSES
+    from tests.trainer_run import CLASSES
 
     quick = {"recipe": "quick", "weights": "none", "backbone": "mobilenetv3-small", "batch_size": 8}
     record = run_trainers(tmp_path, **quick, early_stopping_patience=2)
@@ -201,7 +199,7 @@ def test_a_recipe_on_two_workers_steps_its_head_on_standardised_features(tmp_pat
 
 if __name__ == "__main__":
     if sys.argv[2] == "trainer":
-        from tests.test_trainer_run_fn import run_trainer
+        from tests.trainer_run import run_trainer
 
         place = Path(sys.argv[1])
         run_trainer(place, place / "output", json.loads(sys.argv[3]), checkpoint_dir=str(place / "resume"))

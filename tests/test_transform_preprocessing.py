@@ -44,8 +44,14 @@ IMAGES = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Transform whose schema leaves shapes open, so that features are sparse; the Trainer's tests fix them."""
+    """A Transform whose schema leaves shapes open, so that features are sparse; the Trainer's tests fix them.
+
+    It runs where a killed attempt has left something.
+    """
     root = tmp_path_factory.mktemp("transform")
+    for name in ("graph/transformed_metadata/old", "transformed/Split-train/old", "transformed/image_hashes-test.bin"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"old")
     run_transform(root, IMAGES, SETTINGS, feature_shape="")
     return root
 
@@ -55,13 +61,10 @@ def output(root: Path) -> tft.TFTransformOutput:
     return tft.TFTransformOutput(str(root / "graph"))
 
 
-def test_what_a_killed_attempt_left_is_replaced(tmp_path: Path) -> None:
-    for name in ("graph/transformed_metadata/old", "transformed/Split-train/old", "transformed/image_hashes-test.bin"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"old")
-    run_transform(tmp_path, IMAGES, SETTINGS)
-    assert len(read_transformed(tmp_path, "train")) == len(IMAGES["train"])
-    assert not list(tmp_path.rglob("old"))
+def test_what_a_killed_attempt_left_is_replaced(root: Path) -> None:
+    assert len(read_transformed(root, "train")) == len(IMAGES["train"])
+    assert not list(root.rglob("old"))
+    assert (root / "transformed" / "image_hashes-test.bin").read_bytes() != b"old"
 
 
 def test_the_vocabulary_is_alphabetical(output: tft.TFTransformOutput) -> None:

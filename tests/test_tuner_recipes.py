@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tfx.components.trainer.fn_args_utils import FnArgs
 
@@ -14,25 +13,8 @@ from components.tuner import trial_tuner
 from components.tuner.settings import TunerSettings
 from components.tuner.trial_tuner import TrialTuner
 from data.errors import UserError
-from tests.images import encode, make_pixels
-from tests.transform_run import run_transform
 
-CLASSES = ["ant", "bee", "cat"]
 RANGES = TunerSettings(enabled=True, max_trials=2, max_epochs=1, fine_tune_blocks=None)
-
-
-def make_images(count: int, seed: int) -> list[tuple[bytes, str]]:
-    random = np.random.default_rng(seed)
-    return [(encode(make_pixels(n % 3, 40, random), "PNG"), CLASSES[n % 3]) for n in range(count)]
-
-
-@pytest.fixture(scope="module")
-def transformed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("transform")
-    run_transform(
-        root, {"train": make_images(24, 0), "eval": make_images(9, 1), "test": make_images(3, 2)}, {"image_size": 32}
-    )
-    return root
 
 
 def make_tuner(root: Path, folder: Path, **asked: Any) -> TrialTuner:
@@ -83,7 +65,7 @@ def test_trials_share_a_feature_pass_and_do_not_compete_with_the_solved_head(
             1,
             trial.values["augmentation_strength"],
         )
-        # 3 steps an epoch, of which a tenth of all 30 would be warm-up in the Trainer.
+        # 4 steps an epoch, of which a tenth of all 40 would be warm-up in the Trainer.
         assert settings.warmup_steps == 0
         assert [(row.phase, row.epoch) for row in history] == [("fine-tune", 1)]
         assert trial.eval_loss == best.eval_loss == history[0].eval_loss

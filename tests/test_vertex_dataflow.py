@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.internal.gcp import auth
 from apache_beam.options.pipeline_options import PipelineOptions
 from gcp_storage_emulator.server import create_server
 
@@ -27,6 +28,8 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server = create_server("localhost", port, in_memory=True, default_bucket="my-bucket")
     server.start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
+    # What there are none of, Beam would look for five times, within 23 s.
+    monkeypatch.setattr(auth, "get_service_credentials", lambda _: None)
     yield
     server.stop()
 

@@ -202,7 +202,7 @@ def run_recipe(root: Path, data: Any, arguments: argparse.Namespace) -> Result:
     from components.code_hash import make_code_hash
     from components.trainer.run_fn import TRAINING_FILE
     from data.features import LABEL_KEY
-    from tests.test_trainer_run_fn import run_trainer
+    from tests.trainer_run import run_trainer
 
     recipe = arguments.contender.partition("-")[0]
     settings = {"recipe": recipe, "weights": arguments.weights, **json.loads(arguments.trainer)}
