@@ -7,8 +7,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from components.lane import installed_lane
 from pipeline.batch_search import BatchSearch
 from pipeline.display import print_table
+from pipeline.locks import read_pins
 from pipeline.tpu_compiler import Compilation
 from pipeline.tpu_types import GIB, TpuType
 
@@ -61,12 +63,12 @@ class PreflightReport:
 
 def left_out(report: PreflightReport) -> list[str]:
     """Returns what the figures do not hold, one sentence each."""
-    tpu, step = report.tpu, report.steps[0].step
+    tpu, step, lane = report.tpu, report.steps[0].step, installed_lane()
     lines = [
         "The steps were lowered by TensorFlow's CPU kernels: this build has no TPU kernels, which may lower some "
         "operations differently. Operations without any XLA kernel are refused.",
-        f"Compiled for one core by libtpu {report.steps[0].compilation.libtpu}; TensorFlow on a TPU brings an "
-        "older one.",
+        f"Compiled for one core by libtpu {report.steps[0].compilation.libtpu}; the `tpu` image of {lane} has "
+        f"{read_pins(lane, 'tpu').get('libtpu', 'an older one, of your choice')}.",
         f"HBM for batches that wait for their step ({step.input_bytes / 1e6:,.3g} MB each) is not counted.",
         "The time is a loose bound: the compiler's FLOPs at the published peak for bfloat16"
         f"{', which float32 does not reach' if report.precision == 'float32' else ''}. Reading and writing HBM, the "

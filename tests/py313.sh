@@ -4,6 +4,7 @@
 #   tests/py313.sh [full]                 digits to a push, then the tests that touch TFX, TensorFlow and Beam
 #   tests/py313.sh smoke                  less of it, in 12 minutes at most; no root to be had is one line and no failure
 #   tests/py313.sh pytest [ARGUMENTS]     any tests there
+#   tests/py313.sh tpu                    the Trainer's with the TPU build, off a TPU, and what it exchanges with TensorFlow's
 #
 # The root (4.5 GB, about 6 minutes, once) is in the user's cache and called after the locks. It needs the right to
 # mount and chroot, as root of a machine or of a privileged container. The host's files are not touched: the tests
@@ -11,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-full}
-case $mode in full | smoke | pytest) ;; *) echo "error: the mode is '$mode'; use full, smoke or pytest" >&2; exit 2 ;; esac
+case $mode in full | smoke | pytest | tpu) ;; *) echo "error: the mode is '$mode'; use full, smoke, pytest or tpu" >&2; exit 2 ;; esac
 # Only a small run, which is part of others, has no time to lose.
 MAKE_SECONDS=infinity SMOKE_SECONDS=720
 [[ $mode == smoke ]] && MAKE_SECONDS=600
@@ -66,18 +67,19 @@ copy_checkout() {
   [[ ! -e $1/work/.venv-$LANE/.installed ]] || touch "$1/work/.venv-$LANE/.installed"
 }
 
+# The host's settings of the package index, if it has some.
+mapfile -t settings < <(
+  env | grep -Ei '^((PIP|UV)_[A-Z_]*(INDEX|CERT|TRUSTED_HOST|TIMEOUT)[A-Z_]*|SSL_CERT_(FILE|DIR)|(HTTPS?|ALL|NO)_PROXY)=' || true
+)
+
 make_root() {
-  local new=$root.new settings=()
+  local new=$root.new
   if [[ ! -e $new/.debian ]]; then # else what a try without a package index has left
     rm -rf --one-file-system "$new"
     timeout "$MAKE_SECONDS" debootstrap --variant=minbase --include="$PACKAGES" trixie "$new" >"$cache/py313.log" 2>&1 || return 1
     touch "$new/.debian"
   fi
   copy_checkout "$new"
-  # The host's settings of the package index, if it has some.
-  while IFS= read -r line; do settings+=("$line"); done < <(
-    env | grep -Ei '^((PIP|UV)_[A-Z_]*(INDEX|CERT|TRUSTED_HOST|TIMEOUT)[A-Z_]*|SSL_CERT_(FILE|DIR)|(HTTPS?|ALL|NO)_PROXY)=' || true
-  )
   [[ $MAKE_SECONDS == infinity ]] || MAKE_SECONDS=$((MAKE_SECONDS - SECONDS > 1 ? MAKE_SECONDS - SECONDS : 1))
   timeout --kill-after=10 "$MAKE_SECONDS" bash -c "$(declare -f enter)"'; enter "$@"' bash "$new" "${settings[@]}" make -C /work setup >>"$cache/py313.log" 2>&1 || return 1
   mv "$new" "$root"
@@ -100,6 +102,25 @@ case $mode in
   full)
     run make -C /work run ARGS="--output-dir /work/output/digits"
     run make -C /work test ARGS="${FULL[*]}"
+    ;;
+  tpu)
+    # What the `tpu` image has, and pytest; beside /work, which is copied anew.
+    run "${settings[@]}" UV_LINK_MODE=copy bash -ec '
+      cd /work
+      locks=locks/$0 bin=.venv-$0/bin
+      place=/opt/tpu-$(cat $locks/{image,tpu}.txt | sha256sum | cut -c 1-12)
+      if [[ ! -e $place/.installed ]]; then
+        python3 -m venv --clear --without-pip $place
+        install=("$bin/uv" pip install --quiet --python $place/bin/python)
+        for lock in image tpu; do "${install[@]}" --no-deps --require-hashes -r $locks/$lock.txt; done
+        "${install[@]}" -c $locks/environment.txt pytest pytest-timeout
+        touch $place/.installed
+      fi
+      # Off a TPU libtpu would wait for a metadata server, and it takes the whole machine for one process.
+      export TPU_SKIP_MDS_QUERY=1 ALLOW_MULTIPLE_LIBTPU_LOAD=1
+      $place/bin/python -m pytest tests/test_trainer_*.py
+      TPU_PYTHON=$place/bin/python $bin/python -m pytest -m slow tests/test_tensorflow_exchange.py
+    ' $LANE
     ;;
   smoke)
     # With what making the root has taken: a small run is a part of others.

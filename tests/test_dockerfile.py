@@ -108,7 +108,11 @@ def test_every_build_of_tensorflow_is_the_locked_version(lane: str, kind: str) -
 def test_the_build_for_a_tpu_is_the_locked_version_or_the_newest_that_there_is() -> None:
     assert read_pins("tfx-1.16", "tpu") == {"tensorflow-tpu": read_pins("tfx-1.16", "environment")["tensorflow"]}
     # No 2.21 was released, and Keras 2 asks for a TensorFlow of its own version; libtpu from 0.0.52 on aborts.
-    assert read_pins("tfx-1.21", "tpu") == {"tensorflow-tpu": "2.20.0", "tf-keras": "2.20.1", "libtpu": "0.0.14"}
+    assert read_pins("tfx-1.21", "tpu") == {"tensorflow-tpu": "2.20.0", "tf-keras": "2.20.1", "libtpu": "0.0.17"}
+
+
+def test_preflight_compiles_with_the_libtpu_of_the_image() -> None:
+    assert read_pins(".", "tpu-compiler")["libtpu"] == read_pins("tfx-1.21", "tpu")["libtpu"]
 
 
 @pytest.mark.parametrize("lane", LANES)

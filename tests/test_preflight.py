@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from components.lane import installed_lane
 from components.trainer.lowering import LoweredStep, PhaseSteps, choose_phase, lower_step, make_phase_steps
 from components.trainer.settings import ResolvedSettings
 from pipeline import preflight, tpu_compiler
@@ -85,6 +86,9 @@ def test_what_a_person_sees(fake_compiler: list[Compilation], capfd: pytest.Capt
     assert text.count("  2 T   10.2 ms             3,152\n") == 2
     assert "The time is a loose bound: the compiler's FLOPs at the published peak for bfloat16. " in text
     assert "CPU kernels" in text
+    lane = installed_lane()
+    image = {"tfx-1.16": "an older one, of your choice", "tfx-1.21": "0.0.17"}[lane]
+    assert f"Compiled for one core by libtpu 0.0.17; the `tpu` image of {lane} has {image}.\n" in text
 
 
 def test_each_core_of_a_chip_has_its_share_of_the_peak(fake_compiler: list[Compilation]) -> None:

@@ -18,7 +18,8 @@ SECONDS_PER_HOUR = 3600
 _MACHINE_FIELDS = ("machine_type", "accelerator_type", "accelerator_count", "tpu_topology")
 
 TPU_ENVIRONMENT = {
-    # TensorFlow reaches v5e through PJRT only.
+    # TensorFlow reaches v5e through PJRT only. Both are still read: the path by TensorFlow 2.20's __init__, which loads
+    # what it names as a pluggable device, the other by libtpu 0.0.17 itself, where its name stands.
     "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
     "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
 }
