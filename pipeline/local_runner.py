@@ -21,12 +21,12 @@ from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from components.exported_model import SAVED_MODEL_FILE
 from pipeline.report_lineage import check_database
 
 PUSHED_DESTINATION = "pushed_destination"
 _Execution = metadata_store_pb2.Execution
 _MAX_RESTARTS = 20
-_SAVED_MODEL = "saved_model.pb"
 _REPORTING_NODES = ("Predictor", "ReportGen")
 """They run last: a report that fails, or takes its time, must not keep a blessed model from being pushed."""
 
@@ -56,6 +56,10 @@ class NodeResult:
     state: str
     seconds: float
     outputs: dict[str, list[metadata_store_pb2.Artifact]] = field(default_factory=dict)
+
+    def to_account(self) -> dict[str, Any]:
+        """Returns what summary and report tell of the node."""
+        return {"id": self.node_id, "state": self.state, "seconds": round(self.seconds, 3)}
 
 
 class NodeFailedError(RuntimeError):
@@ -177,9 +181,9 @@ def _outputs_are_whole(outputs: dict[str, list[metadata_store_pb2.Artifact]]) ->
             splits = json.loads(artifact.properties["split_names"].string_value or "[]")
             needed += [os.path.join(artifact.uri, f"Split-{split}") for split in splits]
         if artifact.type == standard_artifacts.Model.TYPE_NAME:
-            needed.append(os.path.join(path_utils.serving_model_dir(artifact.uri), _SAVED_MODEL))
+            needed.append(os.path.join(path_utils.serving_model_dir(artifact.uri), SAVED_MODEL_FILE))
         if destination := artifact.custom_properties[PUSHED_DESTINATION].string_value:
-            needed.append(os.path.join(destination, _SAVED_MODEL))
+            needed.append(os.path.join(destination, SAVED_MODEL_FILE))
     return all(map(fileio.exists, needed))
 
 

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.report_gen import REPORT_FILE
 from data.errors import UserError
+
+DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
+"""Where the output folders lie of those who name none."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class OutputDir:
     @property
     def report_path(self) -> Path:
         """The page about the last run."""
-        return self.root / "report.html"
+        return self.root / REPORT_FILE
 
     def log_path(self, run_id: str) -> Path:
         """The log file of a run."""

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.exported_model import SAVED_MODEL_FILE
 from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, EXIT_USER_ERROR, CommandLineParser, command
+from pipeline.output_dir import DEFAULT_OUTPUT
 
-DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 _BATCH_SIZE = 32
 
 
@@ -63,16 +64,16 @@ def find_model(path: Path | None) -> Path:
                 f"no pushed model in {DEFAULT_OUTPUT}; run python -m pipeline.run_local first, or name one with --model"
             )
         return max(versions, key=lambda version: int(version.name))
-    if (path / "saved_model.pb").is_file():
+    if (path / SAVED_MODEL_FILE).is_file():
         return path
     versions = _versions(path)
     if not versions:
-        raise UserError(f"--model {path}: holds neither a saved_model.pb nor numbered versions of a model")
+        raise UserError(f"--model {path}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
     return max(versions, key=lambda version: int(version.name))
 
 
 def _versions(base: Path) -> list[Path]:
-    return [path.parent for path in base.glob("*/saved_model.pb") if path.parent.name.isdigit()]
+    return [path.parent for path in base.glob(f"*/{SAVED_MODEL_FILE}") if path.parent.name.isdigit()]
 
 
 def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) -> list[dict[str, Any]]:

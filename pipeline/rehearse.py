@@ -14,7 +14,7 @@ from rich.console import Console
 
 from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, command
-from pipeline.output_dir import OutputDir
+from pipeline.output_dir import DEFAULT_OUTPUT, OutputDir
 from pipeline.rehearsal.artifact_store import ArtifactStore
 from pipeline.rehearsal.checks import check_images, check_tasks
 from pipeline.rehearsal.graph import Task, make_tasks
@@ -24,7 +24,6 @@ from pipeline.rehearsal.schedule import run_tasks
 from pipeline.rehearsal.spec import Spec, read_spec
 from pipeline.rehearsal.substitutions import Places, substitute
 from pipeline.rehearsal.tasks import FAILED, Job
-from pipeline.run_local import DEFAULT_OUTPUT
 
 DEFAULT_PARALLEL = 2
 

@@ -9,13 +9,16 @@ import sys
 import warnings
 import webbrowser
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from components.report_gen import CARD_FILE, REPORT_FILE
+from components.report_gen.account import Account
 from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, CommandLineParser, command
 from pipeline.output_dir import OutputDir, write_whole
-from pipeline.report_comparison import compare_runs, comparison_rows, render_comparison, render_rows
+from pipeline.report_comparison import comparison_rows, make_titles, render_comparison, render_rows
 from pipeline.report_runs import ReportRun, find_run, list_runs
 
 if TYPE_CHECKING:
@@ -113,12 +116,11 @@ def publish_report(output: OutputDir, results: "Sequence[NodeResult]") -> Path |
     """
     if not any(result.node_id == "ReportGen" and result.outputs for result in results):
         return None
-    run = find_run(str(output.root))
-    facts = run.load_facts()
-    nodes = [{"id": one.node_id, "state": one.state, "seconds": round(one.seconds, 3)} for one in results]
-    facts["run"] = {**(facts["run"] or {"title": "", "lineage": []}), "nodes": nodes}
+    account = find_run(str(output.root)).load_account()
+    nodes = [one.to_account() for one in results]
+    account = replace(account, run={**(account.run or {"title": "", "lineage": []}), "nodes": nodes})
     with _writing(output.report_path, f"make it writable, then run python -m pipeline.report {output.root}"):
-        _write_files(facts, output.report_path)
+        _write_files(account, output.report_path)
     return output.report_path
 
 
@@ -133,19 +135,17 @@ def withdraw_report(output: OutputDir) -> None:
 
 
 def _write_page(run: ReportRun, arguments: argparse.Namespace) -> None:
-    from components.report_gen.report_files import without_images
-
-    facts = run.load_facts()
+    account = run.load_account()
     if arguments.no_images:
-        facts = without_images(facts)
+        account = account.without_images()
     if arguments.output:
         path = Path(arguments.output)
     elif run.output:
         path = run.output.report_path if run.latest else run.output.root / f"report-{run.number or 'evaluation'}.html"
     else:
-        path = Path("report.html").resolve()
+        path = Path(REPORT_FILE).resolve()
     with _writing(path, _OTHER_OUTPUT):
-        _write_files(facts, path)
+        _write_files(account, path)
     _open(path, arguments)
 
 
@@ -158,14 +158,14 @@ def _writing(path: Path, advice: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {error.strerror}; {advice}") from None
 
 
-def _write_files(facts: dict[str, Any], path: Path) -> None:
+def _write_files(account: Account, path: Path) -> None:
     """Writes the page, and beside it the model card; both whole or not at all."""
     from components.report_gen.model_card import render_card
     from components.report_gen.page import render_page
 
-    write_whole(path, render_page(facts))
-    suffix = path.stem.removeprefix("report")
-    write_whole(path.with_name(f"model_card{suffix}.md"), render_card(facts))
+    write_whole(path, render_page(account))
+    suffix = path.stem.removeprefix(Path(REPORT_FILE).stem)
+    write_whole(path.with_name(CARD_FILE.replace(".", f"{suffix}.")), render_card(account))
 
 
 def _open(path: Path, arguments: argparse.Namespace) -> None:
@@ -175,22 +175,18 @@ def _open(path: Path, arguments: argparse.Namespace) -> None:
 
 
 def _print_facts(run: ReportRun, format: str) -> None:
-    facts = run.load_facts()
+    account = run.load_account()
     if format == "json":
         # What a program reads; not the pictures.
         left_out = {"thumbnails", "heat", "test_images"}
-        print(
-            json.dumps(
-                {key: value for key, value in facts.items() if key not in left_out}, ensure_ascii=False, indent=2
-            )
-        )
+        content = {key: value for key, value in account.to_json().items() if key not in left_out}
+        print(json.dumps(content, ensure_ascii=False, indent=2))
         return
-    print(render_rows(comparison_rows([(run.title, facts)]), [run.title], format), end="")
+    print(render_rows(comparison_rows([account]), [run.title], format), end="")
 
 
 def _compare(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
-    titled = compare_runs(runs)
-    rows, titles = comparison_rows(titled), [title for title, _ in titled]
+    rows, titles = comparison_rows([run.load_account() for run in runs]), make_titles(runs)
     if arguments.format:
         print(render_rows(rows, titles, arguments.format), end="")
         return
@@ -203,7 +199,7 @@ def _compare(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> None:
     for column in ("", *titles):
         table.add_column(escape(column), overflow="fold")
     for row in rows:
-        table.add_row(escape(row["name"]), *(escape(value) for value in row["shown"]))
+        table.add_row(escape(row.name), *map(escape, row.shown))
     print_table(table)
     path = Path(arguments.output or "comparison.html").resolve()
     with _writing(path, _OTHER_OUTPUT):
@@ -216,7 +212,7 @@ def _print_slices(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> N
 
     if len(runs) > 1:
         raise UserError("--slice, --threshold and --top-k look at one run; name one")
-    uri = runs[0].load_facts()["sources"]["predictions"]
+    uri = runs[0].load_account().sources.get("predictions")
     if uri is None:
         raise UserError(
             f"{runs[0].title}: has no predictions of single images, which --slice, --threshold and --top-k need"
@@ -238,14 +234,13 @@ def _print_list(run: ReportRun) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("report", "started", "verdict", "accuracy"):
         table.add_column(column)
-    from components.report_gen.model_card import verdict_text
     from components.report_gen.numbers import format_number
 
     for one in list_runs(run.output):
-        facts = one.load_facts()
-        accuracy = next((row["value"] for row in facts["headline"] if row["name"] == "accuracy"), None)
+        account = one.load_account()
+        accuracy = next((figure.value for figure in account.headline if figure.name == "accuracy"), None)
         started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
-        table.add_row(one.number, started, verdict_text(facts["verdict"]), escape(format_number(accuracy)))
+        table.add_row(one.number, started, account.verdict.describe(), escape(format_number(accuracy)))
     print_table(table)
 
 

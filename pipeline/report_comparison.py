@@ -4,82 +4,88 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from components.evaluator.results import GateResult
+from components.report_gen.account import Account
 from components.report_gen.numbers import DASH, format_change, format_count, format_number
 from components.report_gen.page import make_environment
 from pipeline.report_runs import ReportRun
 
-TitledFacts = tuple[str, dict[str, Any]]
 
+@dataclass(frozen=True)
+class Row:
+    """One thing in all runs.
 
-def compare_runs(runs: Sequence[ReportRun]) -> list[TitledFacts]:
-    """Returns the facts of the runs with titles that no two of them share."""
-    titles = [run.title for run in runs]
-    return [
-        (title if titles.count(title) == 1 else f"{title} #{i}", run.load_facts())
-        for i, (title, run) in enumerate(zip(titles, runs, strict=True), 1)
-    ]
-
-
-def comparison_rows(runs: Sequence[TitledFacts]) -> list[dict[str, Any]]:
-    """Returns rows `{"section", "name", "values", "shown", "best"}`, values and texts in the order of the runs.
-
-    With one run the configuration is left out: nothing differs.
+    Attributes:
+        section: of the comparison.
+        name: of the row.
+        values: in the order of the runs, of plain JSON types.
+        shown: the same for people.
+        best: the value of the best runs; None where all are alike or none is better.
     """
-    facts = [one for _, one in runs]
-    rows = [_row("verdict", "verdict", [_verdict(one) for one in facts])]
-    images = [one["images"] for one in facts]
-    rows.append(_row("verdict", "test images", images, [format_count(count) for count in images]))
-    rows += _metric_rows(facts)
-    rows += _gate_rows(facts)
-    if len(facts) > 1:
-        configs = [dict(_flatten(one["config"] or {})) for one in facts]
-        for key in sorted({key for config in configs for key in config}):
-            values = [config.get(key) for config in configs]
-            if any(value != values[0] for value in values):
-                rows.append(_row("configuration", key, values))
+
+    section: str
+    name: str
+    values: Sequence[Any]
+    shown: Sequence[str]
+    best: float | None = None
+
+
+def make_titles(runs: Sequence[ReportRun]) -> list[str]:
+    """Returns titles that no two of the runs share."""
+    titles = [run.title for run in runs]
+    return [title if titles.count(title) == 1 else f"{title} #{i}" for i, title in enumerate(titles, 1)]
+
+
+def comparison_rows(accounts: Sequence[Account]) -> list[Row]:
+    """Returns the rows; of one run without the configuration, in which nothing differs."""
+    verdicts = [account.verdict.describe() for account in accounts]
+    images = [account.images for account in accounts]
+    rows = [
+        Row("verdict", "verdict", verdicts, verdicts),
+        Row("verdict", "test images", images, [format_count(count) for count in images]),
+        *_metric_rows(accounts),
+        *_gate_rows(accounts),
+    ]
+    configs = [dict(_flatten(account.config or {})) for account in accounts]
+    for key in sorted({key for config in configs for key in config}):
+        values = [config.get(key) for config in configs]
+        if any(value != values[0] for value in values):
+            texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
+            rows.append(Row("configuration", key, values, texts))
     return rows
 
 
-def _verdict(facts: dict[str, Any]) -> str:
-    from components.report_gen.model_card import verdict_text
-
-    return verdict_text(facts["verdict"])
-
-
-def _metric_rows(facts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    by_run = [{row["name"]: row for row in one["headline"]} for one in facts]
-    for name in dict.fromkeys(name for metrics in by_run for name in metrics):
-        found = [metrics.get(name) for metrics in by_run]
-        values = [row["value"] if row else None for row in found]
-        lower_is_better = next(row["lower_is_better"] for row in found if row)
-        known = [value for value in values if value is not None]
-        best = (min(known) if lower_is_better else max(known)) if known else None
-        row = _row("metrics", name, values, [format_number(value) for value in values])
-        row["best"] = [value is not None and value == best and len(set(known)) > 1 for value in values]
-        yield row
+def _metric_rows(accounts: Sequence[Account]) -> Iterator[Row]:
+    by_run = [{figure.name: figure for figure in account.headline} for account in accounts]
+    for name in dict.fromkeys(name for figures in by_run for name in figures):
+        found = [figures.get(name) for figures in by_run]
+        values = [figure.value if figure else None for figure in found]
+        choose = min if next(figure.lower_is_better for figure in found if figure) else max
+        known = {value for value in values if value is not None}
+        best = choose(known) if len(known) > 1 else None
+        yield Row("metrics", name, values, [format_number(value) for value in values], best)
 
 
-def _gate_rows(facts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    by_run = [{_gate_name(gate): gate for gate in one["verdict"]["gates"]} for one in facts]
+def _gate_rows(accounts: Sequence[Account]) -> Iterator[Row]:
+    by_run = [{_gate_name(gate): gate for gate in account.verdict.gates} for account in accounts]
     for name in dict.fromkeys(name for gates in by_run for name in gates):
         found = [gates.get(name) for gates in by_run]
-        yield _row(
-            "gates", name, [gate["passed"] if gate else None for gate in found], [_gate_text(gate) for gate in found]
-        )
+        yield Row("gates", name, [gate and gate.passed for gate in found], [_gate_text(gate) for gate in found])
 
 
-def _gate_name(gate: dict[str, Any]) -> str:
-    what = gate["metric"] if gate["slice"] is None else f"{gate['metric']} of {gate['slice']}"
-    return f"gate: {'change of ' if gate['kind'] == 'change' else ''}{what} {gate['relation']} {gate['bound']:g}"
+def _gate_name(gate: GateResult) -> str:
+    what = gate.metric if gate.slice is None else f"{gate.metric} of {gate.slice}"
+    return f"gate: {'change of ' if gate.kind == 'change' else ''}{what} {gate.relation} {gate.bound:g}"
 
 
-def _gate_text(gate: dict[str, Any] | None) -> str:
+def _gate_text(gate: GateResult | None) -> str:
     if gate is None:
         return DASH
-    value = format_change(gate["value"]) if gate["kind"] == "change" else format_number(gate["value"])
-    return f"{value} {'passed' if gate['passed'] else 'refused'}"
+    value = format_change(gate.value) if gate.kind == "change" else format_number(gate.value)
+    return f"{value} {'passed' if gate.passed else 'refused'}"
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -90,20 +96,15 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield prefix + key, value
 
 
-def _row(section: str, name: str, values: list[Any], shown: list[str] | None = None) -> dict[str, Any]:
-    texts = shown or [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
-    return {"section": section, "name": name, "values": values, "shown": texts, "best": [False] * len(values)}
-
-
-def render_rows(rows: Sequence[dict[str, Any]], titles: Sequence[str], format: str) -> str:
+def render_rows(rows: Sequence[Row], titles: Sequence[str], format: str) -> str:
     """Returns the rows as `json`, `csv` or `md` (Markdown)."""
     if format == "json":
         runs = [
             {
                 "run": title,
                 **{
-                    section: {r["name"]: r["values"][i] for r in rows if r["section"] == section}
-                    for section in dict.fromkeys(r["section"] for r in rows)
+                    section: {row.name: row.values[i] for row in rows if row.section == section}
+                    for section in dict.fromkeys(row.section for row in rows)
                 },
             }
             for i, title in enumerate(titles)
@@ -116,12 +117,12 @@ def render_rows(rows: Sequence[dict[str, Any]], titles: Sequence[str], format: s
         for row in rows:
             values = [
                 text if value is None or isinstance(value, list | dict) else value
-                for value, text in zip(row["values"], row["shown"], strict=True)
+                for value, text in zip(row.values, row.shown, strict=True)
             ]
-            writer.writerow([row["section"], row["name"], *("" if value == DASH else value for value in values)])
+            writer.writerow([row.section, row.name, *("" if value == DASH else value for value in values)])
         return buffer.getvalue()
     lines = ["|  | " + " | ".join(map(_cell, titles)) + " |", "|---|" + "---|" * len(titles)]
-    lines += [f"| {_cell(row['name'])} | " + " | ".join(map(_cell, row["shown"])) + " |" for row in rows]
+    lines += [f"| {_cell(row.name)} | " + " | ".join(map(_cell, row.shown)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -129,10 +130,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def render_comparison(rows: Sequence[dict[str, Any]], titles: Sequence[str]) -> str:
+def render_comparison(rows: Sequence[Row], titles: Sequence[str]) -> str:
     """Returns the page that shows the runs side by side."""
     sections = [
-        (title, [row for row in rows if row["section"] == section])
+        (title, [row for row in rows if row.section == section])
         for section, title in (
             ("verdict", "Verdicts"),
             ("metrics", "Metrics"),

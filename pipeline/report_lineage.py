@@ -19,23 +19,19 @@ class RunRecord:
     """One run of a pipeline.
 
     Attributes:
-        run_id: of TFX, its start in ISO format on a local machine.
-        name: of the pipeline.
         started: when its first node began.
         nodes: `{"id", "state", "seconds"}`, in the order in which they began.
         lineage: `{"artifact", "node", "inputs", "uri"}`, one for each output.
         uris: (node, output) to the artifact's folder.
     """
 
-    run_id: str
-    name: str
     started: datetime.datetime
     nodes: list[dict[str, Any]] = field(default_factory=list)
     lineage: list[dict[str, Any]] = field(default_factory=list)
     uris: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def to_facts(self, root: Path | None) -> dict[str, Any]:
-        """Returns the page's section `run`; folders below `root` are named from there."""
+    def to_account(self, root: Path | None) -> dict[str, Any]:
+        """Returns the account's `run`; folders below `root` are named from there."""
         prefix = f"{root}/"
         lineage = [{**row, "uri": row["uri"].removeprefix(prefix)} for row in self.lineage]
         seconds = sum(node["seconds"] for node in self.nodes)
@@ -92,8 +88,7 @@ def _read_run(store: Any, context: Any) -> RunRecord:
     artifacts = {one.id: one for one in store.get_artifacts_by_id(list({event.artifact_id for event in events}))}
     names = {execution.id: _node_id(store, execution) for execution in executions}
     started = executions[0].create_time_since_epoch if executions else context.create_time_since_epoch
-    pipeline_name = context.properties["pipeline_name"].string_value if "pipeline_name" in context.properties else ""
-    run = RunRecord(context.name, pipeline_name, datetime.datetime.fromtimestamp(started / 1000))
+    run = RunRecord(datetime.datetime.fromtimestamp(started / 1000))
     made: dict[int, str] = {}
     for execution in executions:
         node = names[execution.id]

@@ -1,22 +1,21 @@
 """What a person means by a run: an output folder, the number of one of its reports, or a folder that TFMA wrote."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from components.report_gen.report_files import FACTS_FILE, FACTS_VERSION
+from components.report_gen import FACTS_FILE
+from components.report_gen.account import ACCOUNT_VERSION, Account, account_from_json
 from data.errors import UserError
-from pipeline.output_dir import OutputDir
+from data.json_files import read_json
+from pipeline.output_dir import DEFAULT_OUTPUT, OutputDir
 from pipeline.report_lineage import RunRecord, read_runs
 
-DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 _TFMA_CONFIG = "eval_config.json"
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """Facts that are at hand, or an evaluation that they can be made from.
+    """An account that is at hand, or an evaluation that one can be made from.
 
     Attributes:
         title: what comparisons call it.
@@ -39,24 +38,19 @@ class ReportRun:
         """The number of the report's folder; empty outside an output folder."""
         return Path(self.facts_path).parent.name if self.facts_path and self.output else ""
 
-    def load_facts(self) -> dict[str, Any]:
-        """Returns the facts; makes them where there is only an evaluation.
+    def load_account(self) -> Account:
+        """Returns the account; makes it where there is only an evaluation.
 
         Raises:
             UserError: the folder holds none that can be read.
         """
         if self.facts_path is None:
-            facts = _facts_of_evaluation(str(self.evaluation_uri), self.title)
+            account = _account_of_evaluation(str(self.evaluation_uri), self.title)
         else:
-            facts = _read_facts(self.facts_path)
-            if facts.get("version") != FACTS_VERSION:
-                raise UserError(
-                    f"{self.facts_path}: was written by another version of ReportGen; open the report.html beside it,"
-                    " or run the pipeline again"
-                )
-        if self.record is not None:
-            facts["run"] = self.record.to_facts(self.output.root if self.output else None)
-        return facts
+            account = _read_account(self.facts_path)
+        if self.record is None:
+            return account
+        return replace(account, run=self.record.to_account(self.output.root if self.output else None))
 
 
 def find_run(text: str | None) -> ReportRun:
@@ -73,14 +67,13 @@ def find_run(text: str | None) -> ReportRun:
         return _last_run(_newest_output())
     if text.isdigit() and not Path(text).exists():
         return _numbered_run(_newest_output(), text)
-    remote = "://" in text
     path = Path(text)
-    if _exists(f"{text}/{FACTS_FILE}", remote):
-        return _report_folder(text, remote)
-    if _is_evaluation(text, remote):
+    if _exists(f"{text}/{FACTS_FILE}"):
+        return _report_folder(text)
+    if _exists(f"{text}/{_TFMA_CONFIG}"):
         title = path.name if not path.name.isdigit() else f"{path.parent.name} {path.name}"
         return ReportRun(title, evaluation_uri=text)
-    if not remote and (path / "pipeline_root").is_dir():
+    if OutputDir(path).pipeline_root.is_dir():
         return _last_run(OutputDir(path.resolve()))
     raise UserError(
         f"{text}: is no run; give an output folder of pipeline.run_local, a folder of ReportGen, one that TFMA wrote, "
@@ -94,9 +87,9 @@ def list_runs(output: OutputDir) -> list[ReportRun]:
     for record in read_runs(output.metadata_path):
         report, evaluation = record.uris.get(("ReportGen", "report")), record.uris.get(("Evaluator", "evaluation"))
         facts = f"{report}/{FACTS_FILE}" if report else None
-        if facts and _exists(facts, "://" in facts):
+        if facts and _exists(facts):
             runs.append(ReportRun(_title(output, record, report), facts, None, record, output, latest=not runs))
-        elif evaluation and _exists(evaluation, "://" in evaluation):
+        elif evaluation and _exists(evaluation):
             runs.append(ReportRun(_title(output, record, None), None, evaluation, record, output, latest=not runs))
     return runs
 
@@ -122,63 +115,51 @@ def _numbered_run(output: OutputDir, number: str) -> ReportRun:
     raise UserError(f"{output.root} has no report {number}; there are {known or 'none'}")
 
 
-def _report_folder(text: str, remote: bool) -> ReportRun:
+def _report_folder(text: str) -> ReportRun:
     """Returns the run of a folder of ReportGen; inside an output folder with what ML Metadata knows."""
-    facts_path = f"{text}/{FACTS_FILE}"
-    if not remote:
-        folder = Path(text).resolve()
-        for root in folder.parents:
-            if (root / "pipeline_root").is_dir():
-                for run in list_runs(OutputDir(root)):
-                    if run.facts_path and Path(run.facts_path).resolve().parent == folder:
-                        return run
-    return ReportRun(Path(text).name, facts_path)
+    folder = Path(text).resolve()
+    for output in map(OutputDir, folder.parents):
+        for run in list_runs(output) if output.pipeline_root.is_dir() else ():
+            if run.facts_path and Path(run.facts_path).resolve().parent == folder:
+                return run
+    return ReportRun(Path(text).name, f"{text}/{FACTS_FILE}")
 
 
 def _newest_output() -> OutputDir:
-    roots = [path.parent for path in DEFAULT_OUTPUT.glob("*/metadata.sqlite")]
-    if not roots:
+    outputs = [output for output in map(OutputDir, DEFAULT_OUTPUT.glob("*")) if output.metadata_path.exists()]
+    if not outputs:
         raise UserError(f"{DEFAULT_OUTPUT}: holds no run; run python -m pipeline.run_local first, or name a folder")
-    return OutputDir(max(roots, key=lambda root: (root / "metadata.sqlite").stat().st_mtime))
+    return max(outputs, key=lambda output: output.metadata_path.stat().st_mtime)
 
 
-def _is_evaluation(text: str, remote: bool) -> bool:
-    return _exists(f"{text}/{_TFMA_CONFIG}", remote)
-
-
-def _exists(path: str, remote: bool) -> bool:
-    if not remote:
+def _exists(path: str) -> bool:
+    if "://" not in path:
         return Path(path).exists()
     import tensorflow as tf
 
     return tf.io.gfile.exists(path)
 
 
-def _read_text(path: str) -> str:
-    if "://" not in path:
-        return Path(path).read_text(encoding="utf-8")
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return file.read().decode("utf-8")
-
-
-def _read_facts(path: str) -> dict[str, Any]:
+def _read_account(path: str) -> Account:
     try:
-        facts = json.loads(_read_text(path))
-        if isinstance(facts, dict):
-            return facts
-        reason = "holds no facts"
+        content = read_json(path)
+        if isinstance(content, dict) and content.get("version") != ACCOUNT_VERSION:
+            raise UserError(
+                f"{path}: was written by another version of ReportGen; open the report.html beside it, or run the"
+                " pipeline again"
+            )
+        return account_from_json(content)
     except ValueError as error:
-        reason = str(error)
-    raise UserError(f"{path}: is damaged ({reason}); run the pipeline again")
+        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())}); run the pipeline again") from None
 
 
-def _facts_of_evaluation(uri: str, name: str) -> dict[str, Any]:
-    from components.report_gen.facts import Sources, make_facts
+def _account_of_evaluation(uri: str, name: str) -> Account:
+    from tfx.types import standard_component_specs as specs
+
+    from components.report_gen.facts import Sources, make_account
     from components.report_gen.settings import ReportSettings
 
     try:
-        return make_facts(Sources(name=name, evaluation_uri=uri), ReportSettings())
+        return make_account(Sources(name, {specs.EVALUATION_KEY: uri}), ReportSettings())
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"{uri}: TFMA cannot read an evaluation there: {' '.join(str(error).split())}") from None

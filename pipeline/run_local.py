@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import json
 import os
 import shlex
 import signal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from data.errors import UserError
+from data.json_files import write_json
 from pipeline.command_line import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -35,14 +35,12 @@ from pipeline.config import (
     name_from_path,
 )
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
-from pipeline.output_dir import OutputDir, make_serving_dir, write_whole
+from pipeline.output_dir import DEFAULT_OUTPUT, OutputDir, make_serving_dir, write_whole
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
     from pipeline.display import Display
-
-DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 
 
 @command()
@@ -152,7 +150,7 @@ def _run_and_summarise(
         summary["data"] = mistake.facts
     if error is None:
         status = EXIT_DONE if summary["status"] == PUSHED else EXIT_NOT_BLESSED
-    write_whole(output_dir.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_json(str(output_dir.summary_path), summary)
     display.console.print(
         render_summary(summary, log_path, _next_commands(summary, output_dir, report_path)), soft_wrap=True
     )

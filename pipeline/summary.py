@@ -1,7 +1,6 @@
 """What a run has to say for itself: `summary.json` and the last lines on the screen."""
 
-import importlib.metadata
-import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +10,12 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+from tfx.types import standard_component_specs as specs
 
-from components.drift_validator.report import describe_report, read_report
+from components.drift_validator.report import DRIFT_KEY, describe_report
 from components.evaluator.refusals import DRIFT_GATE
-from components.evaluator.results import EvaluationResults, read_results
-from components.serving_validator.findings import read_findings
-from components.tuner.results import TRIALS_FILE, read_tuning
+from components.report_gen.facts import Sources, make_account
+from components.tuner import TRIALS_FILE
 from data.split_origins import describe_split_origins
 from pipeline.accuracy_interval import make_accuracy_interval
 from pipeline.config import PipelineConfig
@@ -24,7 +23,16 @@ from pipeline.display import Unpadded
 from pipeline.local_runner import PUSHED_DESTINATION, NodeResult
 
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
-_PACKAGES = ("tfx", "tensorflow", "tf-keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
+_READ = {
+    specs.EXAMPLES_KEY: ("ImageExampleGen", "examples"),
+    specs.ANOMALIES_KEY: ("ExampleValidator", "anomalies"),
+    specs.MODEL_RUN_KEY: ("Trainer", "model_run"),
+    specs.TUNER_RESULTS_KEY: ("Tuner", "tuner_results"),
+    specs.EVALUATION_KEY: ("Evaluator", "evaluation"),
+    DRIFT_KEY: ("DriftValidator", "drift"),
+    specs.INFRA_BLESSING_KEY: ("ServingValidator", "blessing"),
+}
+"""Inputs of ReportGen, by the nodes that make them."""
 _SHOWN_LINES = 3
 _LINE_CHARACTERS = 71
 """What 80 columns leave beside the names of the rows."""
@@ -45,81 +53,46 @@ def make_summary(
         The content of `summary.json`, of plain JSON types.
     """
     outputs = {(result.node_id, key): artifacts[0] for result in results for key, artifacts in result.outputs.items()}
-    summary: dict[str, Any] = {
-        "status": FAILED,
-        "name": config.name,
-        "nodes": [{"id": r.node_id, "state": r.state, "seconds": round(r.seconds, 3)} for r in results],
-        "data": {},
+    uris = {key: outputs[output].uri for key, output in _READ.items() if output in outputs}
+    account = make_account(Sources(config.name, uris, config=config.model_dump(mode="json")), config.report)
+    pushed, destination = outputs.get(("Pusher", "pushed_model")), None
+    if pushed is not None:
+        destination = pushed.custom_properties[PUSHED_DESTINATION].string_value or None
+    status = FAILED if error is not None or pushed is None else PUSHED if destination else NOT_BLESSED
+    data = _data_of_summary(account.data or {})
+    metrics = {figure.name: figure.value for figure in account.headline}
+    return {
+        "status": status,
+        "name": account.name,
+        "nodes": [result.to_account() for result in results],
+        "data": data,
         "weights": weights,
-        "warm_start": None,
-        "tuning": None,
-        "metrics": {},
-        "accuracy_interval": None,
-        "gates": [],
-        "refusals": {},
-        "baseline": None,
-        "serving": None,
-        "drift": None,
-        "pushed_model": None,
-        "config": config.model_dump(mode="json"),
-        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "warm_start": account.training and account.training["warm_start"],
+        "tuning": account.tuning
+        and {**account.tuning, "trials_file": os.path.join(uris[specs.TUNER_RESULTS_KEY], TRIALS_FILE)},
+        "metrics": metrics,
+        "accuracy_interval": make_accuracy_interval(
+            metrics.get("accuracy"), account.images, config.data.test_share, data.get("split_origins")
+        ),
+        "gates": [asdict(gate) for gate in account.verdict.gates],
+        "refusals": account.verdict.refusals,
+        "baseline": (found := account.baseline)
+        and {**asdict(found), "comparable": found.comparable, "remark": found.describe()},
+        "serving": account.serving,
+        "drift": account.drift,
+        "pushed_model": destination,
+        "config": account.config,
+        "versions": account.versions,
+        **({} if error is None else {"error": error}),
     }
-    if error is not None:
-        summary["error"] = error
-    if examples := outputs.get(("ImageExampleGen", "examples")):
-        summary["data"] = _data_facts(Path(examples.uri))
-    if anomalies := outputs.get(("ExampleValidator", "anomalies")):
-        summary["data"]["anomalies"] = _anomalies(Path(anomalies.uri))
-    if model_run := outputs.get(("Trainer", "model_run")):
-        from components.trainer.run_fn import TRAINING_FILE  # loads TensorFlow, which a run has done by now
-
-        training = json.loads((Path(model_run.uri) / TRAINING_FILE).read_text(encoding="utf-8"))
-        summary["warm_start"] = training["warm_start"]
-    if tuner_results := outputs.get(("Tuner", "tuner_results")):
-        folder = Path(tuner_results.uri)
-        summary["tuning"] = {**read_tuning(tuner_results.uri), "trials_file": str(folder / TRIALS_FILE)}
-    if evaluation := outputs.get(("Evaluator", "evaluation")):
-        evaluated: EvaluationResults = read_results(evaluation.uri)
-        summary["metrics"] = evaluated.metrics
-        summary["accuracy_interval"] = make_accuracy_interval(
-            evaluated.metrics.get("accuracy"),
-            evaluated.images,
-            config.data.test_share,
-            summary["data"].get("split_origins"),
-        )
-        summary["gates"] = [asdict(gate) for gate in evaluated.gates]
-        summary["refusals"] = evaluated.refusals
-        if found := evaluated.baseline:
-            summary["baseline"] = {**asdict(found), "comparable": found.comparable, "remark": found.describe()}
-    if drift := outputs.get(("DriftValidator", "drift")):
-        summary["drift"] = read_report(drift.uri)
-    if infra_blessing := outputs.get(("ServingValidator", "blessing")):
-        summary["serving"] = read_findings(infra_blessing.uri)
-    if pushed := outputs.get(("Pusher", "pushed_model")):
-        destination = pushed.custom_properties[PUSHED_DESTINATION].string_value
-        summary["pushed_model"] = destination or None
-        if error is None:
-            summary["status"] = PUSHED if destination else NOT_BLESSED
-    return summary
 
 
-def _data_facts(examples: Path) -> dict[str, Any]:
-    facts = json.loads((examples / "data_summary.json").read_text(encoding="utf-8"))
-    # Not splitlines: file names may hold what it takes for line ends, such as U+2028.
-    with (examples / "quarantine.jsonl").open(encoding="utf-8") as lines:
-        return {**facts, "quarantine": [json.loads(line) for line in lines]}
-
-
-def _anomalies(folder: Path) -> list[str]:
-    """Returns one line per feature and split whose statistics do not fit the schema."""
-    from tensorflow_metadata.proto.v0 import anomalies_pb2
-
-    found = []
-    for split in sorted(folder.glob("Split-*")):
-        anomalies = anomalies_pb2.Anomalies.FromString((split / "SchemaDiff.pb").read_bytes())
-        for name, info in sorted(anomalies.anomaly_info.items()):
-            found.append(f"{split.name.removeprefix('Split-')}: {name}: {info.description}")
-    return found
+def _data_of_summary(data: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out what the page alone shows, and anomalies where nobody looked for some."""
+    kept = {key: value for key, value in data.items() if key not in ("splits", "sizes", "anomalies")}
+    if (anomalies := data.get("anomalies")) is not None:
+        kept["anomalies"] = sorted(anomalies, key=lambda line: line.partition(":")[0])  # splits by name
+    return kept
 
 
 def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Sequence[str]) -> RenderableType:

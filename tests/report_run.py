@@ -1,4 +1,4 @@
-"""Facts of made-up runs for tests of the page: the answers are chosen, all figures follow from them."""
+"""Accounts of made-up runs for tests of the page: the answers are chosen, all figures follow from them."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import numpy as np
 from components.evaluator.definitions import DEFINITIONS, count_matrix
 from components.evaluator.results import ClassResult, EvaluationResults, GateResult
 from components.predictor.predictions import Predictions
-from components.report_gen.facts import Sources, collect_facts
+from components.report_gen.account import Account
+from components.report_gen.facts import Sources, collect_account
 from components.report_gen.settings import ReportSettings
 
 
@@ -73,10 +74,8 @@ def make_results(predictions: Predictions) -> EvaluationResults:
     )
 
 
-def make_test_facts(class_count: int = 4, images: int = 200, **options: Any) -> dict[str, Any]:
-    """Returns the facts of a run whose artifacts hold nothing else."""
+def make_test_account(class_count: int = 4, images: int = 200, **options: Any) -> Account:
+    """Returns the account of a run whose artifacts hold nothing else."""
     predictions = make_predictions(class_count, images, **options)
-    sources = Sources(
-        name="test <run> & more", evaluation_uri="nowhere", config={"name": "test", "trainer": {"seed": 1}}
-    )
-    return collect_facts(make_results(predictions), predictions, sources, ReportSettings())
+    sources = Sources("test <run> & more", config={"name": "test", "trainer": {"seed": 1}})
+    return collect_account(make_results(predictions), predictions, sources, ReportSettings())

@@ -209,7 +209,7 @@ def test_hash_does_not_depend_on_the_place(copied_packages: Path, monkeypatch: p
         ("components/trainer/temperature.py", "_PRIOR_DEVIATION = 0.5", "_PRIOR_DEVIATION = 0.4", {TRAINER, TUNER}),
         ("components/trainer/run_fn.py", "", "EDITED = 1\n", {TRAINER}),
         ("components/transform/resize.py", "tf.round(resized)", "tf.floor(resized)", {PREPROCESSING}),
-        ("components/tuner/__init__.py", "", "import os\n", {TUNER}),
+        ("components/tuner/__init__.py", "", "import os\n", {TUNER, REPORT}),
         ("data/decode.py", "INTEGER_ACCURATE", "INTEGER_FAST", {EXAMPLE_GEN, PREPROCESSING, SERVING}),
     ],
 )

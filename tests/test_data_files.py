@@ -1,6 +1,8 @@
 """Listing and reading files, the same here and in a bucket."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,13 @@ def test_json_is_whole_or_the_old_one_and_none_where_there_is_none(tmp_path):
         write_json(path, {"n": object()})
     assert read_json(path) == find_json(path) == {"label": "été\u2028図", "n": [1, None]}
     assert "図" in Path(path).read_text(encoding="utf-8")
+
+
+def test_json_of_this_machine_is_read_without_waiting_for_tensorflow(tmp_path):
+    (tmp_path / "facts.json").write_text('{"n": 1}')
+    code = f"import sys\nfrom data.json_files import read_json\nprint(read_json({str(tmp_path / 'facts.json')!r}))\n"
+    code += "print('tensorflow' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "{'n': 1}\nFalse\n"

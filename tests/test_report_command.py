@@ -3,8 +3,8 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,15 @@ from components.predictor.predictions import PredictionsWriter
 from components.report_gen.report_files import write_report
 from pipeline import report
 from pipeline.report_slices import make_slice
-from tests.report_run import make_test_facts
+from tests.report_run import make_test_account
 
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("reports")
     for name, skill in (("good", 5.0), ("bad", 2.0)):
-        facts: dict[str, Any] = make_test_facts(skill=skill)
-        facts["config"] = {"name": "test", "trainer": {"seed": 1, "batch_size": 32 if name == "good" else 64}}
-        write_report(facts, str(root / name))
+        config = {"name": "test", "trainer": {"seed": 1, "batch_size": 32 if name == "good" else 64}}
+        write_report(replace(make_test_account(skill=skill), config=config), str(root / name))
     return [root / "good", root / "bad"]
 
 
@@ -105,6 +104,29 @@ def test_facts_of_another_version_are_refused(
     (tmp_path / "facts.json").write_text(json.dumps({**facts, "version": 0}), encoding="utf-8")
     assert report.main([str(tmp_path)]) == 2
     assert "was written by another version of ReportGen" in capsys.readouterr().err
+
+
+def test_accounts_written_before_are_compared_with_those_of_today(
+    reports: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = json.loads((reports[1] / "facts.json").read_text(encoding="utf-8"))
+    del before["baseline"], before["verdict"]["refusals"]
+    (tmp_path / "facts.json").write_text(json.dumps({**before, "card": [{"title": "Model", "lines": []}]}))
+    printed = []
+    for earlier in (reports[1], tmp_path):
+        assert report.main([str(reports[0]), str(earlier), "--format", "csv"]) == 0
+        printed.append(capsys.readouterr().out.replace(f",{earlier.name}\n", ",bad\n", 1))
+    assert printed[0] == printed[1]
+    assert "not blessed" in printed[0]
+
+
+def test_a_report_names_the_first_of_many_files_in_quarantine(tmp_path: Path) -> None:
+    data = {"counts": {"train": {"a": 1}}, "splits": ["train"], "sizes": {}, "anomalies": None, "images_read": 61}
+    data |= {"quarantined": 60, "duplicates_dropped": 0, "reencoded": 0}
+    data["quarantine"] = [{"file": f"{i}.jpg", "reason": "is cut off"} for i in range(60)]
+    write_report(replace(make_test_account(), data=data), str(tmp_path))
+    assert len(json.loads((tmp_path / "facts.json").read_text(encoding="utf-8"))["data"]["quarantine"]) == 50
+    assert "Quarantine: 60 files, the first 50" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\xff"])

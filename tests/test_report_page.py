@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import pytest
 from PIL import Image
 from playwright import sync_api
 
+from components.report_gen.account import Account, Verdict
 from components.report_gen.model_card import render_card
 from components.report_gen.page import render_page
-from components.report_gen.report_files import without_images
-from tests.report_run import make_test_facts
+from tests.report_run import make_test_account
 
 SECTIONS = [
     "verdict",
@@ -45,19 +46,19 @@ def make_uri(seed: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def with_pictures(facts: dict[str, Any], count: int) -> dict[str, Any]:
-    pictures = {f"test:{i}": make_uri(int(i)) for i in list(facts["test_images"])[:count]}
-    return {**facts, "thumbnails": pictures, "heat": dict(list(pictures.items())[:5]), "heat_layer": "block3_conv3"}
+def with_pictures(account: Account, count: int) -> Account:
+    pictures = {f"test:{i}": make_uri(int(i)) for i in list(account.test_images)[:count]}
+    return replace(account, thumbnails=pictures, heat=dict(list(pictures.items())[:5]), heat_layer="block3_conv3")
 
 
 @pytest.fixture(scope="module")
-def facts() -> dict[str, Any]:
-    return with_pictures(make_test_facts(class_count=4, images=200), 60)
+def account() -> Account:
+    return with_pictures(make_test_account(class_count=4, images=200), 60)
 
 
 @pytest.fixture(scope="module")
-def many() -> dict[str, Any]:
-    return with_pictures(make_test_facts(class_count=1000, images=10_000, baseline=False), 1000)
+def many() -> Account:
+    return with_pictures(make_test_account(class_count=1000, images=10_000, baseline=False), 1000)
 
 
 def find_chromium() -> str:
@@ -111,9 +112,9 @@ def test_without_a_browser_ci_fails_and_a_person_is_told(
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_every_section_is_there_and_nothing_is_asked_of_any_host(
-    facts: dict[str, Any], browser: Any, tmp_path: Path, width: int, dark: bool
+    account: Account, browser: Any, tmp_path: Path, width: int, dark: bool
 ) -> None:
-    opened = Opened(browser, tmp_path / "report.html", render_page(facts), width, dark)
+    opened = Opened(browser, tmp_path / "report.html", render_page(account), width, dark)
     page = opened.page
     page.wait_for_load_state("networkidle")
     assert opened.said == []
@@ -131,28 +132,28 @@ def test_every_section_is_there_and_nothing_is_asked_of_any_host(
     assert page.locator("#mistakes img.heat").first.is_hidden()
 
 
-def test_a_click_on_a_cell_shows_its_images(facts: dict[str, Any], browser: Any, tmp_path: Path) -> None:
-    opened = Opened(browser, tmp_path / "report.html", render_page(facts), 1280)
+def test_a_click_on_a_cell_shows_its_images(account: Account, browser: Any, tmp_path: Path) -> None:
+    opened = Opened(browser, tmp_path / "report.html", render_page(account), 1280)
     page = opened.page
-    label, answer, count = max((cell for cell in facts["matrix"]["cells"] if cell[0] != cell[1]), key=lambda c: c[2])
+    label, answer, count = max((cell for cell in account.matrix["cells"] if cell[0] != cell[1]), key=lambda c: c[2])
     button = page.locator(f'#matrix-view button[data-cell="{label},{answer}"]')
     assert button.inner_text() == str(count)
     button.click()
     panel = page.locator("#cell-images")
     assert panel.locator("h3").inner_text().startswith(f"class {label} taken for class {answer}: {count} image")
     shown = panel.locator("figure .name").all_inner_texts() + panel.locator("code").all_inner_texts()
-    wanted = [facts["test_images"][str(i)]["name"] for i in facts["matrix"]["images"][f"{label},{answer}"]]
+    wanted = [account.test_images[str(i)]["name"] for i in account.matrix["images"][f"{label},{answer}"]]
     assert sorted(shown) == sorted(wanted)
     assert all(name.startswith(f"class {label}/") for name in shown)
     page.select_option("#matrix-mode", "rows")
-    row = sum(cell[2] for cell in facts["matrix"]["cells"] if cell[0] == label)
+    row = sum(cell[2] for cell in account.matrix["cells"] if cell[0] == label)
     assert button.inner_text() == f"{count / row:.2f}"[1:]
     page.locator(f'#class-table button[data-class="{label}"]').click()
     assert panel.locator("h3").inner_text().startswith(f"Mistakes with class {label}: ")
     assert opened.said == []
 
 
-def test_a_thousand_classes_scroll_and_sort(many: dict[str, Any], browser: Any, tmp_path: Path) -> None:
+def test_a_thousand_classes_scroll_and_sort(many: Account, browser: Any, tmp_path: Path) -> None:
     html = render_page(many)
     assert len(html.encode()) < 5_000_000
     opened = Opened(browser, tmp_path / "report.html", html, 1280)
@@ -167,7 +168,7 @@ def test_a_thousand_classes_scroll_and_sort(many: dict[str, Any], browser: Any, 
     sync_api.expect(rows.last).to_have_text("class 999")
     page.select_option("#matrix-order", "errors")
     errors = dict.fromkeys(range(1000), 0)
-    for label, answer, count in many["matrix"]["cells"]:
+    for label, answer, count in many.matrix["cells"]:
         if label != answer:
             errors[label] += count
             errors[answer] += count
@@ -207,13 +208,15 @@ CONTRASTS = """
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_number_of_the_matrix_can_be_read(
-    facts: dict[str, Any], browser: Any, tmp_path: Path, dark: bool
-) -> None:
+def test_every_number_of_the_matrix_can_be_read(account: Account, browser: Any, tmp_path: Path, dark: bool) -> None:
     # A cell of every strength.
     cells = [[i % 4, i // 4, 2**i] for i in range(16)]
     page = Opened(
-        browser, tmp_path / "r.html", render_page({**facts, "matrix": {**facts["matrix"], "cells": cells}}), 1280, dark
+        browser,
+        tmp_path / "r.html",
+        render_page(replace(account, matrix={**account.matrix, "cells": cells})),
+        1280,
+        dark,
     ).page
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) == 16
@@ -221,9 +224,9 @@ def test_every_number_of_the_matrix_can_be_read(
 
 
 def test_on_paper_everything_is_unfolded_and_nothing_is_empty(
-    facts: dict[str, Any], many: dict[str, Any], browser: Any, tmp_path: Path
+    account: Account, many: Account, browser: Any, tmp_path: Path
 ) -> None:
-    page = Opened(browser, tmp_path / "report.html", render_page(facts), 700).page
+    page = Opened(browser, tmp_path / "report.html", render_page(account), 700).page
     page.emulate_media(media="print")
     assert page.locator("#matrix-view").is_visible()
     assert page.locator("nav").is_hidden()
@@ -240,44 +243,46 @@ def test_on_paper_everything_is_unfolded_and_nothing_is_empty(
     assert page.locator("#matrix").bounding_box()["height"] < 1500
 
 
-def test_the_page_prints_the_evaluations_numbers(facts: dict[str, Any]) -> None:
-    html = render_page(facts)
-    for row in facts["headline"]:
-        line = html.split(f'data-metric="{row["name"]}"')[1].split("</tr>")[0]
-        assert f">{row['value']:.4f}<" in line
-    for row in facts["classes"]:
-        line = html.split(f'<th scope="row">{row["name"]}</th>')[1].split("</tr>")[0]
-        assert [f"{row[key]:.4f}" for key in ("precision", "recall", "f1")] == re.findall(r">(0\.\d{4}|1\.0000)<", line)
-        assert f'data-value="{row["support"]}"' in line
+def test_the_page_prints_the_evaluations_numbers(account: Account) -> None:
+    html = render_page(account)
+    for figure in account.headline:
+        line = html.split(f'data-metric="{figure.name}"')[1].split("</tr>")[0]
+        assert f">{figure.value:.4f}<" in line
+    for row in account.classes:
+        line = html.split(f'<th scope="row">{row.name}</th>')[1].split("</tr>")[0]
+        assert [f"{value:.4f}" for value in (row.precision, row.recall, row.f1)] == re.findall(
+            r">(0\.\d{4}|1\.0000)<", line
+        )
+        assert f'data-value="{row.support}"' in line
 
 
-def test_names_cannot_break_the_page(facts: dict[str, Any]) -> None:
+def test_names_cannot_break_the_page(account: Account) -> None:
     evil = "</script><script>alert(1)</script>"
-    names = [evil, *facts["matrix"]["names"][1:]]
-    classes = [{**facts["classes"][0], "name": evil}, *facts["classes"][1:]]
-    html = render_page({**facts, "name": evil, "classes": classes, "matrix": {**facts["matrix"], "names": names}})
+    names = [evil, *account.matrix["names"][1:]]
+    classes = (replace(account.classes[0], name=evil), *account.classes[1:])
+    html = render_page(replace(account, name=evil, classes=classes, matrix={**account.matrix, "names": names}))
     assert "<script>alert" not in html
     assert html.count("</script>") == 2
 
 
-def test_without_images_there_is_no_picture_but_every_name(facts: dict[str, Any]) -> None:
-    html = render_page(without_images(facts))
+def test_without_images_there_is_no_picture_but_every_name(account: Account) -> None:
+    html = render_page(account.without_images())
     assert "data:image/" not in html
     assert "Pictures are left out" in html
-    assert all(facts["test_images"][str(i)]["name"] in html for i in facts["mistakes"])
+    assert all(account.test_images[str(i)]["name"] in html for i in account.mistakes)
 
 
-def test_the_model_card_says_where_the_limits_are(facts: dict[str, Any]) -> None:
-    card = render_card(facts)
+def test_the_model_card_says_where_the_limits_are(account: Account) -> None:
+    card = render_card(account)
     assert card.startswith("# Model card: test \\<run\\> & more")
     for title in ("Model", "Intended use", "Training data", "Evaluation", "Limits"):
         assert f"\n## {title}\n" in card
-    assert f"Accuracy: {facts['headline'][0]['value']:.4f}" in card
+    assert f"Accuracy: {account.headline[0].value:.4f}" in card
 
 
-def test_the_verdict_names_the_gates_that_refused(facts: dict[str, Any]) -> None:
-    verdict = {"blessed": False, "gates": [], "refusals": {"drift.gate": "drifted: ...", "serving_validator": "size"}}
-    page = render_page({**facts, "verdict": verdict})
+def test_the_verdict_names_the_gates_that_refused(account: Account) -> None:
+    verdict = Verdict(False, refusals={"drift.gate": "drifted: ...", "serving_validator": "size"})
+    page = render_page(replace(account, verdict=verdict))
     assert page.count("not blessed, refused by drift.gate, serving_validator</") == 2  # the title's badge, the section
-    earlier = {"blessed": False, "gates": []}
-    assert "<strong>not blessed</strong>, so nothing was pushed" in render_page({**facts, "verdict": earlier})
+    earlier = render_page(replace(account, verdict=Verdict(False)))
+    assert "<strong>not blessed</strong>, so nothing was pushed" in earlier

@@ -1,17 +1,18 @@
 """What page and card say of a training whose head was solved: a row of its own, what was shipped, and why."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from components.report_gen import training_text
-from components.report_gen.facts import without_numbers_beyond_json
+from components.report_gen.account import account_from_json
 from components.report_gen.figures import draw_training
 from components.report_gen.model_card import make_card
 from components.report_gen.numbers import DASH
 from components.report_gen.page import render_page
-from tests.report_run import make_test_facts
+from tests.report_run import make_test_account
 
 REASONS = ["recipe balanced: 800 train and 240 eval images, 3 classes; head solved on roots-1 or roots-2"]
 
@@ -42,10 +43,9 @@ def make_training(best: int, gains: tuple[float, ...], eval_loss: float = 0.5) -
 
 
 def make_page(training: dict[str, Any]) -> tuple[str, str]:
-    facts = make_test_facts(class_count=3, images=60) | {"training": training}
-    facts = without_numbers_beyond_json(facts | {"card": make_card(facts)})
-    (model,) = (part["lines"] for part in facts["card"] if part["title"] == "Model")
-    return render_page(facts), "\n".join(model)
+    account = replace(make_test_account(class_count=3, images=60), training=training)
+    account = account_from_json(account.to_json())
+    return render_page(account), "\n".join(make_card(account)["Model"])
 
 
 def test_a_solved_head_that_nothing_beat_is_what_was_shipped() -> None:
@@ -86,7 +86,7 @@ def test_the_solved_head_is_a_dot_of_its_own_at_epoch_0(kind: str) -> None:
 
 
 def test_a_solved_head_alone_without_eval_is_drawn() -> None:
-    history = without_numbers_beyond_json([{**row("solve", 0), "eval_loss": math.nan, "eval_accuracy": math.nan}])
+    history = [{**row("solve", 0), "eval_loss": None, "eval_accuracy": None}]
     assert [points.count(",") for points in _points_of(draw_training(history, "loss"))] == [1]
 
 

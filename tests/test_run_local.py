@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
+from components.report_gen.account import Account
 from pipeline import local_runner, report, run_local
 from pipeline.config import describe_settings
 
@@ -93,8 +94,8 @@ def test_a_report_that_cannot_be_written_hides_no_push(
 
     monkeypatch.setattr(local_runner.ObservedLocalRunner, "run", run)
     monkeypatch.setattr(run_local, "_make_pipeline", lambda *_: (None, "none"))
-    monkeypatch.setattr(report, "find_run", lambda _: SimpleNamespace(load_facts=lambda: {"run": None}))
-    monkeypatch.setattr("components.report_gen.page.render_page", lambda facts: "page")
+    monkeypatch.setattr(report, "find_run", lambda _: SimpleNamespace(load_account=Account))
+    monkeypatch.setattr("components.report_gen.page.render_page", lambda account: "page")
     assert run_local.main(["--output-dir", str(tmp_path)]) == 2
     captured = capfd.readouterr()
     assert "pushed   /served/1\n" in captured.out

@@ -179,7 +179,7 @@ def test_no_accuracy_has_no_interval() -> None:
 
 
 def test_a_file_name_with_an_odd_line_end_is_one_entry(tmp_path: Path) -> None:
-    (tmp_path / "data_summary.json").write_text('{"quarantined": 1}', encoding="utf-8")
+    (tmp_path / "data_summary.json").write_text('{"counts": {}, "quarantined": 1}', encoding="utf-8")
     item = {"file": "a\u2028b\x85.jpg", "reason": "not an image"}
     (tmp_path / "quarantine.jsonl").write_text(json.dumps(item, ensure_ascii=False) + "\n", encoding="utf-8")
     artifact = metadata_store_pb2.Artifact(uri=str(tmp_path))

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from components.exported_model.manifest import read_manifest
-from components.trainer import recipes, training
+from components.trainer import TRAINING_FILE, recipes, training
 from components.trainer.checkpoints import FEATURES_PREFIX
 from components.trainer.feature_store import FeatureStore
-from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
+from components.trainer.run_fn import HISTORY_FILE
 from tests.trainer_run import CLASSES, make_images, read_weights, run_trainer
 from tests.transform_run import make_example
 

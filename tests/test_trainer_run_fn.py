@@ -18,12 +18,12 @@ from tfx.utils import import_utils, path_utils
 
 from components.exported_model.manifest import MANIFEST_FILE, PROJECT_VERSION, Manifest, read_classes, read_manifest
 from components.lane import installed_lane
-from components.trainer import attempts, precision, run_fn, training
+from components.trainer import TRAINING_FILE, attempts, precision, run_fn, training
 from components.trainer.assembly import check_averages
 from components.trainer.backbones import BACKBONES
 from components.trainer.batch import check_batch
 from components.trainer.model import make_model
-from components.trainer.run_fn import HISTORY_FILE, TRAINING_FILE
+from components.trainer.run_fn import HISTORY_FILE
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.warm_start import plan_warm_start

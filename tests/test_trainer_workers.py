@@ -159,7 +159,7 @@ def test_two_workers_end_where_one_process_ends(tmp_path: Path) -> None:
 
 def run_trainers(folder: Path, **settings: Any) -> dict[str, Any]:
     """Runs TFX's Trainer on two workers; returns what the chief recorded."""
-    from components.trainer.run_fn import TRAINING_FILE
+    from components.trainer import TRAINING_FILE
     from tests.trainer_run import transform_images
 
     transform_images(folder)

@@ -9,13 +9,14 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import import_utils, json_utils
 
+from components.trainer import TRAINING_FILE
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
-from components.trainer.run_fn import TRAINING_FILE
 from components.trainer.settings import TrainerSettings
+from components.tuner import TRIALS_FILE, TUNING_FILE
 from components.tuner.component import TUNER_FN
 from components.tuner.executor import Executor
-from components.tuner.results import TRIALS_FILE, read_tuning
 from components.tuner.settings import TunerSettings
+from data.json_files import read_json
 from tests.transform_run import SPLITS, make_artifact
 
 SETTINGS = TrainerSettings(weights="none", batch_size=8, head_epochs=1, fine_tune_epochs=0, fine_tune_blocks=0)
@@ -57,7 +58,7 @@ def tuned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_trials_are_in_the_output(tuned: Path) -> None:
-    tuning = read_tuning(str(tuned / "results"))
+    tuning = read_json(str(tuned / "results" / TUNING_FILE))
     assert [trial["number"] for trial in tuning["trials"]] == [1, 2]
     assert tuning["trials"][0]["settings"] == {}
     best = min(tuning["trials"], key=lambda trial: trial["eval_loss"])
@@ -84,7 +85,7 @@ def test_the_best_values_reach_the_trainer(root: Path, tuned: Path, tmp_path: Pa
         {"run_fn": "components.trainer.run_fn.run_fn", **properties()},
     )
     record = json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())
-    best = read_tuning(str(tuned / "results"))["best"]
+    best = read_json(str(tuned / "results" / TUNING_FILE))["best"]
     expected = apply_hyperparameters(SETTINGS, best["values"])
     assert record["settings"] == expected.model_dump(mode="json")
     assert record["hyperparameters"].keys() == best["values"].keys()

@@ -18,12 +18,13 @@ from components.trainer.settings import ResolvedSettings, TrainerSettings
 from components.trainer.training import DivergedError
 from components.trainer.warm_start import WarmStart
 from components.trainer.weights import ResolvedWeights
-from components.tuner import trial_tuner
-from components.tuner.results import TRIALS_FILE, read_tuning, write_tuning
+from components.tuner import TRIALS_FILE, TUNING_FILE, trial_tuner
+from components.tuner.results import write_tuning
 from components.tuner.settings import TunerSettings
 from components.tuner.trial_tuner import TrialTuner
 from components.tuner.trials import Trial, TrialStore
 from data.errors import UserError
+from data.json_files import read_json
 from tests.tiny_training import make_model, make_points
 
 
@@ -189,7 +190,7 @@ def test_a_trial_that_diverges_is_an_answer(tmp_path: Path, monkeypatch: pytest.
     assert [trial.eval_loss is None for trial in tuner.trials] == [False, True, False, False]
     assert any(line.startswith("trial 2/4 diverged (") for line in heard)
     write_tuning(tuner, str(tmp_path / "results"))
-    tuning = read_tuning(str(tmp_path / "results"))
+    tuning = read_json(str(tmp_path / "results" / TUNING_FILE))
     assert [trial["number"] for trial in tuning["trials"]] == [1, 2, 3, 4]
     rows = (tmp_path / "results" / TRIALS_FILE).read_text().splitlines()
     assert rows[0] == ("number,eval_loss,eval_accuracy,seconds,head_learning_rate,dropout,augmentation_strength,error")

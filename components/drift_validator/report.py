@@ -3,10 +3,12 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.drift_validator.comparison import StatisticDrift
 from data.json_files import read_json, write_json
+
+if TYPE_CHECKING:  # It imports TensorFlow, for which whoever only reads does not wait.
+    from components.drift_validator.comparison import StatisticDrift
 
 DRIFT_KEY = "drift"
 DRIFT_FILE = "drift.json"
@@ -16,7 +18,7 @@ A row is a `StatisticDrift`."""
 
 
 def make_report(
-    rows: Sequence[StatisticDrift], *, gate: bool, split: str, baseline: str | None, reason: str | None = None
+    rows: Sequence["StatisticDrift"], *, gate: bool, split: str, baseline: str | None, reason: str | None = None
 ) -> dict[str, Any]:
     """Returns the content of `DRIFT_FILE`, of plain JSON types.
 

@@ -97,6 +97,10 @@ class EvaluationResults:
     refusals: dict[str, str] = field(default_factory=dict)
 
 
+NO_RESULTS = EvaluationResults({}, None, 0, (), {}, (), (), (), None)
+"""Of a run that came to no evaluation."""
+
+
 def read_results(evaluation_uri: str) -> EvaluationResults:
     """Reads the folder of an `evaluation` artifact.
 

@@ -11,6 +11,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
+from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
 from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
@@ -32,9 +33,6 @@ DATA_SETTINGS_KEY = "data_settings"
 SOURCE_FINGERPRINT_KEY = "source_fingerprint"
 CODE_HASH_KEY = "code_hash"
 EXAMPLES_KEY = "examples"
-
-QUARANTINE_FILE = "quarantine.jsonl"
-SUMMARY_FILE = "data_summary.json"
 
 
 class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):

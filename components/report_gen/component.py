@@ -10,16 +10,9 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.types.experimental import simple_artifacts
 
 from components.code_hash import make_code_hash
+from components.drift_validator.report import DRIFT_KEY
 from components.predictor.executor import PREDICTIONS_KEY
-from components.report_gen.executor import (
-    CODE_HASH_KEY,
-    CONFIG_KEY,
-    DRIFT_KEY,
-    REPORT_KEY,
-    SETTINGS_KEY,
-    TUNER_RESULTS_KEY,
-    Executor,
-)
+from components.report_gen.executor import CODE_HASH_KEY, CONFIG_KEY, REPORT_KEY, SETTINGS_KEY, Executor
 from components.report_gen.settings import ReportSettings
 
 _OPTIONAL_INPUTS = {
@@ -32,7 +25,7 @@ _OPTIONAL_INPUTS = {
     specs.ANOMALIES_KEY: standard_artifacts.ExampleAnomalies,
     DRIFT_KEY: standard_artifacts.ExampleAnomalies,
     specs.INFRA_BLESSING_KEY: standard_artifacts.InfraBlessing,
-    TUNER_RESULTS_KEY: standard_artifacts.TunerResults,
+    specs.TUNER_RESULTS_KEY: standard_artifacts.TunerResults,
 }
 
 

@@ -2,35 +2,39 @@
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
+from tfx.types import standard_component_specs as specs
 
+from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
 from data.features import HEIGHT_KEY, SPLITS, WIDTH_KEY
 from data.json_files import find_json
 
-_SHOWN_QUARANTINED = 50
 
-
-def make_data_facts(
-    examples_uri: str | None, statistics_uri: str | None, anomalies_uri: str | None
-) -> dict[str, Any] | None:
+def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
     """Collects the facts of the data, or None without examples.
+
+    Args:
+        uris: the folders of what there is of `examples`, `statistics` and `anomalies`.
 
     Returns:
         `counts`: split to class to images; `sizes`: split to the least, mean and greatest height and width in pixels;
-        `quarantine`: the first files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
+        `quarantine`: files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
     """
-    if examples_uri is None or (facts := find_json(os.path.join(examples_uri, "data_summary.json"))) is None:
+    examples = uris.get(specs.EXAMPLES_KEY)
+    if examples is None or (facts := find_json(os.path.join(examples, SUMMARY_FILE))) is None:
         return None
-    with tf.io.gfile.GFile(os.path.join(examples_uri, "quarantine.jsonl"), "rb") as file:
+    with tf.io.gfile.GFile(os.path.join(examples, QUARANTINE_FILE), "rb") as file:
+        # Not splitlines: file names may hold what it takes for line ends, such as U+2028.
         quarantine = [json.loads(line) for line in file.read().decode().split("\n") if line]
     return {
         **facts,
         "splits": [split for split in SPLITS if split in facts["counts"]],
-        "quarantine": quarantine[:_SHOWN_QUARANTINED],
-        "sizes": _sizes(statistics_uri) if statistics_uri else {},
-        "anomalies": _anomalies(anomalies_uri) if anomalies_uri else None,
+        "quarantine": quarantine,
+        "sizes": _sizes(uris[specs.STATISTICS_KEY]) if specs.STATISTICS_KEY in uris else {},
+        "anomalies": _anomalies(uris[specs.ANOMALIES_KEY]) if specs.ANOMALIES_KEY in uris else None,
     }
 
 

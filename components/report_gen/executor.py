@@ -8,8 +8,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 
 from components.exported_model.manifest import saved_model_path
-from components.predictor.executor import PREDICTIONS_KEY
-from components.report_gen.facts import Sources, make_facts
+from components.report_gen.facts import Sources, make_account
 from components.report_gen.report_files import write_report
 from components.report_gen.settings import ReportSettings
 
@@ -17,8 +16,6 @@ REPORT_KEY = "report"
 SETTINGS_KEY = "settings"
 CONFIG_KEY = "config"
 CODE_HASH_KEY = "code_hash"
-DRIFT_KEY = "drift"
-TUNER_RESULTS_KEY = "tuner_results"
 
 
 class Executor(base_executor.BaseExecutor):
@@ -43,26 +40,15 @@ class Executor(base_executor.BaseExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = ReportSettings.model_validate_json(exec_properties[SETTINGS_KEY])
         config = json.loads(exec_properties[CONFIG_KEY])
-
-        def uri(key: str) -> str | None:
-            return artifact_utils.get_single_uri(input_dict[key]) if input_dict.get(key) else None
-
-        examples = input_dict.get(specs.EXAMPLES_KEY)
-        model = input_dict.get(specs.MODEL_KEY)
+        inputs = {key: artifact_utils.get_single_instance(found) for key, found in input_dict.items() if found}
+        uris = {key: artifact.uri for key, artifact in inputs.items()}
+        if specs.MODEL_KEY in inputs:
+            uris[specs.MODEL_KEY] = saved_model_path(inputs[specs.MODEL_KEY])
         sources = Sources(
             name=config.get("name", ""),
-            evaluation_uri=artifact_utils.get_single_uri(input_dict[specs.EVALUATION_KEY]),
-            predictions_uri=uri(PREDICTIONS_KEY),
-            examples=examples[0] if examples else None,
-            model_uri=saved_model_path(model[0]) if model else None,
-            transform_graph_uri=uri(specs.TRANSFORM_GRAPH_KEY),
-            model_run_uri=uri(specs.MODEL_RUN_KEY),
-            statistics_uri=uri(specs.STATISTICS_KEY),
-            anomalies_uri=uri(specs.ANOMALIES_KEY),
-            drift_uri=uri(DRIFT_KEY),
-            serving_uri=uri(specs.INFRA_BLESSING_KEY),
-            tuner_uri=uri(TUNER_RESULTS_KEY),
+            uris=uris,
+            examples=inputs.get(specs.EXAMPLES_KEY),
             config=config,
             code_hashes=json.loads(exec_properties.get(CODE_HASH_KEY) or "{}"),
         )
-        write_report(make_facts(sources, settings), artifact_utils.get_single_uri(output_dict[REPORT_KEY]))
+        write_report(make_account(sources, settings), artifact_utils.get_single_uri(output_dict[REPORT_KEY]))

@@ -1,17 +1,21 @@
-"""Everything that the page shows, as plain JSON values: collected once, rendered as often as wanted."""
+"""Gathers the account of a run from what its nodes left, once: it is rendered as often as wanted."""
 
 import importlib.metadata
-import math
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from tfx.types import Artifact
+from tfx.types import standard_component_specs as specs
 
-from components.evaluator.results import EvaluationResults, read_results
-from components.predictor.executor import TEST_SPLIT
+from components.drift_validator.report import DRIFT_FILE, DRIFT_KEY
+from components.evaluator.results import NO_RESULTS, EvaluationResults, read_results
+from components.predictor.executor import PREDICTIONS_KEY, TEST_SPLIT
 from components.predictor.predictions import Predictions, read_predictions
 from components.progress import report_progress
+from components.report_gen.account import Account, ClassFigures, Record, Verdict, account_from_json
 from components.report_gen.confusion import make_matrix, shown_in_cells
 from components.report_gen.data_facts import make_data_facts
 from components.report_gen.headline import make_change, make_headline
@@ -24,20 +28,15 @@ from components.report_gen.mistakes import (
     least_certain,
     worst_mistakes,
 )
-from components.report_gen.model_card import make_card
 from components.report_gen.near_duplicates import find_near_duplicates
-from components.report_gen.records import (
-    DRIFT_FILE,
-    SERVING_FILE,
-    TRAINING_FILE,
-    TUNING_FILE,
-    read_record,
-)
-from components.report_gen.report_files import FACTS_VERSION
 from components.report_gen.settings import ReportSettings
 from components.report_gen.shown_images import ShownImages, show_images
 from components.report_gen.slices import make_slices
 from components.report_gen.wilson import wilson_interval
+from components.serving_validator.findings import FINDINGS_FILE
+from components.trainer import TRAINING_FILE
+from components.tuner import TUNING_FILE
+from data.json_files import find_json
 
 _SHOWN_OF_A_LIST = 24
 _PACKAGES = ("tfx", "tensorflow", "tf-keras", "tensorflow-transform", "tensorflow-model-analysis", "apache-beam")
@@ -45,132 +44,95 @@ _PACKAGES = ("tfx", "tensorflow", "tf-keras", "tensorflow-transform", "tensorflo
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the facts come from; what is None is left out of the page.
+    """Where an account comes from; what there is not is left out.
 
     Attributes:
         name: of the pipeline.
-        evaluation_uri: what TFMA wrote.
-        predictions_uri: of the Predictor.
-        examples: raw Examples.
-        model_uri: the folder of the SavedModel.
-        transform_graph_uri: what makes the model's input of raw images.
-        model_run_uri: the Trainer's record.
-        statistics_uri: StatisticsGen's.
-        anomalies_uri: ExampleValidator's.
-        serving_uri: the findings of a serving test.
-        tuner_uri: the trials of a search for settings.
-        drift_uri: the statistics of the images against those of the blessed run.
+        uris: folder of each input of ReportGen, by its name; of `model` that of the SavedModel.
+        examples: raw Examples, whose images are looked at; without them the images are not.
         config: the pipeline's configuration.
         code_hashes: node to the hash of its code.
     """
 
     name: str
-    evaluation_uri: str
-    predictions_uri: str | None = None
+    uris: Mapping[str, str] = field(default_factory=dict)
     examples: Artifact | None = None
-    model_uri: str | None = None
-    transform_graph_uri: str | None = None
-    model_run_uri: str | None = None
-    statistics_uri: str | None = None
-    anomalies_uri: str | None = None
-    serving_uri: str | None = None
-    tuner_uri: str | None = None
-    drift_uri: str | None = None
-    config: dict[str, Any] | None = None
-    code_hashes: dict[str, str] | None = None
+    config: Record | None = None
+    code_hashes: dict[str, str] = field(default_factory=dict)
+
+    def find_record(self, key: str, file_name: str) -> Record | None:
+        """Returns what a node wrote into the folder of an input, or None where there is nothing."""
+        return find_json(os.path.join(self.uris[key], file_name)) if key in self.uris else None
 
 
-def make_facts(sources: Sources, settings: ReportSettings) -> dict[str, Any]:
-    """Collects the facts of all sections.
+def make_account(sources: Sources, settings: ReportSettings) -> Account:
+    """Gathers everything; what takes long is made of the images and the predictions, where there are some.
 
     Raises:
         ValueError: the evaluation holds no results over all images.
     """
-    predictions = read_predictions(sources.predictions_uri) if sources.predictions_uri else None
-    return collect_facts(read_results(sources.evaluation_uri), predictions, sources, settings)
+    evaluation, kept = sources.uris.get(specs.EVALUATION_KEY), sources.uris.get(PREDICTIONS_KEY)
+    predictions = read_predictions(kept) if kept else None
+    return collect_account(read_results(evaluation) if evaluation else NO_RESULTS, predictions, sources, settings)
 
 
-def collect_facts(
+def collect_account(
     results: EvaluationResults, predictions: Predictions | None, sources: Sources, settings: ReportSettings
-) -> dict[str, Any]:
-    """Does `make_facts` with what was read of the evaluation and the predictions."""
+) -> Account:
+    """Does `make_account` with what was read of the evaluation and the predictions."""
     if predictions is not None and not (len(predictions) and np.isfinite(predictions.probabilities).all()):
         # Nothing can be ranked by what is no number; the gates have refused such a model.
         predictions = None
-    report_progress("intervals")
     intervals = None
     if predictions is not None:
+        report_progress("intervals")
         baseline = predictions.baseline_probabilities
         usable = baseline is not None and results.baseline_metrics is not None and np.isfinite(baseline).all()
         intervals = bootstrap_intervals(predictions.labels, predictions.probabilities, baseline if usable else None)
-    examples_uri = sources.examples.uri if sources.examples is not None else None
-    facts: dict[str, Any] = {
-        "version": FACTS_VERSION,
-        "name": sources.name,
-        "images": results.images,
-        "verdict": {
-            "blessed": results.passed,
-            "gates": [asdict(gate) for gate in results.gates],
-            "refusals": results.refusals,
-        },
-        "headline": make_headline(results, intervals),
-        "change": make_change(results, intervals),
-        "matrix": make_matrix(results, predictions),
-        "classes": _make_classes(results),
-        "slices": make_slices(results, predictions),
-        "calibration": [asdict(row) for row in results.calibration],
-        "histogram": confidence_histogram(predictions) if predictions is not None else None,
-        "training": read_record(sources.model_run_uri, TRAINING_FILE),
-        "data": make_data_facts(examples_uri, sources.statistics_uri, sources.anomalies_uri),
-        "tuning": read_record(sources.tuner_uri, TUNING_FILE),
-        "serving": read_record(sources.serving_uri, SERVING_FILE),
-        "drift": read_record(sources.drift_uri, DRIFT_FILE),
-        "config": sources.config,
-        "code_hashes": sources.code_hashes or {},
-        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
-        "sources": {"evaluation": sources.evaluation_uri, "predictions": sources.predictions_uri},
-        "run": None,
-    }
-    facts.update(_make_image_sections(sources, settings, predictions, facts))
-    facts["card"] = make_card(facts)
-    return without_numbers_beyond_json(facts)
+    matrix = make_matrix(results, predictions)
+    account = Account(
+        name=sources.name,
+        images=results.images,
+        verdict=Verdict(results.passed, results.gates, results.refusals),
+        headline=make_headline(results, intervals),
+        change=make_change(results, intervals),
+        matrix=matrix,
+        classes=tuple(_make_classes(results)),
+        slices=make_slices(results, predictions),
+        calibration=results.calibration,
+        histogram=confidence_histogram(predictions) if predictions is not None else None,
+        training=sources.find_record(specs.MODEL_RUN_KEY, TRAINING_FILE),
+        data=make_data_facts(sources.uris),
+        tuning=sources.find_record(specs.TUNER_RESULTS_KEY, TUNING_FILE),
+        serving=sources.find_record(specs.INFRA_BLESSING_KEY, FINDINGS_FILE),
+        drift=sources.find_record(DRIFT_KEY, DRIFT_FILE),
+        config=sources.config,
+        code_hashes=sources.code_hashes,
+        versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+        sources={key: sources.uris.get(key) for key in (specs.EVALUATION_KEY, PREDICTIONS_KEY)},
+        baseline=results.baseline,
+        **_make_image_sections(sources, settings, predictions, matrix),
+    )
+    return account_from_json(account.to_json())  # The same as whoever reads it from a file has.
 
 
-def _make_classes(results: EvaluationResults) -> list[dict[str, Any]]:
-    """Returns the per-class table's rows; recall's and precision's intervals are Wilson's."""
+def _make_classes(results: EvaluationResults) -> Iterator[ClassFigures]:
     taken: dict[int, int] = {}
     for _, predicted, images in results.matrix:
         taken[predicted] = taken.get(predicted, 0) + images
-    rows = []
     for i, row in enumerate(results.classes):
-        recall, precision = row.recall, row.precision
-        rows.append(
-            {
-                **asdict(row),
-                "recall_interval": wilson_interval(recall * row.support, row.support) if recall is not None else None,
-                "precision_interval": (
-                    wilson_interval(precision * taken.get(i, 0), taken.get(i, 0)) if precision is not None else None
-                ),
-            }
+        recall, precision = (
+            None if share is None else wilson_interval(share * images, images)
+            for share, images in ((row.recall, row.support), (row.precision, taken.get(i, 0)))
         )
-    return rows
+        yield ClassFigures(**asdict(row), recall_interval=recall, precision_interval=precision)
 
 
 def _make_image_sections(
-    sources: Sources, settings: ReportSettings, predictions: Predictions | None, facts: dict[str, Any]
+    sources: Sources, settings: ReportSettings, predictions: Predictions | None, matrix: Record
 ) -> dict[str, Any]:
-    """Returns the sections that show single images, and the thumbnails for them."""
-    sections: dict[str, Any] = {
-        "mistakes": [],
-        "least_certain": [],
-        "label_issues": None,
-        "duplicates": None,
-        "test_images": {},
-        "thumbnails": {},
-        "heat": {},
-        "heat_layer": None,
-        "images_shown": settings.images,
-    }
+    """Returns the sections of the account that show single images, and the thumbnails for them."""
+    sections: dict[str, Any] = {"images_shown": settings.images}
     if sources.examples is not None:
         sections["duplicates"] = find_near_duplicates(sources.examples)
     if predictions is None:
@@ -178,7 +140,7 @@ def _make_image_sections(
     report_progress("label errors")
     sections["mistakes"], sections["least_certain"] = worst_mistakes(predictions), least_certain(predictions)
     sections["label_issues"] = find_label_issues(predictions)
-    in_cells = shown_in_cells(facts["matrix"])
+    in_cells = shown_in_cells(matrix)
     listed = [*sections["mistakes"], *sections["least_certain"], *sections["label_issues"]["positions"]]
     sections["test_images"] = describe_images(predictions, list(dict.fromkeys([*listed, *in_cells])))
     if settings.images and sources.examples is not None:
@@ -195,12 +157,3 @@ def _make_image_sections(
 
 def _keys(pair: dict[str, Any]) -> tuple[tuple[str, int], tuple[str, int]]:
     return tuple(pair["first"]), tuple(pair["second"])
-
-
-def without_numbers_beyond_json(value: Any) -> Any:
-    """Returns a copy of plain values in which NaN and infinities are None: JSON has no such numbers."""
-    if isinstance(value, dict):
-        return {key: without_numbers_beyond_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_numbers_beyond_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

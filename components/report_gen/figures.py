@@ -1,19 +1,21 @@
 """The charts of the report, each from its section's facts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from components.evaluator.results import CalibrationBin
 from components.report_gen.charts import Axes, Line, draw_bars, draw_lines, nice_ticks
 from components.report_gen.training_text import SOLVE
 
 _SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def draw_calibration(calibration: list[dict[str, Any]]) -> Markup:
+def draw_calibration(calibration: Sequence[CalibrationBin]) -> Markup:
     """Draws accuracy by confidence beside the diagonal of a model that is as sure as it is right."""
     axes = Axes((0.0, 1.0), (0.0, 1.0), "confidence", "accuracy", _SHARES, _SHARES)
-    points = [(row["confidence"], row["accuracy"]) for row in calibration if row["images"]]
+    points = [(row.confidence, row.accuracy) for row in calibration if row.confidence is not None]
     lines = [Line("this model", points, 1), Line("perfectly calibrated", ((0.0, 0.0), (1.0, 1.0)), 4)]
     return draw_lines(axes, lines, "Accuracy of the images by the confidence of the answer; the table has the values")
 

@@ -4,43 +4,40 @@ from typing import Any
 
 from components.evaluator.metric_table import METRICS, Metric
 from components.evaluator.results import EvaluationResults
+from components.report_gen.account import Figure
 from components.report_gen.intervals import BOOTSTRAP, PAIRED_BOOTSTRAP, Intervals
 from components.report_gen.wilson import WILSON, wilson_interval
 
 
-def make_headline(results: EvaluationResults, intervals: Intervals | None) -> list[dict[str, Any]]:
-    """Returns a row for each overall metric.
+def make_headline(results: EvaluationResults, intervals: Intervals | None) -> tuple[Figure, ...]:
+    """Returns each overall metric.
 
     Args:
         results: the evaluation.
         intervals: from the predictions; without them shares alone have an interval, and changes none.
     """
-    rows = []
+    figures = []
     for name, value in results.metrics.items():
         metric = METRICS.get(name, Metric(name))
         baseline = (results.baseline_metrics or {}).get(name)
-        rows.append(
-            {
-                "name": name,
-                "label": metric.title,
-                "value": value,
-                "lower_is_better": metric.lower_is_better,
-                **_interval(name, metric, value, results.images, intervals),
-                "baseline": baseline,
-                "change": value - baseline if value is not None and baseline is not None else None,
-                "change_interval": intervals.changes.get(name) if intervals and baseline is not None else None,
-            }
+        interval = intervals.values.get(name) if intervals and value is not None else None
+        method = BOOTSTRAP if interval else None
+        if value is not None and metric.is_share:
+            interval, method = wilson_interval(value * results.images, results.images), WILSON
+        figures.append(
+            Figure(
+                name=name,
+                label=metric.title,
+                value=value,
+                lower_is_better=metric.lower_is_better,
+                interval=interval,
+                method=method,
+                baseline=baseline,
+                change=value - baseline if value is not None and baseline is not None else None,
+                change_interval=intervals.changes.get(name) if intervals and baseline is not None else None,
+            )
         )
-    return rows
-
-
-def _interval(
-    name: str, metric: Metric, value: float | None, images: int, intervals: Intervals | None
-) -> dict[str, Any]:
-    if value is not None and metric.is_share:
-        return {"interval": wilson_interval(value * images, images), "method": WILSON}
-    interval = intervals.values.get(name) if intervals and value is not None else None
-    return {"interval": interval, "method": BOOTSTRAP if interval else None}
+    return tuple(figures)
 
 
 def make_change(results: EvaluationResults, intervals: Intervals | None) -> dict[str, Any]:

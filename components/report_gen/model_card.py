@@ -5,8 +5,9 @@ cannot know (who may use it for what) is said to be missing.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from operator import itemgetter
 
+from components.report_gen.account import Account
 from components.report_gen.numbers import format_interval, format_number
 from components.report_gen.training_text import (
     pooling_text,
@@ -22,25 +23,22 @@ _FEW_IMAGES = 30
 _LISTED = 10
 
 
-def make_card(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the sections of the card: `title` and `lines`."""
-    return [
-        {"title": title, "lines": list(lines)}
-        for title, lines in (
-            ("Model", _model(facts)),
-            ("Intended use", _use(facts)),
-            ("Training data", _data(facts)),
-            ("Evaluation", _evaluation(facts)),
-            ("Limits", _limits(facts)),
-        )
-    ]
+def make_card(account: Account) -> dict[str, list[str]]:
+    """Returns the sections of the card: title to lines."""
+    return {
+        "Model": list(_model(account)),
+        "Intended use": list(_use()),
+        "Training data": list(_data(account)),
+        "Evaluation": list(_evaluation(account)),
+        "Limits": list(_limits(account)),
+    }
 
 
-def render_card(facts: dict[str, Any]) -> str:
+def render_card(account: Account) -> str:
     """Returns the card as Markdown."""
-    parts = [f"# Model card: {_plain(facts['name'])}\n"]
-    for section in facts["card"]:
-        parts.append(f"## {section['title']}\n\n" + "".join(f"- {_plain(line)}\n" for line in section["lines"]))
+    parts = [f"# Model card: {_plain(account.name)}\n"]
+    for title, lines in make_card(account).items():
+        parts.append(f"## {title}\n\n" + "".join(f"- {_plain(line)}\n" for line in lines))
     return "\n".join(parts)
 
 
@@ -49,8 +47,8 @@ def _plain(text: str) -> str:
     return "".join(f"\\{character}" if character in "\\`*_[]<>|" else character for character in text)
 
 
-def _model(facts: dict[str, Any]) -> Iterator[str]:
-    training, classes = facts["training"], facts["classes"]
+def _model(account: Account) -> Iterator[str]:
+    training, classes = account.training, account.classes
     if training:
         settings, weights = training["settings"], training["weights"]
         start = "random weights" if weights["kind"] == "none" else f"weights: {weights['kind']}"
@@ -69,19 +67,19 @@ def _model(facts: dict[str, Any]) -> Iterator[str]:
                 yield f"{text[0].upper()}{text[1:]}."
     else:
         yield "A model whose training is not recorded here."
-    names = ", ".join(row["name"] for row in classes[:_LISTED]) + (", ..." if len(classes) > _LISTED else "")
+    names = ", ".join(row.name for row in classes[:_LISTED]) + (", ..." if len(classes) > _LISTED else "")
     yield f"It answers with one of {len(classes)} classes: {names}."
-    yield f"It was {verdict_text(facts['verdict'])}."
+    yield f"It was {account.verdict.describe()}."
 
 
-def _use(facts: dict[str, Any]) -> Iterator[str]:
+def _use() -> Iterator[str]:
     yield "For pictures like those it was trained on, each of which shows one of the classes above."
     yield "For anything else it answers with one of these classes all the same, often with a high probability."
     yield "Who may use it for which decisions is not recorded in this pipeline: write it here before it ships."
 
 
-def _data(facts: dict[str, Any]) -> Iterator[str]:
-    data = facts["data"]
+def _data(account: Account) -> Iterator[str]:
+    data = account.data
     if not data:
         yield "Not recorded here."
         return
@@ -92,41 +90,29 @@ def _data(facts: dict[str, Any]) -> Iterator[str]:
         least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
         yield f"The smallest class in train is {least} ({train[least]:,}), the largest {most} ({train[most]:,})."
     yield f"{data['quarantined']:,} files could not be used; {data['duplicates_dropped']:,} copies were dropped."
-    if facts["duplicates"]:
-        counts = facts["duplicates"]["count"]
+    if account.duplicates:
+        counts = account.duplicates["count"]
         yield "Near duplicates: " + "; ".join(f"{pair} {count:,}" for pair, count in counts.items()) + "."
 
 
-def _evaluation(facts: dict[str, Any]) -> Iterator[str]:
-    yield f"Measured on {facts['images']:,} test images, which chose no weights, epoch, setting or threshold."
-    for row in facts["headline"]:
-        interval = f" ({format_interval(row['interval'])}, 95 %, {row['method']})" if row["interval"] else ""
-        yield f"{row['label']}: {format_number(row['value'])}{interval}"
+def _evaluation(account: Account) -> Iterator[str]:
+    yield f"Measured on {account.images:,} test images, which chose no weights, epoch, setting or threshold."
+    for figure in account.headline:
+        interval = f" ({format_interval(figure.interval)}, 95 %, {figure.method})" if figure.interval else ""
+        yield f"{figure.label}: {format_number(figure.value)}{interval}"
 
 
-def _limits(facts: dict[str, Any]) -> Iterator[str]:
-    weak = sorted(
-        (
-            row
-            for row in facts["classes"]
-            if row["recall"] is not None and row["recall"] < _WEAK_RECALL and row["support"]
-        ),
-        key=lambda row: row["recall"],
-    )
+def _limits(account: Account) -> Iterator[str]:
+    recalls = [(row.recall, row.name) for row in account.classes if row.recall is not None and row.support]
+    weak = sorted((one for one in recalls if one[0] < _WEAK_RECALL), key=itemgetter(0))
     if weak:
-        names = ", ".join(f"{row['name']} ({format_number(row['recall'])})" for row in weak[:_LISTED])
+        names = ", ".join(f"{name} ({format_number(recall)})" for recall, name in weak[:_LISTED])
         more = f" and {len(weak) - _LISTED} more" if len(weak) > _LISTED else ""
         yield f"Classes of which it recognises less than {_WEAK_RECALL:.0%}: {names}{more}."
-    few = [row["name"] for row in facts["classes"] if row["support"] < _FEW_IMAGES]
+    few = [row.name for row in account.classes if row.support < _FEW_IMAGES]
     if few:
         names = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} more" if len(few) > _LISTED else "")
         yield f"Fewer than {_FEW_IMAGES} test images, so that their figures say little: {names}."
-    if facts["label_issues"] and facts["label_issues"]["count"]:
-        yield f"Doubtful labels in the test split: {facts['label_issues']['count']:,}."
+    if account.label_issues and account.label_issues["count"]:
+        yield f"Doubtful labels in the test split: {account.label_issues['count']:,}."
     yield "Its figures hold for pictures drawn like the test split; those of another camera or place were not measured."
-
-
-def verdict_text(verdict: dict[str, Any]) -> str:
-    """Returns the Evaluator's verdict in words, with the gates that refused; facts of earlier runs do not name them."""
-    by = f", refused by {', '.join(verdict['refusals'])}" if verdict.get("refusals") else ""
-    return {True: "blessed", False: f"not blessed{by}", None: "evaluated without a gate"}[verdict["blessed"]]

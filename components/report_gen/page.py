@@ -8,29 +8,25 @@ import jinja2
 from markupsafe import Markup
 
 from components.report_gen import figures, numbers, training_text
-from components.report_gen.model_card import verdict_text
+from components.report_gen.account import Account
+from components.report_gen.model_card import make_card
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 _TABLE_CONFUSIONS = 15
 
 
-def render_page(facts: dict[str, Any]) -> str:
-    """Returns the report's HTML.
-
-    Args:
-        facts: from `make_facts`; its `run` may be filled in by whoever knows durations and lineage.
-    """
+def render_page(account: Account) -> str:
+    """Returns the report's HTML; who knows durations and lineage may have filled in the account's `run`."""
     environment = make_environment()
-    cells = sorted((cell for cell in facts["matrix"]["cells"] if cell[0] != cell[1]), key=lambda cell: -cell[2])
-    embedded = {key: facts[key] for key in ("matrix", "test_images", "thumbnails", "heat")}
+    cells = sorted((cell for cell in account.matrix["cells"] if cell[0] != cell[1]), key=lambda cell: -cell[2])
+    embedded = {key: getattr(account, key) for key in ("matrix", "test_images", "thumbnails", "heat")}
     return environment.get_template("report.html.j2").render(
-        facts,
-        facts=facts,
+        vars(account),
+        card=make_card(account),
         embedded=_embed(embedded),
-        verdict_text=verdict_text,
         confusions=cells[:_TABLE_CONFUSIONS],
         mistakes_count=sum(cell[2] for cell in cells),
-        slice_columns=_columns([row["metrics"] for row in facts["slices"]["by_label"]]),
+        slice_columns=_columns([row["metrics"] for row in account.slices["by_label"]]),
         figures=figures,
         training_text=training_text,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
+from tfx.types import standard_component_specs as specs
 
 from components.exported_model.manifest import read_manifest
 from components.predictor.executor import TEST_SPLIT
@@ -53,15 +54,16 @@ def show_images(
     wanted = [(TEST_SPLIT, i) for i in shown.explained] + shown.listed + shown.in_cells
     thumbnails, originals = make_thumbnails(sources.examples, wanted, settings.image_kib * _KIB)
     explained = [i for i in dict.fromkeys(shown.explained) if (TEST_SPLIT, i) in originals]
-    manifest = read_manifest(sources.model_uri) if sources.model_uri else None
-    if not explained or not sources.transform_graph_uri or not sources.model_uri or manifest is None:
+    model_uri, graph_uri = (sources.uris.get(key) for key in (specs.MODEL_KEY, specs.TRANSFORM_GRAPH_KEY))
+    manifest = read_manifest(model_uri) if model_uri else None
+    if not explained or graph_uri is None or model_uri is None or manifest is None:
         return {"thumbnails": thumbnails}
     report_progress("Grad-CAM")
-    graph = TransformGraph(tft.TFTransformOutput(sources.transform_graph_uri))
+    graph = TransformGraph(tft.TFTransformOutput(graph_uri))
     encoded = tf.constant([originals[TEST_SPLIT, i] for i in explained])
     packed = graph.apply({IMAGE_KEY: graph.as_raw_feature(IMAGE_KEY, encoded)})[TRANSFORMED_IMAGE_KEY]
     images = unpack_images(packed, manifest.image_size).numpy()
-    model = load_classifier(sources.model_uri, manifest)
+    model = load_classifier(model_uri, manifest)
     heat, layer = make_heat_maps(model, images, predictions.predicted[np.array(explained)].tolist())
     return {
         "thumbnails": thumbnails,

@@ -118,21 +118,23 @@ class FreshProcess:
             "seconds": latency_seconds,
         }
         items: dict[str, Any] = {str(number): np.frombuffer(item, np.uint8) for item, number in numbers.items()}
-        np.savez(self._folder / "items.npz", **items)
-        (self._folder / "request.json").write_text(json.dumps({"calls": wanted, "latency": latency}), encoding="utf-8")
+        np.savez(self._folder / probe.ITEMS_FILE, **items)
+        (self._folder / probe.REQUEST_FILE).write_text(
+            json.dumps({"calls": wanted, "latency": latency}), encoding="utf-8"
+        )
         try:
             self._process.communicate("start\n", timeout=_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             raise ProcessDied(f"no answer within {_TIMEOUT_SECONDS} s") from None
-        if self._process.returncode or not (self._folder / "answers.json").exists():
+        if self._process.returncode or not (self._folder / probe.ANSWERS_FILE).exists():
             errors = (self._folder / _ERRORS_FILE).read_text(encoding="utf-8", errors="replace")
             last = " ".join(errors.split())[-_LAST_CHARACTERS:]
             raise ProcessDied(f"exit status {self._process.returncode}: {last}")
         return self._read()
 
     def _read(self) -> Answers:
-        told = json.loads((self._folder / "answers.json").read_text(encoding="utf-8"))
-        with np.load(self._folder / "answers.npz", allow_pickle=False) as arrays:
+        told = json.loads((self._folder / probe.ANSWERS_FILE).read_text(encoding="utf-8"))
+        with np.load(self._folder / probe.ARRAYS_FILE, allow_pickle=False) as arrays:
             calls = tuple(
                 Answer(error=call["error"], message=call["message"])
                 if "error" in call

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+REQUEST_FILE, ITEMS_FILE, ANSWERS_FILE, ARRAYS_FILE = "request.json", "items.npz", "answers.json", "answers.npz"
+
 
 def main(folder: Path) -> None:
     """Answers the calls that lie in a folder.
@@ -33,8 +35,8 @@ def main(folder: Path) -> None:
         "latencies_ms": [],
     }
     sys.stdin.readline()  # Whoever started us may still compute: latencies are taken on a quiet machine.
-    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    with np.load(folder / "items.npz", allow_pickle=False) as stored:
+    request = json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
+    with np.load(folder / ITEMS_FILE, allow_pickle=False) as stored:
         items = {int(name): stored[name].tobytes() for name in stored.files}
     arrays: dict[str, Any] = {}
 
@@ -65,8 +67,8 @@ def main(folder: Path) -> None:
                 break
             if number >= latency["warm_up_calls"]:
                 answers["latencies_ms"].append(1000 * (time.perf_counter() - started))
-    np.savez(folder / "answers.npz", **arrays)
-    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+    np.savez(folder / ARRAYS_FILE, **arrays)
+    (folder / ANSWERS_FILE).write_text(json.dumps(answers), encoding="utf-8")
 
 
 def _describe(signature: Any) -> dict[str, dict[str, tuple[str, list[int | None] | None]]]:

@@ -19,6 +19,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.exported_model.manifest import artifact_folder
 from components.progress import report_progress
+from components.trainer import TRAINING_FILE
 from components.trainer.assembly import assemble, seeded
 from components.trainer.attempts import open_checkpoint_dir
 from components.trainer.checkpoints import CheckpointDir
@@ -39,9 +40,6 @@ from components.trainer.workers import Workers
 from data.errors import UserError
 from data.image_statistics import copy_image_statistics
 from data.json_files import write_json
-
-TRAINING_FILE = "training.json"
-"""In the `model_run` artifact: epochs, the best one, weights, strategy, precision and versions."""
 
 HISTORY_FILE = "history.csv"
 """In the `model_run` artifact: a row an epoch, with the columns of `EpochResult`."""

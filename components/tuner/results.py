@@ -9,17 +9,12 @@ import tensorflow as tf
 
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings, round_values
 from components.trainer.settings import TrainerSettings
+from components.tuner import TRIALS_FILE, TUNING_FILE
 from components.tuner.trials import Trial
-from data.json_files import read_json, write_json
+from data.json_files import write_json
 
 if TYPE_CHECKING:  # Whoever only reads needs none of the training.
     from components.tuner.trial_tuner import TrialTuner
-
-TUNING_FILE = "tuning.json"
-"""In the `tuner_results` artifact: the best trial and all trials, each with the Trainer's settings that it changes."""
-
-TRIALS_FILE = "trials.csv"
-"""In the `tuner_results` artifact: a row a trial, the best first."""
 
 
 def write_tuning(tuner: "TrialTuner", folder: str) -> None:
@@ -48,8 +43,3 @@ def _describe(trial: Trial, settings: TrainerSettings) -> dict[str, Any]:
     """Returns a trial's fields, and as `settings` those of the Trainer that its values change."""
     changed = changed_settings(settings, apply_hyperparameters(settings, trial.values))
     return {**asdict(trial), "values": round_values(trial.values), "settings": changed}
-
-
-def read_tuning(folder: str) -> dict[str, Any]:
-    """Returns the content of `TUNING_FILE`."""
-    return read_json(os.path.join(folder, TUNING_FILE))

@@ -200,7 +200,7 @@ def run_recipe(root: Path, data: Any, arguments: argparse.Namespace) -> Result:
     import tensorflow as tf
 
     from components.code_hash import make_code_hash
-    from components.trainer.run_fn import TRAINING_FILE
+    from components.trainer import TRAINING_FILE
     from data.features import LABEL_KEY
     from tests.trainer_run import run_trainer
 
