@@ -16,7 +16,8 @@ from tfx.types import standard_artifacts
 from components.exported_model.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
 from components.serving_validator import trial
 from components.serving_validator.checks import ProbeJudge
-from components.serving_validator.executor import Executor, describe
+from components.serving_validator.component import ServingValidator_Executor as Executor
+from components.serving_validator.component import describe
 from components.serving_validator.findings import FINDINGS_FILE, Finding
 from components.serving_validator.fresh_process import Answer, Answers
 from components.serving_validator.probes import make_example, make_probes
