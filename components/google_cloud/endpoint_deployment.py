@@ -7,11 +7,11 @@ again by the service, ends in one version and one deployment.
 import hashlib
 from dataclasses import dataclass
 
-from google.api_core.exceptions import AlreadyExists, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import STEP_ROLE, call, ensure, finish
-from components.google_cloud.endpoint_calls import get_endpoint, make_client
+from components.google_cloud.calls import STEP_ROLE, call, finish
+from components.google_cloud.endpoint_calls import ensure_made, get_endpoint, make_client
 from components.google_cloud.endpoint_target import EndpointTarget
 from components.google_cloud.model_version import ensure_version, make_encryption
 from data.errors import UserError
@@ -110,23 +110,18 @@ def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
             )
         return found[0] if found else None
 
-    def create() -> None:
-        endpoint = vertex.Endpoint(
+    request = vertex.CreateEndpointRequest(
+        parent=target.parent,
+        endpoint=vertex.Endpoint(
             display_name=target.name, labels=target.labels, encryption_spec=make_encryption(target)
-        )
+        ),
         # An id of our own choice, for the same reason as the deployment's.
-        endpoint_id = f"e-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}"
-        request = vertex.CreateEndpointRequest(parent=target.parent, endpoint=endpoint, endpoint_id=endpoint_id)
-        try:
-            started = call(
-                endpoints.create_endpoint, request, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
-            )
-        except AlreadyExists:  # The first try's, or another pipeline's, is still under way.
-            return
-        finish(started, doing, CREATE_SECONDS, STEP_ROLE)
-
+        endpoint_id=f"e-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}",
+    )
     doing = f"creating endpoint {target.name}"
-    endpoint: vertex.Endpoint = ensure(find, create, doing, CREATE_SECONDS, STEP_ROLE)
+    endpoint: vertex.Endpoint = ensure_made(
+        find, endpoints.create_endpoint, request, doing=doing, seconds=CREATE_SECONDS
+    )
     return endpoint
 
 
@@ -159,16 +154,9 @@ def _ensure_deployed(
         now = get_endpoint(target, endpoint.name)
         return now if any(model.id == deployed_id for model in now.deployed_models) else None
 
-    def create() -> None:
-        try:
-            started = call(
-                endpoints.deploy_model, request, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
-            )
-        except AlreadyExists:  # The first try's deployment is still under way.
-            return
-        finish(started, doing, target.deploy_seconds, STEP_ROLE)
-
-    deployed_to: vertex.Endpoint = ensure(find, create, doing, target.deploy_seconds, STEP_ROLE)
+    deployed_to: vertex.Endpoint = ensure_made(
+        find, endpoints.deploy_model, request, doing=doing, seconds=target.deploy_seconds
+    )
     return deployed_to
 
 

@@ -1,10 +1,10 @@
 """A pushed model's version in Vertex AI's model registry."""
 
-from google.api_core.exceptions import AlreadyExists, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import STEP_ROLE, call, ensure, finish
-from components.google_cloud.endpoint_calls import make_client
+from components.google_cloud.calls import STEP_ROLE, call
+from components.google_cloud.endpoint_calls import ensure_made, make_client
 from components.google_cloud.endpoint_target import EndpointTarget
 
 PUSH_LABEL = "push"
@@ -42,16 +42,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
         upload.parent_model, upload.model_id = name, ""
         return next(iter(next(pages).models), None)
 
-    def create() -> None:
-        try:
-            started = call(
-                models.upload_model, upload, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
-            )
-        except AlreadyExists:  # The first try's upload is still under way.
-            return
-        finish(started, doing, UPLOAD_SECONDS, STEP_ROLE)
-
-    version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS, STEP_ROLE)
+    version: vertex.Model = ensure_made(find, models.upload_model, upload, doing=doing, seconds=UPLOAD_SECONDS)
     return version
 
 
