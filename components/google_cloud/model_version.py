@@ -3,8 +3,7 @@
 from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import STEP_ROLE, call
-from components.google_cloud.endpoint_calls import ensure_made, make_client
+from components.google_cloud.calls import STEP_ROLE, call, ensure_made, make_client
 from components.google_cloud.endpoint_target import EndpointTarget
 
 PUSH_LABEL = "push"
@@ -27,7 +26,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
     Raises:
         UserError | CloudFault: as `call`.
     """
-    models = make_client(target, vertex.ModelServiceClient)
+    models = make_client(vertex.ModelServiceClient, target.region)
     name = f"{target.parent}/models/{target.model_id}"
     upload = vertex.UploadModelRequest(parent=target.parent, model=_make_model(target, model_uri, push))
     doing = f"uploading model {target.model_id}"
@@ -42,7 +41,9 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
         upload.parent_model, upload.model_id = name, ""
         return next(iter(next(pages).models), None)
 
-    version: vertex.Model = ensure_made(find, models.upload_model, upload, doing=doing, seconds=UPLOAD_SECONDS)
+    version: vertex.Model = ensure_made(
+        find, models.upload_model, upload, doing=doing, seconds=UPLOAD_SECONDS, role=STEP_ROLE
+    )
     return version
 
 

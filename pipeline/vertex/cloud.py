@@ -27,13 +27,11 @@ class Cloud:
         project: its id or number.
         region: e.g. `us-central1`.
         api_endpoint: host, with a port if need be, in place of the region's public one, e.g. of a private connection.
-        credentials: of google.auth; the application default ones where None.
     """
 
     project: str
     region: str
     api_endpoint: str | None = None
-    credentials: Any = None
 
     @property
     def parent(self) -> str:
@@ -46,8 +44,7 @@ class Cloud:
         Raises:
             UserError: there are no credentials on this machine.
         """
-        host = self.api_endpoint or f"{self.region}-aiplatform.googleapis.com"
-        return make_client(client_class, host, self.credentials)
+        return make_client(client_class, self.region, self.api_endpoint)
 
 
 @dataclass(frozen=True)
