@@ -1,5 +1,6 @@
 """The configuration: one typed, frozen tree, made from a preset, a file and the command line, in this order."""
 
+import copy
 import difflib
 import re
 import types
@@ -128,11 +129,11 @@ def load_config(
     _leave_to_recipe(tree, [chosen, *overriding])
     if data is not None:
         tree["name"] = data.name
-    _merge(tree, chosen)
+    merge(tree, chosen)
     if data is not None:
-        _merge(tree, {"data": data.settings})
+        merge(tree, {"data": data.settings})
     for override_tree in overriding:
-        _merge(tree, override_tree)
+        merge(tree, override_tree)
     config = parse_config(tree)
     if config.trainer.weights == "auto" and preset != "digits":
         raise UserError("trainer.weights is auto, which only the digits preset may use; use imagenet, none or a path")
@@ -232,17 +233,25 @@ def read_yaml(path: Path, model: type[Settings] = PipelineConfig) -> dict[str, A
     return {key: value for key, value in tree.items() if value is not None or not _is_section(key, model)}
 
 
-def _merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
+def merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Puts changes into a tree of settings, section by section at any depth; what they hold is copied."""
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict) and _is_section(key):
-            _merge(tree[key], value)
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            merge(tree[key], value)
         else:
-            tree[key] = dict(value) if isinstance(value, Mapping) else value
+            tree[key] = copy.deepcopy(value)
 
 
-def _is_section(key: str, model: type[Settings] = PipelineConfig) -> bool:
+def _is_section(key: str, model: type[Settings]) -> bool:
     field = model.model_fields.get(key)
     return field is not None and (_section(field.annotation) is not None or typing.get_origin(field.annotation) is dict)
+
+
+def nest(key: str, value: Any) -> dict[str, Any]:
+    """Returns the tree with one setting, whose key has dots between its sections."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
 
 
 def parse_override(override: str, flag: str = "--set") -> dict[str, Any]:
@@ -258,9 +267,7 @@ def parse_override(override: str, flag: str = "--set") -> dict[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"{flag} {override}: {text!r} is not a YAML value; quote it") from None
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return value
+    return nest(key.strip(), value)
 
 
 def _explain(error: dict[str, Any], model: type[Settings]) -> str:

@@ -162,12 +162,18 @@ def create_pipeline(
     model = trainer.outputs["model"]
     model_resolver = deployment.make_resolver(LatestBlessedOtherModelStrategy, {CANDIDATE_KEY: model})
     model_resolver.with_id("ModelResolver")
-    drift_validator = DriftValidator(config.drift, model=model, baseline_model=model_resolver.outputs["model"])
+    drift_validator = DriftValidator(
+        model=model,
+        baseline_model=model_resolver.outputs["model"],
+        settings=config.drift.model_dump_json(),
+        code_hash=make_code_hash(DriftValidator.__module__),
+    )
     serving_validator = ServingValidator(
-        config.serving_validator,
         model=model,
         examples=examples,
         transform_graph=transform.outputs["transform_graph"],
+        settings=config.serving_validator.model_dump_json(),
+        code_hash=make_code_hash(ServingValidator.__module__),
     )
     # After all that may refuse: the Pusher, the resolvers and Vertex AI's queries see its blessing alone.
     evaluator = make_evaluator(
@@ -180,7 +186,12 @@ def create_pipeline(
         infra_blessing=serving_validator.outputs["blessing"],
     )
     pusher = deployment.make_pusher(model=model, model_blessing=evaluator.outputs["blessing"])
-    predictor = Predictor(examples=examples, model=model, baseline_model=model_resolver.outputs["model"])
+    predictor = Predictor(
+        examples=examples,
+        model=model,
+        baseline_model=model_resolver.outputs["model"],
+        code_hash=make_code_hash(Predictor.__module__),
+    )
     # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
     report_gen = ReportGen(
         evaluation=evaluator.outputs["evaluation"],

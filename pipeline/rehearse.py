@@ -1,8 +1,8 @@
 """Runs a compiled Vertex AI pipeline on this machine: `python -m pipeline.rehearse SPEC.json`."""
 
 import argparse
+import contextlib
 import datetime
-import os
 import signal
 import sys
 import threading
@@ -90,9 +90,13 @@ def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: ar
     check_images(spec.path, tasks, places)
     root = Path(places.local(spec.pipeline_root) if spec.pipeline_root else output_dir / "pipeline_root")
     local_tasks, substitutions = substitute(tasks, places, output_dir)
-    job_id, log_dir = _make_log_dir(output_dir, spec.name)
+    # To the microsecond, of whoever holds the folder's lock: another rehearsal has another one.
+    job_id = f"{spec.name}-{datetime.datetime.now():%Y%m%d%H%M%S%f}"
+    log_dir = output_dir / "logs" / job_id
+    log_dir.mkdir(parents=True)
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    with Report(console) as report:
+    report = Report(console)
+    with report.live if console.is_terminal else contextlib.nullcontext():
         report.message(f"{spec.name}: {len(tasks)} tasks of {spec.path} -> {output_dir}")
         report.substitutions(substitutions)
         job = Job(
@@ -110,22 +114,11 @@ def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: ar
         )
         outcomes = run_tasks(local_tasks, job, report, arguments.parallel)
     report.table(local_tasks, outcomes)
-    failed = [name for name, outcome in outcomes.items() if outcome.result.state == FAILED]
+    failed = [name for name, outcome in outcomes.items() if outcome.state == FAILED]
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     verdict = f"failed: {', '.join(failed)}" if failed else "all tasks ended well"
     report.message(f"{verdict}; {minutes} min {seconds:02} s; logs: {log_dir}")
     return EXIT_FAILED if failed else EXIT_DONE
-
-
-def _make_log_dir(output_dir: Path, name: str) -> tuple[str, Path]:
-    stamp = datetime.datetime.now().strftime("%Y%m%d%H%M%S")
-    for number in range(1, 100):
-        job_id = f"{name}-{stamp}" + (f"-{number}" if number > 1 else "")
-        log_dir = output_dir / "logs" / job_id
-        if not log_dir.exists():
-            os.makedirs(log_dir)
-            return job_id, log_dir
-    raise UserError(f"{output_dir}: a hundred rehearsals in one second; wait for the next one")
 
 
 def _positive(text: str) -> int:

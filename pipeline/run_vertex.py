@@ -18,7 +18,7 @@ from pipeline.vertex.flags import add_flags, load_project, load_settings
 from pipeline.vertex.settings import ProjectSettings, VertexSettings
 
 if TYPE_CHECKING:
-    from pipeline.vertex.service import Cloud, Submission
+    from pipeline.vertex.cloud import Cloud, Submission
 
 SUCCEEDED = "SUCCEEDED"
 
@@ -96,7 +96,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     if _check(job, settings) != EXIT_DONE:
         raise UserError("nothing was submitted; see what --check says above")
     cloud = _make_cloud(settings, arguments.api_endpoint)
-    from pipeline.vertex.service import Submission
+    from pipeline.vertex.cloud import Submission
 
     submission = Submission(job, make_run_id(config.name, datetime.datetime.now(datetime.timezone.utc)), settings)
     if settings.schedule.cron:
@@ -198,27 +198,27 @@ def _check(job: dict[str, Any], settings: VertexSettings, *, preset: str | None 
 
 
 def _make_cloud(settings: ProjectSettings, api_endpoint: str | None) -> "Cloud":
-    from pipeline.vertex.service import Cloud
+    from pipeline.vertex.cloud import Cloud
 
     return Cloud(project=settings.project, region=settings.region, api_endpoint=api_endpoint)
 
 
 def _run(cloud: "Cloud", submission: "Submission", *, wait: bool) -> int:
-    from pipeline.vertex import service
+    from pipeline.vertex import runs
 
-    run = service.submit_run(cloud, submission)
+    run = runs.submit_run(cloud, submission)
     print("\n".join([f"submitted {run.name}", run.console_url, *run.notes]), flush=True)
     if not wait:
         return EXIT_DONE
-    state = service.follow_run(cloud, run.name, lambda task, state: print(f"{task:<24} {state}", flush=True))
+    state = runs.follow_run(cloud, run.name, lambda task, state: print(f"{task:<24} {state}", flush=True))
     print(f"{run.name}: {state}")
     return EXIT_DONE if state.endswith(SUCCEEDED) else EXIT_FAILED
 
 
 def _schedule(cloud: "Cloud", submission: "Submission") -> int:
-    from pipeline.vertex import service
+    from pipeline.vertex import schedules
 
-    plan, schedule = submission.settings.schedule, service.create_schedule(cloud, submission)
+    plan, schedule = submission.settings.schedule, schedules.create_schedule(cloud, submission)
     done = "scheduled" if schedule.created_now else "an equal schedule is there already:"
     print(f"{done} {schedule.name}: {plan.cron} ({plan.time_zone})\n{schedule.console_url}")
     return EXIT_DONE
@@ -227,21 +227,21 @@ def _schedule(cloud: "Cloud", submission: "Submission") -> int:
 def _ask(arguments: argparse.Namespace) -> int:
     """Answers `status` and `list`, and does `cancel`."""
     cloud = _make_cloud(load_project(arguments), arguments.api_endpoint)
-    from pipeline.vertex import service
+    from pipeline.vertex import runs, schedules
 
     if arguments.command == "list":
-        for run in service.list_runs(cloud):
+        for run in runs.list_runs(cloud):
             print(f"{run.run_id:<40} {run.state:<12} {run.created}")
-        for schedule in service.list_schedules(cloud):
+        for schedule in schedules.list_schedules(cloud):
             print(f"{schedule.name}  {schedule.state}  {schedule.cron}  next {schedule.next_run or 'never'}")
         return EXIT_DONE
     if not arguments.run:
         raise UserError(f"{arguments.command} needs a run; give its name, such as list prints them")
     if arguments.command == "cancel" and "/schedules/" in arguments.run:
-        service.delete_schedule(cloud, arguments.run)
+        schedules.delete_schedule(cloud, arguments.run)
         print(f"{arguments.run} is ended; runs that it has started go on")
         return EXIT_DONE
-    run = (service.cancel_run if arguments.command == "cancel" else service.get_run)(cloud, arguments.run)
+    run = (runs.cancel_run if arguments.command == "cancel" else runs.get_run)(cloud, arguments.run)
     print(f"{run.name}  {run.state}")
     for task in run.tasks:
         print(f"  {task.name:<24} {task.state}  {task.error}".rstrip())

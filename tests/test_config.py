@@ -116,6 +116,12 @@ def test_a_section_with_comments_only_keeps_the_presets(tmp_path: Path) -> None:
     assert load_config("digits", file, overrides=["trainer.seed=6"]).trainer.batch_size == 32
 
 
+def test_settings_two_sections_deep_are_set_one_by_one() -> None:
+    overrides = ["drift.thresholds.size=0.2", "drift.thresholds.colour=0.3"]
+    thresholds = load_config("digits", overrides=overrides).drift.thresholds
+    assert (thresholds.size, thresholds.colour, thresholds.labels) == (0.2, 0.3, 0.1)
+
+
 def test_another_recipe_than_the_preset_s_does_not_bring_the_preset_s_steps() -> None:
     trainer = load_config("cifar10", overrides=["trainer.recipe=quick"]).trainer
     assert (trainer.recipe, trainer.head_epochs, trainer.fine_tune_epochs) == ("quick", None, None)

@@ -13,13 +13,12 @@ from tfx.types import standard_artifacts
 from tfx.utils import import_utils
 
 from components.drift_validator.comparison import measure_distance
-from components.drift_validator.component import DriftValidatorSpec
-from components.drift_validator.executor import Executor
+from components.drift_validator.component import DriftValidator, DriftValidator_Executor
 from components.drift_validator.report import describe_report, read_report
 from components.drift_validator.settings import DriftSettings
 from components.evaluator.component import EvaluatorSpec
 from components.evaluator.refusals import find_refusals
-from components.serving_validator.component import ServingValidatorSpec
+from components.serving_validator.component import ServingValidator
 from data.image_statistics import SCALES, SplitStatistics, measure_picture, write_image_statistics
 from tests.transform_run import make_artifact
 
@@ -45,7 +44,8 @@ def compare(
         if statistics is not None:
             write_image_statistics({"train": statistics}, str(root / name))
     drift = make_artifact(standard_artifacts.ExampleAnomalies, root / "drift")
-    Executor().Do(models, {"drift": [drift]}, {"settings": DriftSettings(**settings).model_dump_json()})
+    parameters = {"settings": DriftSettings(**settings).model_dump_json(), "code_hash": ""}
+    DriftValidator_Executor().Do(models, {"drift": [drift]}, parameters)
     return read_report(str(root / "drift"))
 
 
@@ -141,7 +141,8 @@ def test_earlier_models_are_not_compared(current: bool, baseline: bool, reason: 
 def test_without_a_blessed_model_there_is_nothing_to_compare(tmp_path: Path) -> None:
     model = make_artifact(standard_artifacts.Model, tmp_path / "model")
     drift = make_artifact(standard_artifacts.ExampleAnomalies, tmp_path / "drift")
-    Executor().Do({"model": [model]}, {"drift": [drift]}, {"settings": DriftSettings().model_dump_json()})
+    parameters = {"settings": DriftSettings().model_dump_json(), "code_hash": ""}
+    DriftValidator_Executor().Do({"model": [model]}, {"drift": [drift]}, parameters)
     report = read_report(drift.uri)
     assert (report["compared"], report["baseline"]) == (False, None)
     assert describe_report(report) == "there is no blessed model to compare with"
@@ -156,7 +157,7 @@ def test_drift_blocks_a_push_only_where_the_gate_is_on(gate: bool, passed: bool,
 
 
 def test_vertex_knows_the_types_of_the_nodes_that_judge() -> None:
-    for spec in (DriftValidatorSpec, ServingValidatorSpec, EvaluatorSpec):
+    for spec in (DriftValidator.SPEC_CLASS, ServingValidator.SPEC_CLASS, EvaluatorSpec):
         for channel in (*spec.INPUTS.values(), *spec.OUTPUTS.values()):
             title = yaml.safe_load(get_artifact_schema(channel.type))["title"]
             assert import_utils.import_class_by_path(TITLE_TO_CLASS_PATH[title]) is channel.type

@@ -14,7 +14,7 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types import Artifact, standard_artifacts
 from tfx.types.artifact_utils import deserialize_artifact
 
-from components.drift_validator.executor import Executor as DriftValidator
+from components.drift_validator.component import DriftValidator_Executor as DriftValidator
 from components.drift_validator.settings import DriftSettings
 from components.resolver.latest_blessed_other_model import LatestBlessedOtherModelStrategy
 from components.serving_validator.findings import Finding, write_findings
@@ -74,7 +74,7 @@ class Runs:
         DriftValidator().Do(
             {key: [artifact] for key, artifact in inputs.items()},
             {"drift": [drift]},
-            {"settings": DriftSettings(gate=gate).model_dump_json()},
+            {"settings": DriftSettings(gate=gate).model_dump_json(), "code_hash": ""},
         )
         serving = make_artifact(standard_artifacts.InfraBlessing, root / "serving")
         write_findings(serving.uri, [Finding("labels", served, "what was found")], {})

@@ -10,7 +10,7 @@ from tfx.types import Artifact, standard_artifacts
 
 from components.exported_model.manifest import Manifest, saved_model_path, write_manifest
 from components.predictor import executor
-from components.predictor.executor import Executor
+from components.predictor.component import Predictor_Executor
 from components.predictor.predictions import Predictions, PredictionsWriter, read_predictions
 from tests.tiny_classifier import make_examples, make_model, softmax
 
@@ -23,7 +23,7 @@ def predict(root: Path, examples: Artifact, model: Artifact, baseline: Artifact 
     output = standard_artifacts.InferenceResult()
     output.uri = str(root / "predictions")
     inputs = {"examples": [examples], "model": [model], "baseline_model": [baseline] if baseline else []}
-    Executor().Do(inputs, {"predictions": [output]}, {})
+    Predictor_Executor().Do(inputs, {"predictions": [output]}, {"code_hash": ""})
     return read_predictions(output.uri)
 
 

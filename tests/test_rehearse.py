@@ -193,15 +193,6 @@ def test_a_damaged_store_is_the_user_s_to_remove(tmp_path: Path, capsys: pytest.
     assert "artifacts.json: is damaged; remove it to rehearse from the start" in capsys.readouterr().err
 
 
-def test_what_a_container_reports_must_be_an_executor_output(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spec = TinySpec()
-    spec.add("Task", container("made['surprise'] = {'artifacts': [{'uri': '/a'}]}"))
-    assert rehearse(spec, tmp_path) == 1
-    assert "has the artifact 'surprise', which the component does not declare" in capsys.readouterr().out
-
-
 def test_independent_tasks_run_at_the_same_time_if_they_may(tmp_path: Path) -> None:
     # Each waits for the other's file: only together do they end before they give up.
     def meet(mine: str, other: str) -> str:

@@ -19,7 +19,7 @@ from tfx.types.experimental import simple_artifacts
 from components.evaluator.executor import Executor as Evaluator
 from components.evaluator.settings import EvaluatorSettings
 from components.exported_model.manifest import read_manifest
-from components.predictor.executor import Executor as Predictor
+from components.predictor.component import Predictor_Executor as Predictor
 from components.predictor.predictions import Predictions, read_predictions
 from components.report_gen.executor import Executor as ReportGen
 from components.report_gen.grad_cam import make_heat_maps
@@ -86,7 +86,7 @@ def artifacts(model: ImageClassifier, tmp_path_factory: pytest.TempPathFactory) 
     Predictor().Do(
         {key: [found[key]] for key in ("examples", "model")},
         {"predictions": [found["predictions"]]},
-        {},
+        {"code_hash": ""},
     )
     config = load_config("digits").model_dump(mode="json")
     ReportGen().Do(

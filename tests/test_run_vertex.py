@@ -11,7 +11,7 @@ import pytest
 
 from components.google_cloud.calls import CloudFault
 from pipeline import run_vertex
-from pipeline.vertex import service
+from pipeline.vertex import runs, schedules
 from pipeline.vertex.cloud import Cloud, Run, Schedule, Submission, Task
 from pipeline.vertex.settings import ScheduleSettings
 from tests.test_vertex_check import make_job
@@ -67,9 +67,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Service:
     """Replaces the service, and the compiler, which has tests of its own and takes long to import."""
     found = Service()
     for name in ("submit_run", "follow_run", "get_run", "cancel_run", "list_runs"):
-        monkeypatch.setattr(service, name, getattr(found, name))
+        monkeypatch.setattr(runs, name, getattr(found, name))
     for name in ("create_schedule", "list_schedules", "delete_schedule"):
-        monkeypatch.setattr(service, name, getattr(found, name))
+        monkeypatch.setattr(schedules, name, getattr(found, name))
     monkeypatch.setattr(
         run_vertex, "compile_quietly", lambda config, settings, offline: (make_job(), (f"offline is {offline}",))
     )
@@ -153,7 +153,7 @@ def test_a_fault_of_the_service_is_one_line_and_status_1(
     def fail(*_: Any) -> Run:
         raise CloudFault("the service cannot be reached")
 
-    monkeypatch.setattr(service, "submit_run", fail)
+    monkeypatch.setattr(runs, "submit_run", fail)
     assert run_vertex.main(FLAGS) == 1
     assert capsys.readouterr().err == "error: the service cannot be reached\n"
 

@@ -21,7 +21,8 @@ from tfx.types import standard_artifacts
 from components.exported_model.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
 from components.serving_validator import trial
 from components.serving_validator.checks import ProbeJudge
-from components.serving_validator.executor import Executor, describe
+from components.serving_validator.component import ServingValidator_Executor as Executor
+from components.serving_validator.component import describe
 from components.serving_validator.findings import FINDINGS_FILE, Finding
 from components.serving_validator.fresh_process import Answer, Answers, FreshProcess
 from components.serving_validator.probe import main as answer_calls

@@ -19,6 +19,7 @@ from tfx.utils import json_utils
 
 from components.google_cloud import trainer_job
 from components.google_cloud.calls import CloudFault
+from components.google_cloud.endpoint_target import EndpointTarget
 from components.google_cloud.model_version import PUSH_LABEL
 from components.pusher.endpoint import EndpointPusher
 from components.pusher.endpoint_executor import EndpointExecutor
@@ -333,7 +334,7 @@ def push(folder: Path, blessed: int) -> Artifact:
     (folder / "model" / "Format-Serving" / "saved_model.pb").write_text("graph")
     node = EndpointPusher(
         model=Channel(type=standard_artifacts.Model),
-        endpoint=ENDPOINT,
+        endpoint=EndpointTarget.model_validate(ENDPOINT),
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
     )
     assert node.id == "Pusher"

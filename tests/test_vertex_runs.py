@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 
 from components.google_cloud import calls
+from components.google_cloud.calls import CloudFault
 from data.errors import UserError
-from pipeline.vertex.service import (
-    CloudFault,
-    LeftRunning,
-    Submission,
-    cancel_run,
-    follow_run,
-    get_run,
-    list_runs,
-    submit_run,
-)
+from pipeline.vertex.cloud import Submission
+from pipeline.vertex.runs import LeftRunning, cancel_run, follow_run, get_run, list_runs, submit_run
 from tests.vertex_service import VertexService
 from tests.vertex_stand_in import Network, standing_in
 from tests.vertex_submissions import CLOUD, RUN_NAME, SETTINGS, SPEC, SUBMISSION
@@ -116,11 +109,9 @@ def test_an_interrupted_follower_leaves_the_run_alone(network: Network, service:
 
 def test_runs_are_listed_page_by_page_newest_first(network: Network, service: VertexService) -> None:
     for number in range(5):
-        name = "other" if number == 3 else "digits"
-        spec = {**SPEC, "pipelineSpec": {**SPEC["pipelineSpec"], "pipelineInfo": {"name": name}}}
-        submit_run(CLOUD, Submission(spec, f"run-{number}", SETTINGS))
+        submit_run(CLOUD, Submission(SPEC, f"run-{number}", SETTINGS))
     assert [run.run_id for run in list_runs(CLOUD)] == ["run-4", "run-3", "run-2", "run-1", "run-0"]
-    assert [run.run_id for run in list_runs(CLOUD, "digits", limit=3)] == ["run-4", "run-2", "run-1"]
+    assert [run.run_id for run in list_runs(CLOUD, limit=3)] == ["run-4", "run-3", "run-2"]
     assert network.requests("ListPipelineJobs")[0].read_mask.paths == [
         "name", "display_name", "state", "create_time", "error",
     ]  # fmt: skip

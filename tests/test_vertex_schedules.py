@@ -8,7 +8,8 @@ import pytest
 from google.cloud import aiplatform_v1 as vertex
 
 from data.errors import UserError
-from pipeline.vertex.service import create_schedule, delete_schedule, list_schedules, submit_run
+from pipeline.vertex.runs import submit_run
+from pipeline.vertex.schedules import create_schedule, delete_schedule, list_schedules
 from tests.vertex_service import VertexService
 from tests.vertex_stand_in import PARENT, Network, standing_in
 from tests.vertex_submissions import CLOUD, EVERYTHING, IN_EXPERIMENT, RUN_NAME, SUBMISSION, scheduled

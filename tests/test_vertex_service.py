@@ -9,8 +9,10 @@ from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
 from components.google_cloud import calls
+from components.google_cloud.calls import CloudFault
 from data.errors import UserError
-from pipeline.vertex.service import Cloud, CloudFault, submit_run
+from pipeline.vertex.cloud import Cloud
+from pipeline.vertex.runs import submit_run
 from tests.vertex_service import VertexService
 from tests.vertex_stand_in import HOST, PARENT, REGION, Network, standing_in
 from tests.vertex_submissions import CLOUD, EVERYTHING, RUN_NAME, SPEC, SUBMISSION, TFX_LABELS

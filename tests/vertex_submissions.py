@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from pipeline.vertex.service import Cloud, Submission
+from pipeline.vertex.cloud import Cloud, Submission
 from pipeline.vertex.settings import ScheduleSettings
 from tests.vertex_settings import make_settings
 from tests.vertex_stand_in import PARENT, PROJECT, REGION

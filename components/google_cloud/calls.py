@@ -80,19 +80,20 @@ class _Retryable:
 
 
 @functools.cache
-def make_client(client_class: Any, api_endpoint: str, credentials: Any = None) -> Any:
-    """Returns a service's client, made once for each host; gRPC opens its connection with the first call.
+def make_client(client_class: Any, region: str, api_endpoint: str | None = None) -> Any:
+    """Returns a service's client, made once for each place; gRPC opens its connection with the first call.
 
     Args:
         client_class: of `google.cloud.aiplatform_v1`.
-        api_endpoint: host, with a port if need be.
-        credentials: of google.auth; the application default ones where None.
+        region: e.g. `us-central1`.
+        api_endpoint: host, with a port if need be, in place of the region's public one.
 
     Raises:
         UserError: there are no credentials on this machine.
     """
     try:
-        return client_class(credentials=credentials, client_options={"api_endpoint": api_endpoint})
+        host = api_endpoint or f"{region}-aiplatform.googleapis.com"
+        return client_class(client_options={"api_endpoint": host})
     except DefaultCredentialsError as error:
         raise UserError(f"no credentials for Google Cloud were found on this machine; {LOG_IN}") from error
 
@@ -188,6 +189,33 @@ def finish(operation: Any, doing: str, seconds: float, role: Role) -> Any:
         return operation.result(timeout=seconds)
     except Exception as error:
         raise explain(error, doing, role) from error
+
+
+def ensure_made(
+    find: Callable[[], Any], method: Callable[..., Any], request: Any, *, doing: str, seconds: float, role: Role
+) -> Any:
+    """Returns what `find` finds, made by a long operation if need be; after a lost answer it looks first.
+
+    Args:
+        find: returns the thing, or None.
+        method: a client's, which starts the operation.
+        request: its request message.
+        doing: what the user would call it.
+        seconds: how long to go on.
+        role: as of `call`.
+
+    Raises:
+        UserError | CloudFault: as `call`.
+    """
+
+    def create() -> None:
+        try:
+            started = call(method, request, doing=doing, role=role, expected=(exceptions.AlreadyExists,), again=False)
+        except exceptions.AlreadyExists:  # The first try's operation, or another pipeline's, is still under way.
+            return
+        finish(started, doing, seconds, role)
+
+    return ensure(find, create, doing, seconds, role)
 
 
 def explain(error: Exception, doing: str, role: Role, tries: int = 1) -> Exception:

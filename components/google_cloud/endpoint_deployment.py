@@ -7,11 +7,10 @@ again by the service, ends in one version and one deployment.
 import hashlib
 from dataclasses import dataclass
 
-from google.api_core.exceptions import AlreadyExists, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import STEP_ROLE, call, ensure, finish
-from components.google_cloud.endpoint_calls import get_endpoint, make_client
+from components.google_cloud.calls import STEP_ROLE, call, ensure_made, finish, make_client
 from components.google_cloud.endpoint_target import EndpointTarget
 from components.google_cloud.model_version import ensure_version, make_encryption
 from data.errors import UserError
@@ -97,7 +96,7 @@ def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
     Raises:
         UserError: several have it.
     """
-    endpoints = make_client(target, vertex.EndpointServiceClient)
+    endpoints = make_client(vertex.EndpointServiceClient, target.region)
 
     def find() -> vertex.Endpoint | None:
         request = vertex.ListEndpointsRequest(parent=target.parent, filter=f'display_name="{target.name}"')
@@ -110,23 +109,18 @@ def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
             )
         return found[0] if found else None
 
-    def create() -> None:
-        endpoint = vertex.Endpoint(
+    request = vertex.CreateEndpointRequest(
+        parent=target.parent,
+        endpoint=vertex.Endpoint(
             display_name=target.name, labels=target.labels, encryption_spec=make_encryption(target)
-        )
+        ),
         # An id of our own choice, for the same reason as the deployment's.
-        endpoint_id = f"e-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}"
-        request = vertex.CreateEndpointRequest(parent=target.parent, endpoint=endpoint, endpoint_id=endpoint_id)
-        try:
-            started = call(
-                endpoints.create_endpoint, request, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
-            )
-        except AlreadyExists:  # The first try's, or another pipeline's, is still under way.
-            return
-        finish(started, doing, CREATE_SECONDS, STEP_ROLE)
-
+        endpoint_id=f"e-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}",
+    )
     doing = f"creating endpoint {target.name}"
-    endpoint: vertex.Endpoint = ensure(find, create, doing, CREATE_SECONDS, STEP_ROLE)
+    endpoint: vertex.Endpoint = ensure_made(
+        find, endpoints.create_endpoint, request, doing=doing, seconds=CREATE_SECONDS, role=STEP_ROLE
+    )
     return endpoint
 
 
@@ -152,23 +146,17 @@ def _ensure_deployed(
         deployed_model=deployed,
         traffic_split=split_traffic(endpoint, target.traffic_percent),
     )
-    endpoints = make_client(target, vertex.EndpointServiceClient)
+    endpoints = make_client(vertex.EndpointServiceClient, target.region)
     doing = f"deploying version {version.version_id} of {target.model_id} to endpoint {target.name}"
 
     def find() -> vertex.Endpoint | None:
-        now = get_endpoint(target, endpoint.name)
+        looking = vertex.GetEndpointRequest(name=endpoint.name)
+        now = call(endpoints.get_endpoint, looking, doing=f"looking up endpoint {target.name}", role=STEP_ROLE)
         return now if any(model.id == deployed_id for model in now.deployed_models) else None
 
-    def create() -> None:
-        try:
-            started = call(
-                endpoints.deploy_model, request, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
-            )
-        except AlreadyExists:  # The first try's deployment is still under way.
-            return
-        finish(started, doing, target.deploy_seconds, STEP_ROLE)
-
-    deployed_to: vertex.Endpoint = ensure(find, create, doing, target.deploy_seconds, STEP_ROLE)
+    deployed_to: vertex.Endpoint = ensure_made(
+        find, endpoints.deploy_model, request, doing=doing, seconds=target.deploy_seconds, role=STEP_ROLE
+    )
     return deployed_to
 
 
@@ -177,7 +165,7 @@ def _undeploy_unused(target: EndpointTarget, endpoint: vertex.Endpoint, deployed
 
     Somebody else's models on the endpoint are left alone.
     """
-    endpoints = make_client(target, vertex.EndpointServiceClient)
+    endpoints = make_client(vertex.EndpointServiceClient, target.region)
     unused = [
         model
         for model in endpoint.deployed_models

@@ -86,9 +86,6 @@ class EndpointTarget(EndpointServer):
     deploy_seconds: float = Field(default=3600.0, gt=0)
     """How long to wait for the replicas, in seconds; large GPUs take long to come."""
 
-    api_endpoint: str | None = None
-    """Host of the service in place of the region's public one, e.g. of a private connection."""
-
     @property
     def parent(self) -> str:
         """The resource that both belong to."""

@@ -1,10 +1,9 @@
 """A pushed model's version in Vertex AI's model registry."""
 
-from google.api_core.exceptions import AlreadyExists, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import STEP_ROLE, call, ensure, finish
-from components.google_cloud.endpoint_calls import make_client
+from components.google_cloud.calls import STEP_ROLE, call, ensure_made, make_client
 from components.google_cloud.endpoint_target import EndpointTarget
 
 PUSH_LABEL = "push"
@@ -27,7 +26,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
     Raises:
         UserError | CloudFault: as `call`.
     """
-    models = make_client(target, vertex.ModelServiceClient)
+    models = make_client(vertex.ModelServiceClient, target.region)
     name = f"{target.parent}/models/{target.model_id}"
     upload = vertex.UploadModelRequest(parent=target.parent, model=_make_model(target, model_uri, push))
     doing = f"uploading model {target.model_id}"
@@ -42,16 +41,9 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
         upload.parent_model, upload.model_id = name, ""
         return next(iter(next(pages).models), None)
 
-    def create() -> None:
-        try:
-            started = call(
-                models.upload_model, upload, doing=doing, role=STEP_ROLE, expected=(AlreadyExists,), again=False
-            )
-        except AlreadyExists:  # The first try's upload is still under way.
-            return
-        finish(started, doing, UPLOAD_SECONDS, STEP_ROLE)
-
-    version: vertex.Model = ensure(find, create, doing, UPLOAD_SECONDS, STEP_ROLE)
+    version: vertex.Model = ensure_made(
+        find, models.upload_model, upload, doing=doing, seconds=UPLOAD_SECONDS, role=STEP_ROLE
+    )
     return version
 
 

@@ -61,7 +61,7 @@ class Executor(base_executor.BaseExecutor):
         config = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         job_args, region = config[TRAINING_ARGS_KEY], config[VERTEX_REGION_KEY]
         parent = f"projects/{job_args.pop('project')}/locations/{region}"
-        client = make_client(vertex.JobServiceClient, f"{region}-aiplatform.googleapis.com")
+        client = make_client(vertex.JobServiceClient, region)
         prefixes = [pool["container_spec"].pop("command", []) for pool in job_args["job_spec"]["worker_pool_specs"]]
         # Not by its constructor, which makes a client of its own, with no use for it here.
         job = VertexJobClient.__new__(VertexJobClient).create_training_job(

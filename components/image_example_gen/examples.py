@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
+from pydantic import TypeAdapter
 
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
@@ -14,6 +15,8 @@ from data.json_files import read_json, write_json
 from data.originals import write_original
 from data.sources.source import Source, SourceImage
 from data.splits import Rules
+
+_RULES = TypeAdapter(Rules)
 
 
 class MakeExamples(beam.DoFn):
@@ -90,23 +93,9 @@ def add_examples(
 
 def write_rules(rules: Rules, path: str) -> None:
     """Writes the rules as JSON."""
-    values = {
-        "cut": dict(rules.cut),
-        "unusable": sorted(rules.unusable),
-        "only_split": dict(rules.only_split),
-        "reencoded": sorted(rules.reencoded),
-        "originals": sorted(rules.originals),
-    }
-    write_json(path, values)
+    write_json(path, _RULES.dump_python(rules, mode="json"))
 
 
 def read_rules(path: str) -> Rules:
     """Reads what `write_rules` wrote."""
-    values = read_json(path)
-    return Rules(
-        values["cut"],
-        frozenset(values["unusable"]),
-        values["only_split"],
-        frozenset(values["reencoded"]),
-        frozenset(values["originals"]),
-    )
+    return _RULES.validate_python(read_json(path))

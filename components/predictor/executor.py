@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tfx.dsl.components.base import base_executor
 from tfx.types import Artifact, artifact_utils
-from tfx.types import standard_component_specs as specs
 
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
 from components.exported_model.signatures import EMBED_SIGNATURE, EXAMPLES_SIGNATURE
@@ -18,7 +16,6 @@ from components.transform.label_vocabulary import UNKNOWN_LABEL
 from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
 
 PREDICTIONS_KEY = "predictions"
-CODE_HASH_KEY = "code_hash"
 TEST_SPLIT = "test"
 
 # 16 images of 224 pixels: VGG16's largest layer then takes 200 MB.
@@ -38,62 +35,50 @@ _SPEC = {
 PredictFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
-class Executor(base_executor.BaseExecutor):
-    """Memory holds one batch at a time: the predictions grow on disk."""
+def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artifact | None, folder: str) -> None:
+    """Writes `predictions.parquet`; memory holds one batch at a time: the predictions grow on disk.
 
-    def Do(
-        self,
-        input_dict: dict[str, list[Artifact]],
-        output_dict: dict[str, list[Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        """Writes `predictions.parquet`.
-
-        Args:
-            input_dict: `examples`, `model`, and where there is one `baseline_model`. A baseline whose classes are
-                others, or in another order, is left out.
-            output_dict: `predictions`.
-            exec_properties: the code hash.
-        """
-        self._log_startup(input_dict, output_dict, exec_properties)
-        model = saved_model_path(artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY]))
-        manifest = read_manifest(model)
-        image_size = manifest.image_size if manifest else _USUAL_SIZE
-        batch_size = max(1, min(_MAX_BATCH, _BATCH_PIXELS // image_size**2))
-        class_names, predict = read_classes(model), _load(model, EMBED_SIGNATURE)
-        predict_baseline = None
-        if input_dict.get(specs.BASELINE_MODEL_KEY):
-            baseline = saved_model_path(artifact_utils.get_single_instance(input_dict[specs.BASELINE_MODEL_KEY]))
-            if read_classes(baseline) == class_names:
-                predict_baseline = _load(baseline, EXAMPLES_SIGNATURE)
-        indices = {name: index for index, name in enumerate(class_names)}
-        folder = artifact_utils.get_single_uri(output_dict[PREDICTIONS_KEY])
-        tf.io.gfile.makedirs(folder)
-        done = 0
-        with PredictionsWriter(folder, class_names) as writer:
-            for records in read_records(input_dict[specs.EXAMPLES_KEY], TEST_SPLIT, batch_size):
-                outputs = predict(records)
-                embeddings = outputs.get("embeddings")
-                parsed = {key: value.numpy() for key, value in tf.io.parse_example(records, _SPEC).items()}
-                labels = _decode(parsed[LABEL_KEY])
-                writer.write(
-                    {
-                        "file_name": _decode(parsed[NAME_KEY]),
-                        "content_sha256": _decode(parsed[CONTENT_HASH_KEY]),
-                        "label": labels,
-                        "label_index": [indices.get(label, UNKNOWN_LABEL) for label in labels],
-                        "height": parsed[HEIGHT_KEY],
-                        "width": parsed[WIDTH_KEY],
-                        "format": _decode(parsed[FORMAT_KEY]),
-                        "probabilities": outputs["probabilities"].numpy(),
-                        "embedding": None if embeddings is None else embeddings.numpy(),
-                        "baseline_probabilities": (
-                            predict_baseline(records)["probabilities"].numpy() if predict_baseline else None
-                        ),
-                    }
-                )
-                done += len(labels)
-                report_progress("predicting", completed=done)
+    Args:
+        examples: raw Examples with a `test` split.
+        model: that is asked.
+        baseline_model: the latest blessed model; left out where its classes are others, or in another order.
+        folder: of the predictions, local or remote.
+    """
+    path = saved_model_path(model)
+    manifest = read_manifest(path)
+    image_size = manifest.image_size if manifest else _USUAL_SIZE
+    batch_size = max(1, min(_MAX_BATCH, _BATCH_PIXELS // image_size**2))
+    class_names, predict = read_classes(path), _load(path, EMBED_SIGNATURE)
+    predict_baseline = None
+    if baseline_model and read_classes(baseline := saved_model_path(baseline_model)) == class_names:
+        predict_baseline = _load(baseline, EXAMPLES_SIGNATURE)
+    indices = {name: index for index, name in enumerate(class_names)}
+    tf.io.gfile.makedirs(folder)
+    done = 0
+    with PredictionsWriter(folder, class_names) as writer:
+        for records in read_records([examples], TEST_SPLIT, batch_size):
+            outputs = predict(records)
+            embeddings = outputs.get("embeddings")
+            parsed = {key: value.numpy() for key, value in tf.io.parse_example(records, _SPEC).items()}
+            labels = _decode(parsed[LABEL_KEY])
+            writer.write(
+                {
+                    "file_name": _decode(parsed[NAME_KEY]),
+                    "content_sha256": _decode(parsed[CONTENT_HASH_KEY]),
+                    "label": labels,
+                    "label_index": [indices.get(label, UNKNOWN_LABEL) for label in labels],
+                    "height": parsed[HEIGHT_KEY],
+                    "width": parsed[WIDTH_KEY],
+                    "format": _decode(parsed[FORMAT_KEY]),
+                    "probabilities": outputs["probabilities"].numpy(),
+                    "embedding": None if embeddings is None else embeddings.numpy(),
+                    "baseline_probabilities": (
+                        predict_baseline(records)["probabilities"].numpy() if predict_baseline else None
+                    ),
+                }
+            )
+            done += len(labels)
+            report_progress("predicting", completed=done)
 
 
 def read_records(examples: list[Artifact], split: str, batch_size: int) -> Iterator[tf.Tensor]:

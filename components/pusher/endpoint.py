@@ -1,8 +1,5 @@
 """The Pusher node for a Vertex endpoint."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from tfx.components.pusher.component import Pusher
 from tfx.dsl.components.base import executor_spec
 from tfx.types import BaseChannel
@@ -20,24 +17,21 @@ class EndpointPusher(Pusher):
     def __init__(
         self,
         model: BaseChannel,
-        endpoint: Mapping[str, Any],
+        endpoint: EndpointTarget,
         model_blessing: BaseChannel | None = None,
     ) -> None:
         """Builds the node.
 
         Args:
             model: what is pushed.
-            endpoint: the fields of an `EndpointTarget`.
+            endpoint: where and on what.
             model_blessing: the Evaluator's verdict, of all gates; without its blessing nothing is pushed.
-
-        Raises:
-            pydantic.ValidationError: the fields are wrong.
         """
         super().__init__(
             model=model,
             model_blessing=model_blessing,
             custom_config={
-                ENDPOINT_KEY: EndpointTarget.model_validate(dict(endpoint)).model_dump(mode="json"),
+                ENDPOINT_KEY: endpoint.model_dump(mode="json"),
                 "code_hash": make_code_hash(EndpointExecutor.__module__),
             },
         )

@@ -40,22 +40,14 @@ class Executor(tfx_executor.Executor):
         Args:
             input_dict: `model`, and optionally `model_blessing`.
             output_dict: `pushed_model`; it gets the properties `pushed`, `pushed_destination`, `pushed_version`.
-            exec_properties: `push_destination`, JSON of a PushDestination.
-
-        Raises:
-            NotImplementedError: the destination is no file system, or its versioning is unknown.
+            exec_properties: `push_destination`, JSON of a PushDestination to a file system.
         """
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[specs.PUSH_DESTINATION_KEY], destination)
         base_dir = destination.filesystem.base_directory
-        if destination.WhichOneof("destination") != "filesystem" or "://" in base_dir:
+        if "://" in base_dir:
             super().Do(input_dict, output_dict, exec_properties)
             return
-        versioning = pusher_pb2.Versioning
-        if destination.filesystem.versioning not in (versioning.AUTO, versioning.UNIX_TIMESTAMP):
-            raise NotImplementedError(
-                f"push_destination has the unknown versioning {destination.filesystem.versioning}"
-            )
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict[specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):

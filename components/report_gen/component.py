@@ -34,9 +34,9 @@ _CODE = {
     "Transform": "components.transform.preprocessing",
     "Trainer": "components.trainer.run_fn",
     "Evaluator": "components.evaluator.executor",
-    "DriftValidator": "components.drift_validator.executor",
-    "ServingValidator": "components.serving_validator.executor",
-    "Predictor": "components.predictor.executor",
+    "DriftValidator": "components.drift_validator.component",
+    "ServingValidator": "components.serving_validator.component",
+    "Predictor": "components.predictor.component",
     "ReportGen": "components.report_gen.executor",
 }
 

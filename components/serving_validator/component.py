@@ -1,61 +1,61 @@
-"""The ServingValidator node."""
+"""The ServingValidator node: a trial of the export, the verdict on it, and what a person is told."""
 
-from tfx.dsl.components.base import base_component, executor_spec
-from tfx.types import BaseChannel, Channel, standard_artifacts
-from tfx.types import standard_component_specs as specs
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+import os
 
-from components.code_hash import make_code_hash
-from components.serving_validator.executor import CODE_HASH_KEY, SETTINGS_KEY, Executor
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, TransformGraph
+from tfx.utils import io_utils
+
+from components.exported_model.manifest import saved_model_path
+from components.progress import report_progress
+from components.serving_validator.findings import Finding, write_findings
 from components.serving_validator.settings import ServingValidatorSettings
+from components.serving_validator.trial import validate
+
+BLESSED_KEY = "blessed"
+_BLESSED_FILE, _NOT_BLESSED_FILE = "INFRA_BLESSED", "INFRA_NOT_BLESSED"  # TFX's own
 
 
-class ServingValidatorSpec(ComponentSpec):
-    """Inputs, output and parameters of the ServingValidator."""
+@component
+def ServingValidator(
+    model: InputArtifact[Model],
+    examples: InputArtifact[Examples],
+    transform_graph: InputArtifact[TransformGraph],
+    blessing: OutputArtifact[InfraBlessing],
+    settings: Parameter[str],
+    code_hash: Parameter[str],
+) -> None:
+    """Tries the exported model in a fresh process, and blesses one that serves what was trained; raises nothing.
 
-    PARAMETERS = {
-        SETTINGS_KEY: ExecutionParameter(type=str),
-        CODE_HASH_KEY: ExecutionParameter(type=str),
-    }
-    INPUTS = {
-        specs.MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
-        specs.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples),
-        specs.TRANSFORM_GRAPH_KEY: ChannelParameter(type=standard_artifacts.TransformGraph),
-    }
-    OUTPUTS = {specs.BLESSING_KEY: ChannelParameter(type=standard_artifacts.InfraBlessing)}
+    Args:
+        model: the export, of this project's Trainer.
+        examples: raw Examples with a `test` split.
+        transform_graph: of the Transform whose examples the model was trained on.
+        blessing: the Evaluator's `infra_blessing`; gets `findings.json` and the integer property `blessed`.
+        settings: JSON of ServingValidatorSettings.
+        code_hash: of this module: part of the cache key.
+    """
+    findings, measured = validate(
+        ServingValidatorSettings.model_validate_json(settings),
+        saved_model_path=saved_model_path(model),
+        examples_uri=examples.uri,
+        transform_graph_uri=transform_graph.uri,
+    )
+    blessed = all(finding.passed for finding in findings)
+    write_findings(blessing.uri, findings, measured)
+    io_utils.write_string_file(os.path.join(blessing.uri, _BLESSED_FILE if blessed else _NOT_BLESSED_FILE), "")
+    blessing.set_int_custom_property(BLESSED_KEY, int(blessed))
+    for line in describe(findings, measured):
+        report_progress(line, lasting=True)
 
 
-class ServingValidator(base_component.BaseComponent):
-    """Tries the exported model in a fresh process; its `blessing` is what the Evaluator takes as `infra_blessing`."""
-
-    SPEC_CLASS = ServingValidatorSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
-
-    def __init__(
-        self,
-        settings: ServingValidatorSettings,
-        *,
-        model: BaseChannel,
-        examples: BaseChannel,
-        transform_graph: BaseChannel,
-    ) -> None:
-        """Wires the node.
-
-        Args:
-            settings: how much to try, and the bounds.
-            model: the export, of this project's Trainer.
-            examples: raw Examples with a `test` split.
-            transform_graph: of the Transform whose examples the model was trained on.
-        """
-        super().__init__(
-            spec=ServingValidatorSpec(
-                **{
-                    specs.MODEL_KEY: model,
-                    specs.EXAMPLES_KEY: examples,
-                    specs.TRANSFORM_GRAPH_KEY: transform_graph,
-                    specs.BLESSING_KEY: Channel(type=standard_artifacts.InfraBlessing),
-                    SETTINGS_KEY: settings.model_dump_json(),
-                    CODE_HASH_KEY: make_code_hash(Executor.__module__),
-                }
-            )
-        )
+def describe(findings: list[Finding], measured: dict[str, float]) -> list[str]:
+    """Returns what to show: every failure, or one line where there is none."""
+    failures = [f"{finding.check}: {finding.message}" for finding in findings if not finding.passed]
+    if failures:
+        return failures
+    latency = ""
+    if "latency_p50_ms" in measured:
+        latency = f" one image in {measured['latency_p50_ms']:.0f} ms (p95 {measured['latency_p95_ms']:.0f}),"
+    return [f"{len(findings)} checks of the export passed;{latency} {measured['model_mb']:.0f} MB"]

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
-from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
 from data.errors import UserError
 from pipeline.rehearsal.spec import Spec
-
-# A value of the wrong kind is refused by Vertex at submission.
-_KINDS: dict[str, tuple[type, ...]] = {"NUMBER_INTEGER": (int,), "NUMBER_DOUBLE": (int, float), "STRING": (str,)}
 
 
 @dataclass(frozen=True)
@@ -55,10 +51,9 @@ def make_tasks(spec: Spec) -> dict[str, Task]:
     """Returns the tasks by name, each after those that it depends on.
 
     Raises:
-        UserError: a task refers to something that is not there, or waits for itself.
+        UserError: a task waits for itself.
     """
-    names = spec.pipeline.root.dag.tasks
-    tasks = {name: _make_task(spec, name, names[name]) for name in names}
+    tasks = {name: _make_task(spec, name, task) for name, task in spec.pipeline.root.dag.tasks.items()}
     try:
         order = graphlib.TopologicalSorter({name: tasks[name].upstream for name in sorted(tasks)}).static_order()
         return {name: tasks[name] for name in order}
@@ -69,25 +64,15 @@ def make_tasks(spec: Spec) -> dict[str, Task]:
 
 
 def _make_task(spec: Spec, name: str, task: Any) -> Task:
-    where = f"{spec.path}: task '{name}'"
-    component = spec.pipeline.components.get(task.component_ref.name)
-    if component is None:
-        raise UserError(f"{where} refers to the component '{task.component_ref.name}', which is not there")
-    executor = spec.executors.get(component.executor_label)
-    if executor is None or executor.WhichOneof("spec") is None:
-        raise UserError(f"{where} has the executor '{component.executor_label}', which is not in deploymentSpec")
+    component = spec.pipeline.components[task.component_ref.name]
     sources = {key: value.task_output_artifact for key, value in task.inputs.artifacts.items()}
-    upstream = {*task.dependent_tasks, *(source.producer_task for source in sources.values())}
-    for other in sorted(upstream - set(spec.pipeline.root.dag.tasks)):
-        known = ", ".join(sorted(spec.pipeline.root.dag.tasks))
-        raise UserError(f"{where} depends on the task '{other}', which is not there; there are {known}")
     return Task(
         name=name,
         component=component,
-        executor=executor,
+        executor=spec.executors[component.executor_label],
         artifacts={key: OutputOf(source.producer_task, source.output_artifact_key) for key, source in sources.items()},
         parameters={key: _plain(value.runtime_value.constant) for key, value in task.inputs.parameters.items()},
-        upstream=tuple(sorted(upstream)),
+        upstream=tuple(sorted({*task.dependent_tasks, *(source.producer_task for source in sources.values())})),
         spec=task,
     )
 
@@ -96,13 +81,3 @@ def _plain(value: Any) -> Any:
     """Returns the plain value of a `google.protobuf.Value`, which knows floats only: 3 comes back as 3.0."""
     plain = json_format.MessageToDict(value)
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
-
-
-def kind_of(spec: Any) -> str:
-    """Returns the declared kind of a parameter, e.g. `NUMBER_INTEGER`."""
-    return str(pb.ParameterType.ParameterTypeEnum.Name(spec.parameter_type))
-
-
-def fits(kind: str, value: Any) -> bool:
-    """Tells whether a value is of the declared kind; an undeclared kind fits nothing."""
-    return not isinstance(value, bool) and isinstance(value, _KINDS.get(kind, ()))

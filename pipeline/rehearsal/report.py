@@ -10,9 +10,8 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from rich.table import Table
 
 from pipeline.rehearsal.graph import Task
-from pipeline.rehearsal.schedule import Outcome
 from pipeline.rehearsal.substitutions import Substitution
-from pipeline.rehearsal.tasks import CACHED, FAILED, HEADER, NOT_RUN, SUCCEEDED
+from pipeline.rehearsal.tasks import CACHED, FAILED, HEADER, NOT_RUN, SUCCEEDED, TaskResult
 
 _MARKS = {
     SUCCEEDED: "[green]✓[/]",
@@ -24,26 +23,14 @@ _LAST_LINES, _LINE_LENGTH = 20, 500
 
 
 class Report:
-    """Prints; animated where the console is a terminal."""
+    """Prints; animated while `live` is entered."""
 
     def __init__(self, console: Console) -> None:
         """Writes to `console`."""
         self._console = console
-        self._live = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        )
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self.live = Progress(*columns, console=console, transient=True)
         self._lines: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "Report":
-        """Starts the animation."""
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ends the animation."""
-        if self._console.is_terminal:
-            self._live.stop()
 
     def message(self, text: str) -> None:
         """Prints a line as it is."""
@@ -57,15 +44,13 @@ class Report:
 
     def task_started(self, name: str) -> None:
         """Begins a live line."""
-        if self._console.is_terminal:
-            self._lines[name] = self._live.add_task(escape(name), total=None)
+        self._lines[name] = self.live.add_task(escape(name), total=None)
 
-    def task_ended(self, task: Task, outcome: Outcome) -> None:
+    def task_ended(self, task: Task, result: TaskResult) -> None:
         """Replaces the live line by the result; a failure shows the last lines of its log."""
         if task.name in self._lines:
-            self._live.remove_task(self._lines.pop(task.name))
-        result = outcome.result
-        self._line(f" {_MARKS[result.state]} {escape(task.name):<38}{outcome.seconds:6.1f} s  {escape(_note(outcome))}")
+            self.live.remove_task(self._lines.pop(task.name))
+        self._line(f" {_MARKS[result.state]} {escape(task.name):<38}{result.seconds:6.1f} s  {escape(_note(result))}")
         if result.state == FAILED and result.log_path is not None:
             self.message(f"     last lines of {result.log_path}:")
             for line in last_lines(result.log_path):
@@ -75,20 +60,19 @@ class Report:
         """Tells that a task is tried again."""
         self._line(f" [yellow]↻[/] {escape(name)}: {escape(reason)}")
 
-    def table(self, tasks: Mapping[str, Task], outcomes: Mapping[str, Outcome]) -> None:
+    def table(self, tasks: Mapping[str, Task], results: Mapping[str, TaskResult]) -> None:
         """Prints all tasks in the order in which they ended; a container's log has its task's name."""
         # The columns of the longest names have 78 characters: a terminal of 80 cuts nothing.
         table = Table(box=None, pad_edge=False)
         for heading in ("task", "kind", "state", "tries", "seconds"):
             table.add_column(heading, justify="right" if heading in ("tries", "seconds") else "left", no_wrap=True)
-        for name, outcome in outcomes.items():
-            result = outcome.result
+        for name, result in results.items():
             table.add_row(
                 escape(name),
                 tasks[name].kind,
                 f"{_MARKS[result.state]} {result.state}",
                 str(result.attempts or ""),
-                f"{outcome.seconds:.1f}",
+                f"{result.seconds:.1f}",
             )
         self._console.print(table)
 
@@ -108,6 +92,6 @@ def last_lines(path: Path) -> list[str]:
     return list(lines)
 
 
-def _note(outcome: Outcome) -> str:
-    state = "" if outcome.result.state == SUCCEEDED else outcome.result.state
-    return ": ".join(filter(None, [state, outcome.result.reason]))
+def _note(result: TaskResult) -> str:
+    state = "" if result.state == SUCCEEDED else result.state
+    return ": ".join(filter(None, [state, result.reason]))

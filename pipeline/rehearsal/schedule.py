@@ -3,20 +3,12 @@
 import concurrent.futures
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 from pipeline.rehearsal.artifact_store import StoredArtifact
 from pipeline.rehearsal.graph import Task
 from pipeline.rehearsal.tasks import FAILED, NOT_RUN, Job, TaskResult, run_task
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a task ended, and the seconds that it took."""
-
-    result: TaskResult
-    seconds: float
 
 
 class Observer(Protocol):
@@ -25,11 +17,11 @@ class Observer(Protocol):
     def task_started(self, name: str) -> None:
         """A task begins."""
 
-    def task_ended(self, task: Task, outcome: Outcome) -> None:
+    def task_ended(self, task: Task, result: TaskResult) -> None:
         """A task has ended, or will never begin."""
 
 
-def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel: int) -> dict[str, Outcome]:
+def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel: int) -> dict[str, TaskResult]:
     """Runs all tasks.
 
     Args:
@@ -39,12 +31,12 @@ def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel:
         parallel: at most so many tasks at the same time.
 
     Returns:
-        Every task's outcome. What is downstream of a failure is not begun, with `job.fail_fast` nothing is any more.
+        Every task's result. What is downstream of a failure is not begun, with `job.fail_fast` nothing is any more.
 
     Raises:
         KeyboardInterrupt: as it came; all processes have been ended.
     """
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, TaskResult] = {}
     running: dict[concurrent.futures.Future[TaskResult], tuple[Task, float]] = {}
     pending = dict(tasks)
     with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
@@ -54,7 +46,7 @@ def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel:
                     reason = _why_not(task, outcomes, job.fail_fast)
                     if reason is not None:
                         del pending[task.name]
-                        outcomes[task.name] = Outcome(reason, 0.0)
+                        outcomes[task.name] = reason
                         observer.task_ended(task, outcomes[task.name])
                     elif len(running) < parallel:
                         del pending[task.name]
@@ -66,7 +58,7 @@ def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel:
                 done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     task, started = running.pop(future)
-                    outcomes[task.name] = Outcome(future.result(), time.monotonic() - started)
+                    outcomes[task.name] = replace(future.result(), seconds=time.monotonic() - started)
                     observer.task_ended(task, outcomes[task.name])
         except BaseException:
             job.processes.stop()
@@ -74,26 +66,26 @@ def run_tasks(tasks: Mapping[str, Task], job: Job, observer: Observer, parallel:
     return outcomes
 
 
-def _ready(pending: Mapping[str, Task], outcomes: Mapping[str, Outcome]) -> list[Task]:
+def _ready(pending: Mapping[str, Task], outcomes: Mapping[str, TaskResult]) -> list[Task]:
     return [task for task in pending.values() if all(name in outcomes for name in task.upstream)]
 
 
-def _why_not(task: Task, outcomes: Mapping[str, Outcome], fail_fast: bool) -> TaskResult | None:
+def _why_not(task: Task, outcomes: Mapping[str, TaskResult], fail_fast: bool) -> TaskResult | None:
     """Returns the result of a task that is not to run, or None."""
-    states = {name: outcomes[name].result.state for name in task.upstream}
+    states = {name: outcomes[name].state for name in task.upstream}
     for blocked, reason in ((FAILED, "failed"), (NOT_RUN, "was not run")):
         for name, state in states.items():
             if state == blocked:
                 return TaskResult(NOT_RUN, reason=f"{name} {reason}")
-    if fail_fast and any(outcome.result.state == FAILED for outcome in outcomes.values()):
+    if fail_fast and any(outcome.state == FAILED for outcome in outcomes.values()):
         return TaskResult(NOT_RUN, reason="another task failed")
     return None
 
 
-def _run(task: Task, tasks: Mapping[str, Task], job: Job, outcomes: Mapping[str, Outcome]) -> TaskResult:
+def _run(task: Task, tasks: Mapping[str, Task], job: Job, outcomes: Mapping[str, TaskResult]) -> TaskResult:
     inputs: dict[str, StoredArtifact] = {}
     for key, source in task.artifacts.items():
-        made = outcomes[source.task].result.outputs
+        made = outcomes[source.task].outputs
         if source.key in made:
             inputs[key] = made[source.key]
         # TFX marks no input as optional; a resolver that finds nothing leaves an empty list, on Vertex as here.

@@ -8,16 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kfp.pipeline_spec import pipeline_spec_pb2 as pb
-
-from data.errors import UserError
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.rehearsal.graph import Task
 
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]*)")
-_TFX_CLOUD = "tfx.extensions.google_cloud"
-_EXECUTOR_FLAG, _INPUTS_SPEC_FLAG = "--executor_class_path", "--json_serialized_inputs_spec_args"
-_EXECUTOR_FLAGS = (_EXECUTOR_FLAG, "--json_serialized_invocation_args", _INPUTS_SPEC_FLAG)
+_EXECUTOR_FLAG = "--executor_class_path"
+_EXECUTOR_FLAGS = (_EXECUTOR_FLAG, "--json_serialized_invocation_args", "--json_serialized_inputs_spec_args")
 _LOCAL_PUSHER = "components.pusher.executor.Executor"
 _LOCAL_EXECUTORS = {"components.google_cloud.trainer_job.Executor": "tfx.components.trainer.executor.GenericExecutor"}
 _ENDPOINT_PUSHER = "components.pusher.endpoint_executor.EndpointExecutor"
@@ -69,9 +65,6 @@ def substitute(
         tasks: as in the spec, in order.
         places: maps buckets; it learns which there are.
         output_dir: a model for an endpoint is pushed below it.
-
-    Raises:
-        UserError: a task needs the cloud and has no local equal.
     """
     local: dict[str, Task] = {}
     found: list[Substitution] = []
@@ -97,16 +90,14 @@ def substitute(
 
 def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
     """Replaces Beam's flags where they name Dataflow: all that is no flag of TFX's own entry point belongs to Beam."""
-    if not re.search(r"(?:^|\n)--runner[=\n](?i:Dataflow)", "\n".join(args)):
+    if "--runner=DataflowRunner" not in args:
         return
     kept: list[str] = []
     dropped: list[str] = []
-    words = iter(list(args))
+    words = iter(args)
     for word in words:
         if word in _EXECUTOR_FLAGS:
-            kept += [word, next(words, "")]
-        elif word.split("=", 1)[0] in _EXECUTOR_FLAGS:
-            kept.append(word)
+            kept += [word, next(words)]
         else:
             dropped.append(word)
     args[:] = [*kept, *IN_PROCESS_BEAM_ARGS]
@@ -115,27 +106,14 @@ def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
 
 def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> Task:
     args = task.executor.container.args
-    position = next((i + 1 for i, word in enumerate(args[:-1]) if word == _EXECUTOR_FLAG), None)
-    if position is None:
-        return task
-    path = args[position]
+    path = args[1] if args[:1] == [_EXECUTOR_FLAG] else ""
     if path in _LOCAL_EXECUTORS:
-        args[position] = _LOCAL_EXECUTORS[path]
-        found.append(Substitution(task.name, path, args[position]))
+        args[1] = _LOCAL_EXECUTORS[path]
+        found.append(Substitution(task.name, path, args[1]))
     elif path == _ENDPOINT_PUSHER:
         folder = output_dir / "endpoint" / task.name
-        args[position] = _LOCAL_PUSHER
+        args[1] = _LOCAL_PUSHER
         found.append(Substitution(task.name, f"{path} (an endpoint)", f"{_LOCAL_PUSHER} (a push into {folder})"))
-        return _with_push_destination(task, args, folder)
-    elif path.startswith(_TFX_CLOUD):
-        raise UserError(f"task '{task.name}' runs {path}, which needs the cloud and has no local equal")
+        destination = json.dumps({"filesystem": {"baseDirectory": str(folder)}})
+        return replace(task, parameters={**task.parameters, "push_destination": destination})
     return task
-
-
-def _with_push_destination(task: Task, args: Any, folder: Path) -> Task:
-    """Gives the local Pusher the parameter that the endpoint's has none of."""
-    component = type(task.component)()
-    component.CopyFrom(task.component)
-    component.input_definitions.parameters["push_destination"].parameter_type = pb.ParameterType.STRING
-    destination = json.dumps({"filesystem": {"baseDirectory": str(folder)}})
-    return replace(task, component=component, parameters={**task.parameters, "push_destination": destination})

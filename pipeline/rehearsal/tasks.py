@@ -13,7 +13,6 @@ from pipeline.output_dir import write_whole
 from pipeline.rehearsal.artifact_store import ArtifactStore, StoredArtifact, cache_key
 from pipeline.rehearsal.executor_input import (
     WHOLE_INPUT,
-    BadOutput,
     collect_outputs,
     fill_query,
     make_executor_input,
@@ -67,6 +66,7 @@ class TaskResult:
         attempts: how often its container was started.
         reason: why it failed or was not run, or what a resolver found.
         log_path: of a container.
+        seconds: that it took.
     """
 
     state: str
@@ -74,6 +74,7 @@ class TaskResult:
     attempts: int = 0
     reason: str = ""
     log_path: Path | None = None
+    seconds: float = 0.0
 
 
 class TaskFailure(Exception):
@@ -120,7 +121,7 @@ def _run_container(task: Task, job: Job, inputs: Mapping[str, StoredArtifact]) -
         try:
             state, outputs = _attempt(task, job, inputs, attempt, log_path)
             return TaskResult(state, outputs, 0 if state == CACHED else attempt, log_path=log_path)
-        except (TaskFailure, BadOutput) as error:
+        except TaskFailure as error:
             if attempt >= most:
                 return TaskResult(FAILED, attempts=attempt, reason=str(error), log_path=log_path)
             seconds = backoff_seconds(retries, attempt)
@@ -144,7 +145,6 @@ def _attempt(
 
     Raises:
         TaskFailure: a process ended badly.
-        BadOutput: what it reports cannot be read.
     """
     key = None
     if task.spec.caching_options.enable_cache and job.use_cache:

@@ -2,13 +2,13 @@
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import make_client
+from components.google_cloud.calls import ROLE, call, make_client
 from data.errors import UserError
 from pipeline.vertex.settings import VertexSettings
 
@@ -27,13 +27,11 @@ class Cloud:
         project: its id or number.
         region: e.g. `us-central1`.
         api_endpoint: host, with a port if need be, in place of the region's public one, e.g. of a private connection.
-        credentials: of google.auth; the application default ones where None.
     """
 
     project: str
     region: str
     api_endpoint: str | None = None
-    credentials: Any = None
 
     @property
     def parent(self) -> str:
@@ -46,8 +44,7 @@ class Cloud:
         Raises:
             UserError: there are no credentials on this machine.
         """
-        host = self.api_endpoint or f"{self.region}-aiplatform.googleapis.com"
-        return make_client(client_class, host, self.credentials)
+        return make_client(client_class, self.region, self.api_endpoint)
 
 
 @dataclass(frozen=True)
@@ -131,6 +128,16 @@ def resource_name(cloud: Cloud, kind: str, name: str) -> str:
     if "/" in name or not name:
         raise UserError(f"{name!r} is no name of {kind}; give its id, or projects/P/locations/R/{kind}/ID")
     return f"{cloud.parent}/{kind}/{name}"
+
+
+def list_pages(method: Callable[..., Any], request: Any, doing: str) -> Iterator[Any]:
+    """Yields the pages of a list: the client's own pager has no part in how a call is tried again and explained."""
+    while True:
+        page = next(call(method, request, doing=doing, role=ROLE).pages)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
 
 
 def console_url(name: str) -> str:

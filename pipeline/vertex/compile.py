@@ -10,6 +10,7 @@ from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.types import BaseChannel
 
+from components.google_cloud.endpoint_target import EndpointTarget
 from components.pusher.component import AtomicPusher
 from components.pusher.endpoint import EndpointPusher
 from components.resolver.component import make_resolver
@@ -17,10 +18,9 @@ from data.errors import UserError
 from pipeline.config import PipelineConfig
 from pipeline.create_pipeline import Deployment, create_pipeline
 from pipeline.vertex.container_tasks import container_tasks
-from pipeline.vertex.dataflow import BEAM_NODES, make_beam_args
-from pipeline.vertex.endpoint import make_endpoint_target
+from pipeline.vertex.dataflow import BEAM_NODES, SECONDS_PER_HOUR, make_beam_args
 from pipeline.vertex.inputs import Inputs
-from pipeline.vertex.limits import task_timeout_seconds
+from pipeline.vertex.limits import task_timeout_hours
 from pipeline.vertex.settings import VertexSettings
 from pipeline.vertex.sources import make_sources_hash
 from pipeline.vertex.task import make_command
@@ -50,11 +50,19 @@ def make_deployment(config: PipelineConfig, settings: VertexSettings) -> Deploym
 
 
 def _choose_pusher(config: PipelineConfig, settings: VertexSettings) -> Callable[..., Pusher]:
-    target = make_endpoint_target(settings, config.name)
-    if target is not None:
-        return partial(EndpointPusher, endpoint=target)
-    serving_dir = config.serving_model_dir or f"{settings.pipeline_root}/serving_model"
-    return partial(AtomicPusher, base_directory=os.path.join(serving_dir, config.name))
+    if settings.endpoint.name is None:
+        serving_dir = config.serving_model_dir or f"{settings.pipeline_root}/serving_model"
+        return partial(AtomicPusher, base_directory=os.path.join(serving_dir, config.name))
+    target = EndpointTarget(
+        project=settings.project,
+        region=settings.region,
+        # The registry, where the model has the pipeline's name, wants a letter first, which that need not have.
+        model_id=config.name if config.name[0].isalpha() else f"model-{config.name[:57]}",
+        encryption_key=settings.encryption_key,
+        labels=settings.labels,
+        **settings.endpoint.model_dump(),
+    )
+    return partial(EndpointPusher, endpoint=target)
 
 
 def _place_trainer(config: PipelineConfig, settings: VertexSettings) -> dict[str, Any]:
@@ -104,7 +112,8 @@ def compile_spec(config: PipelineConfig, settings: VertexSettings, inputs: Input
     for task in container_tasks(spec):
         _set_retries(task.spec, settings)
         _set_resources(task.container, settings, task.node)
-        task.container["command"] = list(make_command(sources_hash, task_timeout_seconds(settings, task.node)))
+        timeout_seconds = round(task_timeout_hours(settings, task.node) * SECONDS_PER_HOUR)
+        task.container["command"] = list(make_command(sources_hash, timeout_seconds))
         if task.node in inputs.uncached:
             task.spec["cachingOptions"] = {}
     return job

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from pipeline.config import parse_override, parse_settings, read_yaml
+from pipeline.config import merge, nest, parse_override, parse_settings, read_yaml
 from pipeline.vertex.settings import ProjectSettings, VertexSettings
 
 
@@ -93,14 +93,14 @@ def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
     given = vars(arguments)
     for flag in FLAGS:
         if given[flag.key] is not None:
-            _set(tree, flag.key.split("."), given[flag.key])
+            merge(tree, nest(flag.key, given[flag.key]))
     for label in arguments.labels:
         key, equals, value = label.partition("=")
         if not equals:
             raise UserError(f"--labels {label}: expected KEY=VALUE, e.g. --labels team=vision")
-        _set(tree, ["labels", key], value)
+        merge(tree, {"labels": {key: value}})
     for override in arguments.vertex_set:
-        _merge(tree, parse_override(override, "--vertex-set"))
+        merge(tree, parse_override(override, "--vertex-set"))
     return tree
 
 
@@ -131,17 +131,3 @@ def _require(tree: dict[str, Any], keys: Sequence[str]) -> None:
     if missing:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in missing)
         raise UserError(f"{', '.join(missing)} must be known; give {flags}, or put them into the --vertex-config file")
-
-
-def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for key in reversed(path):
-        value = {key: value}
-    _merge(tree, value)
-
-
-def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            _merge(tree[key], value)
-        else:
-            tree[key] = value

@@ -3,7 +3,6 @@
 from pipeline.vertex.dataflow import BEAM_NODES, placement_of
 from pipeline.vertex.settings import VertexSettings
 
-SECONDS_PER_HOUR = 3600
 # A task that only waits for a job elsewhere: what the job may take to start and to be noticed as finished.
 WAITING_HOURS = 1.0
 # How long Vertex AI looks for a spot machine, unless told otherwise.
@@ -18,8 +17,3 @@ def task_timeout_hours(settings: VertexSettings, node: str) -> float:
     if node in BEAM_NODES and (placement := placement_of(settings, node)).runner == "dataflow":
         return max(settings.task_timeout_hours, (placement.timeout_hours or 0.0) + WAITING_HOURS)
     return settings.task_timeout_hours
-
-
-def task_timeout_seconds(settings: VertexSettings, node: str) -> int:
-    """Returns `task_timeout_hours` in seconds."""
-    return round(task_timeout_hours(settings, node) * SECONDS_PER_HOUR)

@@ -4,7 +4,7 @@ from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
 from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure, finish
-from pipeline.vertex.cloud import Cloud, Schedule, Submission, make_schedule, resource_name
+from pipeline.vertex.cloud import Cloud, Schedule, Submission, list_pages, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
 
 
@@ -34,7 +34,7 @@ def create_schedule(cloud: Cloud, submission: Submission) -> Schedule:
     tried = False
 
     def find() -> vertex.Schedule | None:
-        active = _active_schedules(cloud, wanted.display_name)
+        active = _list(cloud, f'display_name="{wanted.display_name}" AND state="ACTIVE"')
         return next((schedule for schedule in active if _identity(schedule) == _identity(wanted)), None)
 
     def create() -> vertex.Schedule:
@@ -75,20 +75,10 @@ def _identity(schedule: vertex.Schedule) -> tuple[str, str, int]:
     return job.labels.get(HASH_LABEL, ""), schedule.cron, schedule.max_concurrent_run_count
 
 
-def _active_schedules(cloud: Cloud, display_name: str) -> list[vertex.Schedule]:
-    return _list(cloud, f'display_name="{display_name}" AND state="ACTIVE"')
-
-
 def _list(cloud: Cloud, wanted: str) -> list[vertex.Schedule]:
     request = vertex.ListSchedulesRequest(parent=cloud.parent, filter=wanted, page_size=100)
-    schedules: list[vertex.Schedule] = []
-    while True:
-        doing = f"listing the schedules of {cloud.parent}"
-        page = next(call(_client(cloud).list_schedules, request, doing=doing, role=ROLE).pages)
-        schedules += page.schedules
-        if not page.next_page_token:
-            return schedules
-        request.page_token = page.next_page_token
+    pages = list_pages(_client(cloud).list_schedules, request, f"listing the schedules of {cloud.parent}")
+    return [schedule for page in pages for schedule in page.schedules]
 
 
 def _client(cloud: Cloud) -> vertex.ScheduleServiceClient:
