@@ -2,17 +2,24 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 
 def write_json(path: str, content: Any) -> None:
     """Writes a file whole or not at all: readers see the old one or the new one, never a part; makes its folder."""
+    text, part = json.dumps(content, indent=2, ensure_ascii=False) + "\n", f"{path}.{os.getpid()}.tmp"
+    if "://" not in path:
+        Path(part).parent.mkdir(parents=True, exist_ok=True)
+        Path(part).write_text(text, encoding="utf-8")
+        os.replace(part, path)
+        return
     import tensorflow as tf
 
     tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(f"{path}.tmp", "w") as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+    with tf.io.gfile.GFile(part, "w") as file:
+        file.write(text)
+    tf.io.gfile.rename(part, path, overwrite=True)
 
 
 def read_json(path: str) -> Any:

@@ -3,9 +3,10 @@
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from data.json_files import read_json, write_json
 
 _MOST_ENTRIES = 200
 
@@ -41,21 +42,13 @@ def remember(key: dict[str, Any], value: dict[str, Any]) -> None:
     entries[_flatten(key)] = value
     kept = dict(list(entries.items())[-_MOST_ENTRIES:])
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix="precision-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(kept, file, indent=1)
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+        write_json(str(path), kept)
 
 
 def _read() -> dict[str, Any]:
     path = memory_path()
     try:
-        entries = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        entries = read_json(str(path)) if path and path.is_file() else {}
     except (OSError, ValueError):
         return {}
     return entries if isinstance(entries, dict) else {}

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
 from data.errors import UserError
-from pipeline.output_dir import write_whole
+from data.json_files import read_json, write_json
 
 _NAME_PREFIX = "projects/0/locations/local/metadataStores/default/artifacts/"
 QUERY = re.compile(
@@ -90,7 +90,7 @@ class ArtifactStore:
         self._tree: dict[str, Any] = {"artifacts": [], "cache": {}}
         if path.exists():
             try:
-                tree = json.loads(path.read_text(encoding="utf-8"))
+                tree = read_json(str(path))
                 for row in tree["artifacts"]:
                     StoredArtifact(**row["artifact"])
                 self._tree = {"artifacts": list(tree["artifacts"]), "cache": dict(tree["cache"])}
@@ -105,7 +105,7 @@ class ArtifactStore:
             self._tree["artifacts"].append({"pipeline": self._pipeline, "artifact": asdict(artifact)})
         if key is not None:
             self._tree["cache"][key] = {"artifacts": {name: artifact.name for name, artifact in outputs.items()}}
-        write_whole(self._path, json.dumps(self._tree, indent=1, ensure_ascii=False) + "\n")
+        write_json(str(self._path), self._tree)
 
     def cached(self, key: str) -> dict[str, StoredArtifact] | None:
         """Returns the outputs of a task that did the same, unless their files are gone."""

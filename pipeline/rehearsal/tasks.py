@@ -1,6 +1,5 @@
 """Runs one task as Vertex does: a resolver, or a container with cache and retries."""
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from pipeline.output_dir import write_whole
+from data.json_files import write_json
 from pipeline.rehearsal.artifact_store import ArtifactStore, StoredArtifact, cache_key
 from pipeline.rehearsal.executor_input import (
     WHOLE_INPUT,
@@ -174,7 +173,7 @@ def _start(task: Task, job: Job, message: Any, log_path: Path, label: str) -> No
     container = task.executor.container
     command = [*container.command, *container.args]
     started = {"command": command, "executorInput": json_format.MessageToDict(message)}
-    write_whole(log_path.with_suffix(f".{label}.json"), json.dumps(started, indent=1) + "\n")
+    write_json(str(log_path.with_suffix(f".{label}.json")), started)
     with log_path.open("a", encoding="utf-8") as log:
         log.write(f"{HEADER} {label}\n")
     given = json_format.MessageToJson(message, indent=None)
