@@ -121,7 +121,7 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
     shares = {"test": settings.test_share, "eval": settings.eval_share}
     rules = Rules(
         cut={split: share for split, share in shares.items() if split not in declared},
-        unusable=frozenset(record.sha256 for record in records if record.problem and record.sha256) | conflicts.keys(),
+        unusable=frozenset(record.sha256 for record in records if record.problem and record.sha256).union(conflicts),
         only_split={} if settings.duplicates == "keep" else _most_protected_splits(usable),
         reencoded=frozenset(record.sha256 for record in usable if record.reencoded),
     )
