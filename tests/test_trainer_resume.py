@@ -148,11 +148,11 @@ def test_noise_and_order_depend_on_the_seed(undisturbed: Any, tmp_path: Path) ->
 
 
 def test_a_killed_save_leaves_the_one_before(undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rename(*_: Any, **__: Any) -> None:
+    def fail(*_: Any) -> None:
         raise KilledError
 
     with pytest.raises(KilledError):
-        run(tmp_path, lambda state: monkeypatch.setattr(tf.io.gfile, "rename", rename) if state.step == 5 else None)
+        run(tmp_path, lambda state: monkeypatch.setattr(os, "replace", fail) if state.step == 5 else None)
     monkeypatch.undo()
     assert_same(run(tmp_path), undisturbed)
 
