@@ -134,16 +134,14 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
 
 
-def test_a_drift_gate_refuses_run_after_run_until_the_images_are_accepted(runs: Runs) -> None:
-    assert runs.run(1) == Verdict(True, [], True, -1)
-    assert runs.run(2, brightness=2.0) == Verdict(False, ["drift.gate"], False, 0)
-    both = ["drift.gate", "serving_validator"]
-    assert runs.run(3, brightness=2.0, served=False) == Verdict(False, both, False, 0)
-    assert runs.run(4, brightness=2.0, gate=False) == Verdict(True, [], True, 0)
-    assert runs.find_baseline() == 3
-
-
-def test_a_model_that_a_serving_check_refused_is_no_baseline_here_and_on_vertex(runs: Runs) -> None:
+def test_a_drift_gate_refuses_run_after_run_until_the_images_are_accepted_and_a_refused_model_is_no_baseline(
+    runs: Runs,
+) -> None:
     assert runs.run(1) == Verdict(True, [], True, -1)
     assert runs.run(2, served=False) == Verdict(False, ["serving_validator"], False, 0)
     assert runs.find_baseline() == 0
+    assert runs.run(3, brightness=2.0) == Verdict(False, ["drift.gate"], False, 0)
+    both = ["drift.gate", "serving_validator"]
+    assert runs.run(4, brightness=2.0, served=False) == Verdict(False, both, False, 0)
+    assert runs.run(5, brightness=2.0, gate=False) == Verdict(True, [], True, 0)
+    assert runs.find_baseline() == 4

@@ -26,6 +26,7 @@ from components.trainer.model import (
     make_model,
     set_trainable_blocks,
 )
+from components.trainer.optimizers import layer_depths
 from tests.images import make_pixels
 from tests.tiny_training import take_step
 
@@ -158,6 +159,18 @@ def test_every_layer_with_weights_is_in_one_block(case: Case) -> None:
     layers = [layer.name for layer in iterate_layers(case.model.get_layer("backbone")) if layer.weights]
     assert sorted(grouped) == sorted(layers)
     assert all(any(layer.weights for layer in layers) for layers in blocks)
+
+
+def test_depths_are_those_of_the_blocks(case: Case) -> None:
+    count = len(BACKBONES[case.name].blocks)
+    set_trainable_blocks(case.model, count)
+    depths = layer_depths(case.model)
+    network = case.model.get_layer("backbone").trainable_variables
+    assert len(depths) == len(network)
+    found = [depths[variable.ref()] for variable in network]
+    assert found[0] == count
+    assert found == sorted(found, reverse=True)
+    assert set(found) == set(range(1, count + 1))
 
 
 def test_names_of_exported_variables_are_unique_and_always_the_same(case: Case) -> None:

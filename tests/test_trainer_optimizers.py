@@ -7,9 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from components.trainer import model as classifier
 from components.trainer import optimizers
-from components.trainer.backbones import BACKBONES
 from components.trainer.inputs import balance_classes
 from components.trainer.learner import Learner
 from components.trainer.mixing import UNMIXED
@@ -64,19 +62,6 @@ def test_depths_count_learning_blocks_only() -> None:
     names = {variable.ref(): variable.name for variable in model.weights}
     depths = {names[ref].partition("/")[0]: depth for ref, depth in layer_depths(model).items()}
     assert depths == {"block5_dense": 1}
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_depths_are_those_of_the_backbones_blocks(backbone: str) -> None:
-    model = classifier.make_model(2, BACKBONES[backbone].min_image_size, 0.0, "float32", backbone)
-    set_trainable_blocks(model, len(BACKBONES[backbone].blocks))
-    depths = layer_depths(model)
-    network = model.get_layer("backbone").trainable_variables
-    assert len(depths) == len(network)
-    found = [depths[variable.ref()] for variable in network]
-    assert found[0] == len(BACKBONES[backbone].blocks)
-    assert found == sorted(found, reverse=True)
-    assert set(found) == set(range(1, len(BACKBONES[backbone].blocks) + 1))
 
 
 def test_clipping_bounds_the_norm_over_all_variables() -> None:

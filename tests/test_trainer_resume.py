@@ -84,7 +84,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_run_killed_at_random_steps_ends_as_if_it_had_not_been(undisturbed: Any, tmp_path: Path) -> None:
-    steps = sorted(random.Random(4).sample(range(4, STEPS), 5))
+    steps = sorted(random.Random(10).sample(range(4, STEPS), 3))
     for step in steps:
         with pytest.raises(KilledError):
             run(tmp_path, kill_at(step))
@@ -98,7 +98,7 @@ def test_so_does_one_whose_head_reads_standardised_features(tmp_path: Path) -> N
     """They are measured anew, and the head is folded once: killed in the phase, at its end, and after it."""
     values = {"head": "standardised", "recipe": "balanced", "checkpoint_every_steps": 2}
     expected = run(tmp_path / "undisturbed", **values)
-    for step in (5, 13, 14, 15, 20):
+    for step in (5, 14, 20):
         with pytest.raises(KilledError):
             run(tmp_path / "killed", kill_at(step), **values)
     assert_same(run(tmp_path / "killed", **values), expected)

@@ -14,9 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
-from tfx.components.trainer.executor import GenericExecutor
-from tfx.types import standard_artifacts
-from tfx.utils import import_utils, json_utils, path_utils
+from tfx.utils import import_utils, path_utils
 
 from components.exported_model.manifest import MANIFEST_FILE, PROJECT_VERSION, Manifest, read_classes, read_manifest
 from components.lane import installed_lane
@@ -40,63 +38,14 @@ from data.image_hashes import (
     write_image_hashes,
 )
 from pipeline.predict import predict
-from tests.images import encode, make_bmp, make_gif, make_jpeg, make_pixels, make_png
-from tests.transform_run import SPLITS, make_artifact, make_example, read_transformed, run_transform
-
-CLASSES = ["ant", "bee", "cat", "dog", "elk", "fox"]
-SETTINGS = {
-    "weights": "none",
-    "batch_size": 8,
-    "head_epochs": 1,
-    "fine_tune_epochs": 1,
-    "fine_tune_blocks": 5,
-    "precision": "bfloat16",
-}
-
-
-def make_images(count: int, seed: int) -> list[tuple[bytes, str]]:
-    random = np.random.default_rng(seed)
-    pixels = [
-        (make_pixels(number % len(CLASSES), 40, random), CLASSES[number % len(CLASSES)]) for number in range(count)
-    ]
-    return [(encode(image, "JPEG" if number % 2 else "PNG"), label) for number, (image, label) in enumerate(pixels)]
-
-
-def run_trainer(
-    root: Path, output: Path, settings: dict[str, Any], base: Path | None = None, **custom_config: Any
-) -> Path:
-    """Runs TFX's Trainer executor on a `run_transform` folder and returns the SavedModel's folder."""
-    GenericExecutor(GenericExecutor.Context(tmp_dir=str(root / "temporary"), unique_id="1")).Do(
-        {
-            "examples": [make_artifact(standard_artifacts.Examples, root / "transformed", SPLITS)],
-            "transform_graph": [make_artifact(standard_artifacts.TransformGraph, root / "graph")],
-            "base_model": [make_artifact(standard_artifacts.Model, base)] if base else [],
-        },
-        {
-            "model": [make_artifact(standard_artifacts.Model, output / "model")],
-            "model_run": [make_artifact(standard_artifacts.ModelRun, output / "model_run")],
-        },
-        {
-            "run_fn": "components.trainer.run_fn.run_fn",
-            "train_args": "{}",
-            "eval_args": "{}",
-            "custom_config": json_utils.dumps(
-                {"trainer": settings, "image_size": 32, "weights_hash": None, "code_hash": "0", **custom_config}
-            ),
-        },
-    )
-    return Path(path_utils.serving_model_dir(str(output / "model")))
+from tests.images import make_bmp, make_gif, make_jpeg, make_png
+from tests.trainer_run import CLASSES, SETTINGS, make_images, read_weights, run_trainer
+from tests.transform_run import make_example, read_transformed
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Transformed images of which the test split is destroyed: a trainer that reads it fails."""
-    root = tmp_path_factory.mktemp("transform")
-    images = {"train": make_images(26, seed=0), "eval": make_images(12, seed=1), "test": make_images(6, seed=2)}
-    run_transform(root, images, {"image_size": 32})
-    for path in (root / "transformed" / "Split-test").iterdir():
-        path.write_bytes(b"whoever reads this fails")
-    return root
+def root(transformed: Path) -> Path:
+    return transformed
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +72,7 @@ def compute_reference(model: Any, images: tf.Tensor) -> np.ndarray:
 
 def test_transform_features_are_what_training_read(root: Path, model: Any) -> None:
     rows = read_transformed(root, "train")
-    examples = tf.constant([make_example(encoded, label, "") for encoded, label in make_images(26, seed=0)])
+    examples = tf.constant([make_example(encoded, label, "") for encoded, label in make_images(30, seed=0)])
     transformed = model.signatures["transform_features"](examples=examples)
     assert transformed[TRANSFORMED_IMAGE_KEY].numpy().tolist() == [row[TRANSFORMED_IMAGE_KEY] for row in rows]
     assert transformed[TRANSFORMED_LABEL_KEY].numpy().tolist() == [row[TRANSFORMED_LABEL_KEY] for row in rows]
@@ -133,7 +82,7 @@ def test_raw_bytes_are_served_as_transform_and_model_see_them(root: Path, model:
     packed = tf.constant([row[TRANSFORMED_IMAGE_KEY] for row in read_transformed(root, "train")])
     expected = compute_reference(model, unpack_images(packed, 32))
     served = model.signatures["serving_default"](
-        image_bytes=tf.constant([encoded for encoded, _ in make_images(26, seed=0)])
+        image_bytes=tf.constant([encoded for encoded, _ in make_images(30, seed=0)])
     )
     order = np.argsort(-expected, axis=1)[:, :5]
     # Same float32 operations: only how threads share the sums of a convolution may differ.
@@ -266,7 +215,7 @@ def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
         "checkpoint_every_steps": 1,
         "steps_per_execution": 1,  # `auto` may go past the steps that are killed
     }
-    expected = tf.saved_model.load(run_trainer(root, tmp_path / "undisturbed", settings))
+    expected = read_weights(run_trainer(root, tmp_path / "undisturbed", settings))
 
     def report_step(phase: Any, epoch: int, totals: Any, completed: int, total: Any) -> None:
         if (phase.name, epoch, completed) == place:
@@ -281,9 +230,10 @@ def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
             # A new folder for each execution, as TFX gives.
             exported = run_trainer(root, tmp_path / f"{place}", settings, checkpoint_dir=str(tmp_path / "resume"))
     assert [Path(path).name for path in resumed_from if "step-" in path] == ["step-6-0-1-2", "step-9-1-0-1"]
-    found = tf.saved_model.load(exported)
-    for name, variable in expected.weights.items():
-        np.testing.assert_array_equal(found.weights[name], variable)
+    found = read_weights(exported)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
     assert not list((tmp_path / "resume").iterdir())
 
 
@@ -325,14 +275,14 @@ def test_a_resumed_run_keeps_the_arithmetic_of_the_killed_one(
         patched.setattr(training, "report_step", report_step)
         with pytest.raises(InterruptedError):
             run_trainer(root, tmp_path / "killed", settings, checkpoint_dir=str(tmp_path / "resume"))
-    for folder, how in (("resumed", "saved"), ("anew", "table")):
-        monkeypatch.setattr(precision, "read_cpu", lambda _: precision.Cpu("GenuineIntel"))
-        run_trainer(root, tmp_path / folder, settings, checkpoint_dir=str(tmp_path / "resume"))
-        record = json.loads((tmp_path / folder / "model_run" / TRAINING_FILE).read_text())
-        choice = record["precision_choice"]
-        assert choice["how"] == how
-        assert record["precision"] == choice["name"] == ("bfloat16" if how == "saved" else "float32")
-        assert choice["kernel_gradient"] is (how == "saved")
+    monkeypatch.setattr(precision, "read_cpu", lambda _: precision.Cpu("GenuineIntel"))
+    assert precision.choose_precision("auto", make_strategy()) == precision.PrecisionChoice("float32", "table")
+    run_trainer(root, tmp_path / "resumed", settings, checkpoint_dir=str(tmp_path / "resume"))
+    record = json.loads((tmp_path / "resumed" / "model_run" / TRAINING_FILE).read_text())
+    choice = record["precision_choice"]
+    assert choice["how"] == "saved"
+    assert record["precision"] == choice["name"] == "bfloat16"
+    assert choice["kernel_gradient"]
 
 
 def test_imagenet_s_weights_come_from_the_mirror_where_the_machine_has_none(
@@ -348,10 +298,8 @@ def test_imagenet_s_weights_come_from_the_mirror_where_the_machine_has_none(
     keep_imagenet("vgg16", f"file://{tmp_path}", f"file://{tmp_path}/kept")
     shutil.rmtree(tmp_path / "home")  # of the container of WeightsMirror
     settings = {**SETTINGS, "weights": "imagenet", "fine_tune_epochs": 0}
-    exported = tf.saved_model.load(
-        str(run_trainer(root, tmp_path / "out", settings, **{WEIGHTS_DIR_KEY: f"file://{tmp_path}/kept"}))
-    )
-    kernel = exported.weights["block4_conv2_kernel"]
+    exported = run_trainer(root, tmp_path / "out", settings, **{WEIGHTS_DIR_KEY: f"file://{tmp_path}/kept"})
+    kernel = read_weights(exported)["block4_conv2_kernel"]
     np.testing.assert_array_equal(kernel, saved.get_layer("block4_conv2").kernel)
     record = json.loads((tmp_path / "out" / "model_run" / TRAINING_FILE).read_text())
     assert record["weights"] == {"kind": "imagenet", "sha256": sha256}
@@ -362,8 +310,7 @@ def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:
     saved.save_weights(tmp_path / "vgg16.h5")
     settings = {**SETTINGS, "weights": str(tmp_path / "vgg16.h5"), "fine_tune_epochs": 0}
     saved_model = run_trainer(root, tmp_path, settings)
-    exported = tf.saved_model.load(saved_model)
-    kernel = exported.weights["block4_conv2_kernel"]
+    kernel = read_weights(saved_model)["block4_conv2_kernel"]
     np.testing.assert_array_equal(kernel, saved.get_layer("block4_conv2").kernel)
     record = json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())
     assert record["weights"]["kind"] == str(tmp_path / "vgg16.h5")
@@ -373,18 +320,18 @@ def test_weights_of_a_file_are_trained_on(root: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in (saved_model / MANIFEST_FILE).read_text(encoding="utf-8")
 
 
-def warm_start(root: Path, tmp_path: Path, base: Path) -> tuple[Any, dict[str, Any]]:
-    """Trains a head that cannot move on the base's backbone, and returns the model and the record."""
+def warm_start(root: Path, tmp_path: Path, base: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Trains a head that cannot move on the base's backbone, and returns the weights and the record."""
     settings = {**SETTINGS, "warm_start": "blessed", "fine_tune_epochs": 0, "head_learning_rate": 1e-12, "seed": 5}
-    model = tf.saved_model.load(run_trainer(root, tmp_path, settings, base))
-    return model, json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())["warm_start"]
+    weights = read_weights(run_trainer(root, tmp_path, settings, base))
+    return weights, json.loads((tmp_path / "model_run" / TRAINING_FILE).read_text())["warm_start"]
 
 
 def test_a_warm_start_goes_on_from_the_base(root: Path, output: Path, model: Any, tmp_path: Path) -> None:
     warm, record = warm_start(root, tmp_path, output / "model")
     for name, variable in model.weights.items():
         # 1e-12 a step is below what float32 resolves.
-        np.testing.assert_allclose(warm.weights[name], variable, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(warm[name], variable, rtol=0, atol=1e-9)
     assert (record["base"], record["refused"]) == (str(output / "model"), None)
     assert record["kept"] == CLASSES
     assert read_manifest(path_utils.serving_model_dir(str(tmp_path / "model"))).weights == "warm start"
@@ -399,7 +346,7 @@ def test_a_base_that_has_learned_todays_test_images_is_not_gone_on_from(
     (leaked, *_) = read_split_hashes(str(root / "transformed"))["test"]
     write_image_hashes(np.array([leaked], np.uint64), str(base / TRAINING_IMAGES_FILE))
     cold, record = warm_start(root, tmp_path, base)
-    assert np.abs(cold.weights["block1_conv1_kernel"].numpy() - model.weights["block1_conv1_kernel"].numpy()).max() > 0
+    assert np.abs(cold["block1_conv1_kernel"] - model.weights["block1_conv1_kernel"].numpy()).max() > 0
     assert "1 of 6 test images trained it" in record["refused"]
     assert record["kept"] == []
     assert read_image_hashes(str(tmp_path / "model" / TRAINING_IMAGES_FILE)).tolist() == trained_images()
@@ -407,7 +354,7 @@ def test_a_base_that_has_learned_todays_test_images_is_not_gone_on_from(
 
 def trained_images() -> list[int]:
     """The hashes of train and eval, as a model records them."""
-    images = [*make_images(26, seed=0), *make_images(12, seed=1)]
+    images = [*make_images(30, seed=0), *make_images(12, seed=1)]
     return make_image_hashes(hashlib.sha256(encoded).hexdigest() for encoded, _ in images).tolist()
 
 
