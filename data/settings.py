@@ -1,6 +1,7 @@
 """Settings of the data section."""
 
 import os
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,9 +11,11 @@ from data.source_kinds import SOURCES
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
 
+_ALSO_CALLED = {"training": "train", "testing": "test"}
+
 
 class SplitFolders(Settings):
-    """Which folder names (or first words of TFRecord file names) mean which split; upper and lower case are alike."""
+    """Which names of folders and TFRecord files, or words of them, mean which split; upper and lower case are alike."""
 
     train: tuple[str, ...] = ("train",)
     """Folders that hold the images to train on."""
@@ -24,6 +27,16 @@ class SplitFolders(Settings):
     def meanings(self) -> dict[str, str]:
         """Returns name, in lower case, -> `train`, `eval` or `test`."""
         return {name.casefold(): split for split, names in self for name in names}
+
+    def split_of(self, name: str) -> str | None:
+        """Returns the one split that a name, or a word of it, means: `seg_train`, `TestSet`, `val2017`; else None."""
+        meanings = self.meanings()
+        if name.casefold() in meanings:
+            return meanings[name.casefold()]
+        words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+        words = [re.sub(r"(?<=.)(set|data|images|imgs)$", "", word) for word in words]
+        found = {meanings.get(word) or meanings.get(_ALSO_CALLED.get(word, "")) for word in words} - {None}
+        return found.pop() if len(found) == 1 else None
 
     @model_validator(mode="after")
     def _each_name_means_one_split(self) -> "SplitFolders":

@@ -98,6 +98,7 @@ def check_labels(read, labels):
         ("ds-valid.tfrecord", "eval"),
         ("ds-dev.tfrecord", "eval"),
         ("cifar10-test.tfrecord-00000-of-00001", "test"),
+        ("val2017-00000-of-00001", "eval"),
         ("data.tfrecords", None),
         ("contest-00000-of-00001", None),
     ],

@@ -129,9 +129,13 @@ class TFRecordSource:
     def _split_of(self, path: str) -> str | None:
         splits = self._settings.split_folders.meanings()
         # Of an absolute path only the last folder speaks of the file: `/data/test/run1/train.tfrecord` is for training.
-        *parents, name = path.casefold().split("/")[-2:]
-        words = [*(parent.removeprefix("split-") for parent in parents), *re.split(r"[-_.]", name)]
-        return next((splits[word] for word in words if word in splits), None)
+        *parents, name = path.split("/")[-2:]
+        words = [
+            *(parent.casefold().removeprefix("split-") for parent in parents),
+            *re.split(r"[-_.]", name.casefold()),
+        ]
+        declared = next((splits[word] for word in words if word in splits), None)
+        return declared or self._settings.split_folders.split_of(name)
 
 
 def _path_of(file: RecordFile) -> str:
