@@ -3,10 +3,10 @@
 import itertools
 import logging
 import os
-import unicodedata
 from collections import defaultdict
 
 from data.errors import UserError
+from data.features import normal_form
 from data.files import Tree
 from data.settings import SplitFolders
 
@@ -34,7 +34,7 @@ def declared_splits(root: str, tree: Tree, split_folders: SplitFolders) -> dict[
     worded = {folder: split for folder in tops if (split := split_folders.split_of(folder))}
     inner = _inner_folders(tree)
     places = {folder: _without_double(folder, inner, with_images, split_folders) for folder in tops}
-    classes = {folder: {unicodedata.normalize("NFC", name) for name in inner[places[folder]]} for folder in tops}
+    classes = {folder: set(map(normal_form, inner[places[folder]])) for folder in tops}
     trained_on = set().union(*(classes[folder] for folder, split in worded.items() if split == "train"))
     agreeing = {folder: split for folder, split in worded.items() if classes[folder] and classes[folder] <= trained_on}
     if not is_split and not (set(agreeing.values()) > {"train"} and agreeing == worded and len(trained_on) > 1):

@@ -280,6 +280,20 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
         source_of(tmp_path / "a.png").fingerprint()
 
 
+def test_names_of_folders_are_found_in_either_form(tmp_path):
+    put(tmp_path / "images" / "cafe\u0301 bar" / "1.png")
+    (tmp_path / "names.txt").write_text('"caf\u00e9 bar" Cafe\u0301\n')
+    labels = {label for label, _ in listed(tmp_path / "images", class_names=str(tmp_path / "names.txt")).values()}
+    assert labels == {"Caf\u00e9"}
+
+
+def test_a_folder_with_white_space_and_no_class_name_is_told_its_form(tmp_path):
+    put(tmp_path / "images" / "wild cat" / "1.png")
+    (tmp_path / "names.txt").write_text("wild cat\n")
+    with pytest.raises(UserError, match="folder 'wild cat'; add one, \"wild cat\" <class name>"):
+        source_of(tmp_path / "images", class_names=str(tmp_path / "names.txt")).fingerprint()
+
+
 def test_a_folder_without_a_class_name_is_refused(tmp_path):
     put(tmp_path / "images" / "n02" / "1.png")
     (tmp_path / "names.txt").write_text("n01 tench")

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import unicodedata
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from data.class_names import read_folder_names
 from data.errors import UserError
+from data.features import normal_form
 from data.files import FileEntry, Tree, list_names, list_tree, read_bytes
 from data.folder_layout import declared_splits, refuse_wrapper
 from data.settings import DataSettings
@@ -112,12 +112,14 @@ class ImageFolderSource:
         return None
 
     def _class_name(self, folder: str, names: dict[str, str] | None) -> str:
+        folder = normal_form(folder)
         if names is None:
-            # macOS takes names apart (NFD); the same class must not become two where splits come from two machines.
-            return unicodedata.normalize("NFC", folder)
+            return folder
         if folder not in names:
+            form = f', "{folder}" <class name>' if re.search(r"\s", folder) else ""
             raise UserError(
-                f"data.class_names: {self._settings.class_names} has no line for the class folder {folder!r}; add one"
+                f"data.class_names: {self._settings.class_names} has no line for the class folder {folder!r}; add"
+                f" one{form}"
             )
         return names[folder]
 
