@@ -186,6 +186,14 @@ def test_bad_records_say_why(tmp_path):
     read_all(tmp_path, check, class_names=str(tmp_path / "names.txt"))
 
 
+def test_records_that_all_lack_a_class_are_refused_before_they_are_read(tmp_path):
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=1.5)] * 30)
+    with pytest.raises(UserError, match=r"none of the first 20 records .* no class in the feature 'label' .* 1\.5: "):
+        source_of(tmp_path).prepare()
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=1.5)] * 19 + [example(image=PNG, label=1.0)])
+    source_of(tmp_path).prepare()
+
+
 def test_a_cut_file_is_a_fatal_problem(tmp_path):
     path = tmp_path / "a.tfrecord"
     write(path, [example(image=PNG, label=b"cat")] * 3)

@@ -1,6 +1,7 @@
 """TFRecord files of `tf.train.Example`: those of TFX (`Split-train/...`), of TensorFlow Datasets, or anybody's."""
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from data.settings import DataSettings
 from data.sources.source import ReadAll, SourceImage
 
 _NAME = re.compile(r"(\.tfrecords?(-\d+-of-\d+)?|-\d{5}-of-\d{5})(\.gz)?$", re.IGNORECASE)
+
+_SAMPLE = 20
+"""Records; if none of so many has an image and a class, that is no accident."""
 
 
 def is_tfrecord_name(path: str) -> bool:
@@ -70,13 +74,22 @@ class TFRecordSource:
         return digest.hexdigest()
 
     def prepare(self) -> None:
-        """See `Source`."""
+        """See `Source`; refuses records that the settings name no image or class of before all are read."""
         self.fingerprint()
+        sample = list(itertools.islice(self._reader().read_file(next(self.list_files())), _SAMPLE))
+        if len(sample) == _SAMPLE and all(image.problem for image in sample):
+            raise UserError(
+                f"data.path is {self._path}, where none of the first {_SAMPLE} records of a file can be used, such as"
+                f" {sample[0].name}: {sample[0].problem}"
+            )
 
     def read(self) -> beam.PTransform:
         """See `Source`: within a file the order is the file's own."""
+        return ReadAll(self.list_files, _path_of, self._reader().read_file)
+
+    def _reader(self) -> "_Reader":
         names = read_label_names(self._settings.class_names) if self._settings.class_names else None
-        return ReadAll(self.list_files, _path_of, _Reader(self._settings, names).read_file)
+        return _Reader(self._settings, names)
 
     def list_files(self) -> Iterator[RecordFile]:
         """Yields the files, in an order that mixes the splits.
