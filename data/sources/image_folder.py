@@ -127,7 +127,7 @@ class ImageFolderSource:
         used = {file.path for file in tree.files if not file.path.lower().endswith(_SIDE_SUFFIXES)}
         above = [""] if splits is None else list(splits)
         class_folders = [folder for folder in tree.folders if folder.rpartition("/")[0] in above]
-        for split_folder in set(above) - {folder.rpartition("/")[0] for folder in class_folders}:
+        for split_folder in sorted(set(above) - {folder.rpartition("/")[0] for folder in class_folders}):
             if splits is None:
                 raise UserError(
                     f"data.path is {self._root}, which holds {len(used)} files and no class folder;"
