@@ -1,10 +1,12 @@
 """The raw feature contract: what every `tf.train.Example` that leaves ImageExampleGen holds."""
 
+import unicodedata
+
 IMAGE_KEY = "image"
 """bytes [1]: a JPEG, PNG, GIF or BMP that `data.decode.decode_image` turns into the picture a person sees."""
 
 LABEL_KEY = "label"
-"""bytes [1]: the class name, UTF-8."""
+"""bytes [1]: the class name, UTF-8, in `normal_form`."""
 
 NAME_KEY = "file_name"
 """bytes [1]: where the image came from, relative to its source, UTF-8."""
@@ -23,3 +25,8 @@ CONTENT_HASH_KEY = "content_sha256"
 
 SPLITS = ("train", "eval", "test")
 """`train` fits weights, `eval` chooses epochs and stops early, `test` gates the push and chooses nothing."""
+
+
+def normal_form(class_name: str) -> str:
+    """Returns the one form of a class name: macOS takes accents apart (NFD), most else keeps them composed (NFC)."""
+    return unicodedata.normalize("NFC", class_name)

@@ -1,18 +1,20 @@
 """Settings of the data section."""
 
-import os
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from data.section import Settings
+from data.section import LocalPath, Settings
 from data.source_kinds import SOURCES
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
 
+_ALSO_CALLED = {"training": "train", "testing": "test"}
+
 
 class SplitFolders(Settings):
-    """Which folder names (or first words of TFRecord file names) mean which split; upper and lower case are alike."""
+    """Which names of folders and TFRecord files, or words of them, mean which split; upper and lower case are alike."""
 
     train: tuple[str, ...] = ("train",)
     """Folders that hold the images to train on."""
@@ -24,6 +26,16 @@ class SplitFolders(Settings):
     def meanings(self) -> dict[str, str]:
         """Returns name, in lower case, -> `train`, `eval` or `test`."""
         return {name.casefold(): split for split, names in self for name in names}
+
+    def split_of(self, name: str) -> str | None:
+        """Returns the one split that a name, or a word of it, means: `seg_train`, `TestSet`, `val2017`; else None."""
+        meanings = self.meanings()
+        if name.casefold() in meanings:
+            return meanings[name.casefold()]
+        words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+        words = [re.sub(r"(?<=.)(set|data|images|imgs)$", "", word) for word in words]
+        found = {meanings.get(word) or meanings.get(_ALSO_CALLED.get(word, "")) for word in words} - {None}
+        return found.pop() if len(found) == 1 else None
 
     @model_validator(mode="after")
     def _each_name_means_one_split(self) -> "SplitFolders":
@@ -43,7 +55,7 @@ class DataSettings(Settings):
     """The kind of source: `digits` (1,797 handwritten digits that come with scikit-learn), `image_folder` (one folder a
     class, or `train|val|test/<class>`), `cifar10` (`cifar-10-python.tar.gz`) or `tfrecords` (of `tf.train.Example`)."""
 
-    path: str | None = None
+    path: LocalPath | None = None
     """The folder (`image_folder`), the archive (`cifar10`; without it the archive is downloaded) or the file, folder or
     glob (`tfrecords`): a local path or `gs://...`. `digits` takes none."""
 
@@ -56,7 +68,7 @@ class DataSettings(Settings):
     split_folders: SplitFolders = SplitFolders()
     """Which folder names declare which split (`image_folder`, `tfrecords`)."""
 
-    class_names: str | None = None
+    class_names: LocalPath | None = None
     """A text file of class names. `image_folder`: lines `<folder> <class name>`, such as ImageNet's
     `n01440764 tench, Tinca tinca`; a name that several folders have gets the folder appended. `tfrecords` with integer
     labels: line N (from 0) is the name of label N. Without it, folder names and numbers are the names."""
@@ -84,11 +96,6 @@ class DataSettings(Settings):
         """Returns a copy with defaults for what this source never reads, so that changing it re-runs nothing."""
         unread = {name for kind in SOURCES.values() for name in kind.reads} - {*SOURCES[self.source].reads}
         return self.model_copy(update={name: type(self).model_fields[name].default for name in unread})
-
-    @field_validator("path", "class_names")
-    @classmethod
-    def _expand_home(cls, path: str | None) -> str | None:
-        return os.path.expanduser(path) if path else path
 
     @model_validator(mode="after")
     def _fits_the_source(self) -> "DataSettings":

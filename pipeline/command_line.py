@@ -1,15 +1,19 @@
 """What all commands have in common: the parser, the flags of the configuration, the exit statuses."""
 
 import argparse
+import contextlib
+import errno
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 from data.errors import Fault, UserError
+from pipeline.interruption import EXIT_INTERRUPTED, interruptible, listen_while_loading, was_interrupted
 
-EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_NOT_BLESSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_NOT_BLESSED = 0, 1, 2, 3
 
 
 class CommandLineParser(argparse.ArgumentParser):
@@ -22,6 +26,26 @@ class CommandLineParser(argparse.ArgumentParser):
             UserError: always.
         """
         raise UserError(f"{' '.join(message.split())}; see --help")  # A value may hold line breaks.
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses as usual, once `~` is expanded where shells leave it: after `=`, and in quotes.
+
+        Raises:
+            UserError: an argument is not UTF-8, which neither TensorFlow nor JSON takes for a path.
+        """
+        args = list(sys.argv[1:] if args is None else args)
+        for argument in args:
+            if (printable := os.fsencode(argument).decode("utf-8", "backslashreplace")) != argument:
+                raise UserError(
+                    f"{printable} is not UTF-8; rename the file or folder (convmv does many), and give that"
+                )
+        home = re.compile(r"(--[\w-]+=)?(~[^/=]*)(/.*)?", re.DOTALL)
+        expanded = [
+            f"{match[1] or ''}{os.path.expanduser(match[2] + (match[3] or ''))}" if match else argument
+            for argument in args
+            for match in [home.fullmatch(argument)]
+        ]
+        return super().parse_known_args(expanded, namespace)
 
 
 def add_config_flags(parser: argparse.ArgumentParser, preset: str, data: tuple[str, str] | None = None) -> None:
@@ -43,6 +67,29 @@ def add_config_flags(parser: argparse.ArgumentParser, preset: str, data: tuple[s
     )
 
 
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Ends quietly what prints when `| head` has read enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def find_full_disk(error: BaseException | None) -> str | None:
+    """Returns what an error says, in one line, if it or a cause of it is a disk that is full; else None."""
+    while error is not None:
+        text = " ".join(str(error).split())
+        # Beam, TensorFlow and SQLite each tell it in a class of their own.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or re.search(
+            r"No space left on device|disk quota exceeded|disk is full", text, re.IGNORECASE
+        ):
+            return text[-300:]
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def command(interrupted: str = "interrupted") -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Makes a command's `main` of what does its work: mistakes and faults end it in one line and an exit status.
 
@@ -55,16 +102,40 @@ def command(interrupted: str = "interrupted") -> Callable[[Callable[..., int]], 
         def main(argv: Sequence[str] | None = None) -> int:
             os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow is imported by anybody
             try:
-                return act(argv)
-            except UserError as error:
-                told, status = str(error), EXIT_USER_ERROR
-            except Fault as fault:
-                told, status = str(fault), EXIT_FAILED
-            except KeyboardInterrupt as interrupt:
-                told, status = str(interrupt) or interrupted, EXIT_INTERRUPTED
-            print(f"error: {told}", file=sys.stderr)
-            return status
+                with interruptible():
+                    try:
+                        status = act(argv)
+                        if not was_interrupted() or status == EXIT_INTERRUPTED:  # Else somebody went on regardless.
+                            return status
+                        told = interrupted
+                    except KeyboardInterrupt as interrupt:
+                        told, status = str(interrupt) or interrupted, EXIT_INTERRUPTED
+                    except Exception as error:
+                        told, status = _explain(error)
+                        if was_interrupted():  # Whatever it led to.
+                            told = interrupted
+                        elif not told:
+                            raise
+                    status = EXIT_INTERRUPTED if was_interrupted() else status
+                    print(f"error: {told}", file=sys.stderr)
+                    return status
+            except KeyboardInterrupt:  # again, while the first was told
+                return EXIT_INTERRUPTED
 
         return main
 
     return decorate
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Returns what is told of an error and the exit status; an empty text where only its traceback tells enough."""
+    if isinstance(error, UserError):
+        return str(error), EXIT_USER_ERROR
+    if isinstance(error, Fault):
+        return str(error), EXIT_FAILED
+    if full := find_full_disk(error):
+        return f"the disk is full ({full}); free some of it, and run again", EXIT_USER_ERROR
+    return "", EXIT_FAILED
+
+
+listen_while_loading()

@@ -22,8 +22,9 @@ from components.trainer.settings import RECIPE_DECIDES, TrainerSettings
 from components.transform.settings import TransformSettings
 from components.tuner.settings import TunerSettings, may_fine_tune, tuned_names
 from data.errors import UserError
-from data.section import Settings
+from data.section import LocalPath, Settings
 from data.settings import DataSettings
+from pipeline.yaml_text import RepeatedKeyError, load_yaml
 
 S = TypeVar("S", bound=Settings)
 
@@ -37,10 +38,10 @@ class PipelineConfig(Settings):
     name: str = Field(default="digits", pattern=NAME_PATTERN)
     """Names the pipeline, its output folder and the served model; runs of one name are compared with each other."""
 
-    schema_path: str | None = None
+    schema_path: LocalPath | None = None
     """A curated schema (`.pbtxt`) to validate against; without one the schema is inferred from train."""
 
-    serving_model_dir: str | None = None
+    serving_model_dir: LocalPath | None = None
     """Where models are pushed to, as `<serving_model_dir>/<name>/<version>`; default: in the output folder."""
 
     data: DataSettings = DataSettings()
@@ -217,10 +218,12 @@ def read_yaml(path: Path, model: type[Settings] = PipelineConfig) -> dict[str, A
         UserError: it cannot be read, or holds no sections.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise UserError(f"{path}: cannot be read as a configuration: {reason}") from None
+    except RepeatedKeyError as error:
+        raise UserError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
@@ -264,7 +267,7 @@ def parse_override(override: str, flag: str = "--set") -> dict[str, Any]:
     if not equals or not key.strip():
         raise UserError(f"{flag} {override}: expected section.key=value, e.g. --set trainer.batch_size=64")
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError:
         raise UserError(f"{flag} {override}: {text!r} is not a YAML value; quote it") from None
     return nest(key.strip(), value)

@@ -22,6 +22,8 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.exported_model import SAVED_MODEL_FILE
+from pipeline.interruption import was_interrupted
+from pipeline.output_dir import OutputDir
 from pipeline.report_lineage import check_database
 
 PUSHED_DESTINATION = "pushed_destination"
@@ -111,6 +113,8 @@ class ObservedLocalRunner:
         nodes = [either.pipeline_node for either in ir.nodes]
         # Nothing but themselves waits for them, so that the order stays topological.
         for node in sorted(nodes, key=lambda node: node.node_info.id in _REPORTING_NODES):
+            if was_interrupted():  # by what a node took for a failure of its own, and went on without
+                raise KeyboardInterrupt
             if node.node_info.id in without_cache:
                 node.execution_options.caching_options.enable_cache = False
             self._run_node(node, ir, deployment, connection)
@@ -185,6 +189,42 @@ def _outputs_are_whole(outputs: dict[str, list[metadata_store_pb2.Artifact]]) ->
         if destination := artifact.custom_properties[PUSHED_DESTINATION].string_value:
             needed.append(os.path.join(destination, SAVED_MODEL_FILE))
     return all(map(fileio.exists, needed))
+
+
+def adopt_moved_artifacts(output: OutputDir) -> str | None:
+    """Makes the metadata of a folder that was moved, renamed or copied name the files that are in it.
+
+    Only safe while the output folder is locked.
+
+    Returns:
+        A line on what that means, None where all is at its place.
+
+    Raises:
+        UserError: the metadata are damaged.
+    """
+    if not output.metadata_path.is_file() or not output.metadata_path.stat().st_size:
+        return None
+    check_database(str(output.metadata_path))
+    moved, before = [], ""
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(output.metadata_path))) as handle:
+        for artifact in handle.store.get_artifacts():
+            uri = output.rebase(artifact.uri)
+            if uri == artifact.uri:
+                continue
+            before = artifact.uri.rpartition("/pipeline_root/")[0]
+            artifact.uri = uri
+            for value in artifact.custom_properties.values():
+                if value.string_value.startswith(f"{before}/"):  # such as where it was pushed to
+                    value.string_value = f"{output.root}{value.string_value.removeprefix(before)}"
+            moved.append(artifact)
+        if moved:
+            handle.store.put_artifacts(moved)
+    if not moved:
+        return None
+    return (
+        f"this folder was {before}: its runs, baseline, reports and pushed models are kept; all nodes after"
+        " ImageExampleGen run again, once, since the cache goes by where their inputs lie"
+    )
 
 
 def clear_abandoned_executions(metadata_path: str, pipeline_root: str) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from data.errors import UserError
 
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 """Where the output folders lie of those who name none."""
+
+LEAST_FREE_BYTES = 256 * 2**20
+"""A run on 48 images left 228 MiB, most of it in the copies of VGG16's weights."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class OutputDir:
         """The log file of a run."""
         return self.root / "logs" / f"{run_id}.log"
 
+    def rebase(self, uri: str) -> str:
+        """Returns where an artifact lies in this folder, which may have been moved, renamed or copied since."""
+        _, pipeline_root, below = uri.rpartition("/pipeline_root/")
+        return uri if not pipeline_root or "://" in uri else f"{self.root}{pipeline_root}{below}"
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the folder for one run; the kernel lets go of the lock when the process ends, however it ends.
@@ -62,18 +71,24 @@ class OutputDir:
         Raises:
             UserError: another run holds it, or the folder cannot be made or written.
         """
-        if any(character in str(self.root) for character in "*?["):
+        if any(character in str(self.root) for character in "*?[\\"):
             raise UserError(
-                f"{self.root}: cannot be the output folder, since Beam takes *, ? and [ in a path for a pattern; choose"
-                " another with --output-dir"
+                f"{self.root}: cannot be the output folder, since Beam takes *, ?, [ and \\ in a path for a pattern;"
+                " choose another with --output-dir"
             )
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("a+")
+            free_bytes = shutil.disk_usage(self.root).free
         except OSError as error:
             raise UserError(
                 f"{self.root}: cannot be used as the output folder: {error.strerror}; choose another with --output-dir"
             ) from None
+        if free_bytes < LEAST_FREE_BYTES:
+            raise UserError(
+                f"{self.root}: lies on a disk with {free_bytes >> 20} MiB left, and no run does with less than"
+                f" {LEAST_FREE_BYTES >> 20}; free some, or choose another with --output-dir"
+            )
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,7 +116,7 @@ def make_serving_dir(path: str) -> str:
     """
     if "://" in path:
         return path
-    folder = Path(path).expanduser().resolve()
+    folder = Path(path).resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -11,7 +11,7 @@ from typing import Any
 
 from components.exported_model import SAVED_MODEL_FILE
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, EXIT_USER_ERROR, CommandLineParser, command
+from pipeline.command_line import EXIT_DONE, EXIT_USER_ERROR, CommandLineParser, command, reader_may_leave
 from pipeline.output_dir import DEFAULT_OUTPUT
 
 _BATCH_SIZE = 32
@@ -29,10 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _make_parser().parse_args(argv)
     model_dir = find_model(Path(arguments.model) if arguments.model else None)
     answers = predict(arguments.images, model_dir, arguments.top_k)
-    if arguments.json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False))
-    else:
-        _print_table(answers, model_dir)
+    with reader_may_leave():
+        if arguments.json:
+            print(json.dumps(answers, indent=2, ensure_ascii=False))
+        else:
+            _print_table(answers, model_dir)
     return EXIT_USER_ERROR if any("error" in answer for answer in answers) else EXIT_DONE
 
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import datetime
-import signal
 import sys
 import threading
 import time
@@ -84,7 +83,6 @@ def rehearse(spec: Spec, tasks: dict[str, Task], output_dir: Path, arguments: ar
         UserError: a task has no local equal, or what earlier rehearsals left is damaged.
         KeyboardInterrupt: all processes have been ended.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a rehearsal as Ctrl-C does.
     started = time.monotonic()
     places = Places(output_dir)
     check_images(spec.path, tasks, places)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from components.report_gen import CARD_FILE, REPORT_FILE
 from components.report_gen.account import Account
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, CommandLineParser, command
+from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave
 from pipeline.output_dir import OutputDir, write_whole
 from pipeline.report_comparison import comparison_rows, make_titles, render_comparison, render_rows
 from pipeline.report_runs import ReportRun, find_run, list_runs
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")  # TensorFlow's and Beam's, of Python's own age
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # TFMA reads with what TensorFlow calls deprecated
-    try:
-        arguments = _make_parser().parse_args(argv)
-        _check(arguments)
+    arguments = _make_parser().parse_args(argv)
+    _check(arguments)
+    with reader_may_leave():
         runs = [find_run(text) for text in arguments.runs or [None]]
         if arguments.list:
             _print_list(runs[0])
@@ -52,8 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_facts(runs[0], arguments.format)
         else:
             _write_page(runs[0], arguments)
-    except BrokenPipeError:  # `| head` has read enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return EXIT_DONE
 
 
@@ -165,6 +163,7 @@ def _write_files(account: Account, path: Path) -> None:
 
     write_whole(path, render_page(account))
     suffix = path.stem.removeprefix(Path(REPORT_FILE).stem)
+    suffix = suffix if not suffix or suffix.startswith("-") else f"-{path.stem}"
     write_whole(path.with_name(CARD_FILE.replace(".", f"{suffix}.")), render_card(account))
 
 
@@ -217,6 +216,7 @@ def _print_slices(runs: Sequence[ReportRun], arguments: argparse.Namespace) -> N
         raise UserError(
             f"{runs[0].title}: has no predictions of single images, which --slice, --threshold and --top-k need"
         )
+    uri = runs[0].output.rebase(uri) if runs[0].output else uri
     figures = make_slice(uri, arguments.slice, arguments.threshold, arguments.top_k)
     print(render_slice(figures, arguments.format), end="")
 

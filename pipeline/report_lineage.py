@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
+from pipeline.output_dir import OutputDir
 
 _RUN_CONTEXT, _NODE_CONTEXT = "pipeline_run", "node"
 _OUTPUT_KINDS = ("OUTPUT", "INTERNAL_OUTPUT")
@@ -76,11 +77,11 @@ def read_runs(metadata_path: Path) -> list[RunRecord]:
     connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
     store = metadata_store.MetadataStore(connection)
     contexts = [context for context in store.get_contexts() if context.type == _RUN_CONTEXT]
-    runs = [_read_run(store, context) for context in contexts]
+    runs = [_read_run(store, context, OutputDir(metadata_path.parent)) for context in contexts]
     return sorted((run for run in runs if run.nodes), key=lambda run: run.started, reverse=True)
 
 
-def _read_run(store: Any, context: Any) -> RunRecord:
+def _read_run(store: Any, context: Any, output: OutputDir) -> RunRecord:
     from ml_metadata.proto import metadata_store_pb2
 
     executions = sorted(store.get_executions_by_context(context.id), key=lambda one: one.create_time_since_epoch)
@@ -102,7 +103,7 @@ def _read_run(store: Any, context: Any) -> RunRecord:
         inputs = [made.get(i, f"{keys.get(i, '')} {i}") for i, kind in kinds.items() if kind not in _OUTPUT_KINDS]
         for artifact_id, kind in kinds.items():
             if kind in _OUTPUT_KINDS and artifact_id in artifacts:
-                key, uri = keys.get(artifact_id, ""), artifacts[artifact_id].uri
+                key, uri = keys.get(artifact_id, ""), output.rebase(artifacts[artifact_id].uri)
                 run.uris[node, key] = uri
                 artifact = made.setdefault(artifact_id, f"{key} {artifact_id}")
                 run.lineage.append({"artifact": artifact, "node": node, "inputs": sorted(inputs), "uri": uri})

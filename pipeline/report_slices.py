@@ -17,6 +17,7 @@ from components.evaluator.metric_table import METRICS
 from components.report_gen.numbers import format_interval, format_number
 from components.report_gen.wilson import wilson_interval
 from data.errors import UserError
+from data.features import normal_form
 
 if TYPE_CHECKING:
     from components.predictor.predictions import Predictions
@@ -130,6 +131,7 @@ def _matches(predictions: "Predictions", condition: str) -> np.ndarray:
             raise UserError(f"--slice {condition}: correct is yes or no")
         return predictions.correct == (value == "yes")
     if key in ("label", "predicted"):
+        value = normal_form(value)  # as classes are; file names stay as they are
         known = {*predictions.class_names, *predictions.label_names}
         if value not in known:
             near = ", ".join(difflib.get_close_matches(value, sorted(known), n=3, cutoff=0.0))

@@ -4,7 +4,6 @@ import argparse
 import datetime
 import os
 import shlex
-import signal
 import sys
 import textwrap
 import traceback
@@ -20,11 +19,11 @@ from data.json_files import write_json
 from pipeline.command_line import (
     EXIT_DONE,
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
     EXIT_NOT_BLESSED,
     CommandLineParser,
     add_config_flags,
     command,
+    find_full_disk,
 )
 from pipeline.config import (
     DataChoice,
@@ -33,8 +32,10 @@ from pipeline.config import (
     dump_config,
     load_config,
     name_from_path,
+    read_yaml,
 )
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
+from pipeline.interruption import EXIT_INTERRUPTED, was_interrupted
 from pipeline.output_dir import DEFAULT_OUTPUT, OutputDir, make_serving_dir, write_whole
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(dump_config(config), end="")
         return EXIT_DONE
     output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / config.name).resolve())
+    _check_places(config, output_dir)
     with output_dir.locked():
         return run(config, output_dir, enable_cache=not arguments.no_cache, verbose=arguments.verbose)
 
@@ -99,8 +101,46 @@ def data_choice(path: str | None) -> DataChoice | None:
     with output_to_log(Path(os.devnull), verbose=False):  # TensorFlow greets on standard error
         from data.detect import settings_for_path
 
-        settings = settings_for_path(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
+        settings = settings_for_path(path if "://" in path else os.path.abspath(path))
     return DataChoice(name=name_from_path(path), settings=settings)
+
+
+def _check_places(config: PipelineConfig, output_dir: OutputDir) -> None:
+    """Refuses places that a run would spoil for itself.
+
+    Raises:
+        UserError: what it writes lies in the images, or these among what it may remove.
+    """
+    if not config.data.path or not Path(config.data.path).is_dir():
+        return
+    images = Path(config.data.path).resolve()
+    for place, name in ((output_dir.root, "--output-dir"), (config.serving_model_dir, "serving_model_dir")):
+        if place and "://" not in str(place) and Path(place).resolve().is_relative_to(images):
+            raise UserError(
+                f"{name} is {place}, which lies in the images ({images}): what a run leaves there would be taken for"
+                f" images; choose another {name}"
+            )
+    if images.is_relative_to(output_dir.pipeline_root):
+        raise UserError(
+            f"data.path is {images}, which lies in {output_dir.pipeline_root}, where a run may remove files; choose"
+            " another --output-dir"
+        )
+
+
+def _describe_other_data(config: PipelineConfig, output_dir: OutputDir) -> str | None:
+    """Returns a line if the last run in the folder had its images from another place."""
+    try:
+        last = read_yaml(output_dir.config_path).get("data")
+    except UserError:  # the first run, or what somebody wrote there
+        return None
+    now = (config.data.source, config.data.path)
+    before = (last.get("source"), last.get("path")) if isinstance(last, dict) else now
+    if before == now:
+        return None
+    return (
+        f"data.path is {' '.join(filter(None, now))}; the last run in this folder had {' '.join(filter(None, before))}:"
+        " its blessed models stay what new ones are compared with"
+    )
 
 
 def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, verbose: bool) -> int:
@@ -112,6 +152,8 @@ def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, ve
     with output_to_log(log_path, verbose) as console:
         display = Display(console)
         display.message(f"[bold]{config.name}[/]: {config.data.source} -> {escape(str(output_dir.root))}")
+        if other := _describe_other_data(config, output_dir):
+            display.message(escape(f"     {other}"))
         with display.listening():
             display.node_started("loading TensorFlow and TFX")
             return _run_and_summarise(config, output_dir, log_path, display, enable_cache)
@@ -120,7 +162,7 @@ def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, ve
 def _run_and_summarise(
     config: PipelineConfig, output_dir: OutputDir, log_path: Path, display: "Display", enable_cache: bool
 ) -> int:
-    from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_executions
+    from pipeline.local_runner import ObservedLocalRunner, adopt_moved_artifacts, clear_abandoned_executions
     from pipeline.report import publish_report, withdraw_report
     from pipeline.summary import PUSHED, make_summary, render_summary
 
@@ -130,21 +172,30 @@ def _run_and_summarise(
     weights, status, error, mistake, report_path = config.trainer.weights, EXIT_FAILED, None, None, None
     try:
         withdraw_report(output_dir)
+        if output_dir.pipeline_root.exists() and not output_dir.metadata_path.exists():
+            display.message(
+                "     metadata.sqlite is gone: earlier runs, and what new models were compared with, are lost"
+            )
+        if moved := adopt_moved_artifacts(output_dir):
+            display.message(escape(f"     {moved}"))
         closed = clear_abandoned_executions(str(output_dir.metadata_path), str(output_dir.pipeline_root))
         if closed:
             display.message(f"     closed {closed} execution(s) that a killed run had left open")
         pipeline, weights = _make_pipeline(config, output_dir, enable_cache, display)
         runner.run(pipeline)
         report_path = publish_report(output_dir, runner.results)
-    except UserError as caught:
-        mistake, error = caught, str(caught)
-    except KeyboardInterrupt:
-        status, error = EXIT_INTERRUPTED, "interrupted; run it again: nodes that had finished are served from cache"
-        display.message(f"[yellow]{error}[/]")
-    except Exception as fault:
-        error = f"{type(fault).__name__}: {fault}"
-        print(traceback.format_exc(), file=sys.stderr)  # into the log
-        display.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+    except (Exception, KeyboardInterrupt) as fault:
+        if was_interrupted() or isinstance(fault, KeyboardInterrupt):
+            status, error = EXIT_INTERRUPTED, "interrupted; run it again: nodes that had finished are served from cache"
+            display.message(f"[yellow]{error}[/]")
+        elif isinstance(fault, UserError):
+            mistake, error = fault, str(fault)
+        elif find_full_disk(fault):
+            raise  # Nor could a summary be written.
+        else:
+            error = f"{type(fault).__name__}: {fault}"
+            print(traceback.format_exc(), file=sys.stderr)  # into the log
+            display.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
     summary = make_summary(config, weights, runner.results, error)
     if mistake is not None and mistake.facts:
         summary["data"] = mistake.facts
@@ -198,5 +249,4 @@ def _next_commands(summary: dict[str, Any], output_dir: OutputDir, report_path: 
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends a run as Ctrl-C does, with a summary.
     sys.exit(main())

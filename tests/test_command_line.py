@@ -7,11 +7,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+import apache_beam as beam
 import pytest
 
 from data.errors import Fault, UserError
 from pipeline import predict, preflight, rehearse, report, run_local, run_vertex
-from pipeline.command_line import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, CommandLineParser
+from pipeline.command_line import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, CommandLineParser, command
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
 COMMANDS = [predict, preflight, rehearse, report, run_local, run_vertex]
 WITH_SETTINGS = [preflight, run_local, run_vertex]
@@ -112,3 +114,60 @@ def test_what_ends_a_command_is_told_in_one_line(
     assert printed.out == ""
     assert printed.err.startswith(f"error: {told}")
     assert printed.err.count("\n") == 1
+
+
+def fill(path: str) -> str:
+    with open(path, "wb", buffering=0) as file:
+        file.write(b"x")
+    return path
+
+
+@pytest.mark.parametrize("in_beam", [False, True])
+def test_a_full_disk_is_told_in_one_line(in_beam: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    @command()
+    def main(argv: Sequence[str] | None) -> int:
+        if in_beam:
+            with beam.Pipeline(argv=list(IN_PROCESS_BEAM_ARGS)) as pipeline:
+                pipeline | beam.Create(["/dev/full"]) | beam.Map(fill)
+        fill("/dev/full")
+        return 0
+
+    assert main([]) == EXIT_USER_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: the disk is full (")
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+
+
+def test_a_home_is_expanded_where_shells_leave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = CommandLineParser()
+    parser.add_argument("--output-dir")
+    parser.add_argument("--set", nargs="+")
+    parser.add_argument("images", nargs="*")
+    arguments = parser.parse_args(["~/a.jpg", "--output-dir=~/runs/x", "--set", "data.path=~/images", "a.b=~"])
+    assert (arguments.output_dir, arguments.images) == ("/home/me/runs/x", ["/home/me/a.jpg"])
+    assert arguments.set == ["data.path=~/images", "a.b=~"]  # Values are YAML, where ~ is null: settings expand theirs.
+
+
+def test_what_nobody_reads_to_its_end_is_no_fault() -> None:
+    code = """
+import sys
+from pipeline.command_line import command, reader_may_leave
+
+@command()
+def main(argv):
+    with reader_may_leave():
+        for number in range(100_000):
+            print(number)
+    return 0
+
+sys.exit(main())
+"""
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stderr is not None
+    assert run.stdout.readline() == "0\n"
+    run.stdout.close()
+    assert run.stderr.read() == ""
+    assert run.wait() == 0

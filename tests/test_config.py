@@ -103,6 +103,32 @@ def test_an_unreadable_file_is_one_clear_line(tmp_path: Path, text: str | None, 
         load_config("digits", str(path))
 
 
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "trainer: {seed: 5}\ndata:\n  path: x\ntrainer: {dropout: 0.1}\n")
+    with pytest.raises(UserError, match=r"c\.yaml: gives trainer twice, on lines 1 and 4; keep one"):
+        load_config("digits", path)
+
+
+def test_numbers_are_what_people_take_them_for() -> None:
+    config = load_config("cifar10", overrides=["trainer.seed=010", "trainer.dropout=1e-1", "name=007"])
+    assert (config.trainer.seed, config.trainer.dropout, config.name) == (10, 0.1, "007")
+    with pytest.raises(UserError, match=r"trainer\.seed is '1:30'; input should be a valid integer"):
+        load_config("cifar10", overrides=["trainer.seed=1:30"])
+
+
+def test_paths_are_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load_config(
+        "photos",
+        overrides=["data.source=image_folder", "data.path=photos", "data.class_names=~/n.txt", "schema_path=gs://b/s"],
+    )
+    assert config.data.path == str(tmp_path / "photos")
+    assert (config.data.class_names, config.schema_path) == ("/home/me/n.txt", "gs://b/s")
+    assert config.trainer.weights == "imagenet"
+    assert parse_config({"trainer": {"weights": "mine.h5"}}).trainer.weights == str(tmp_path / "mine.h5")
+
+
 def test_every_setting_is_described() -> None:
     rows = list(describe_settings())
     assert {"trainer.batch_size", "data.max_pixels", "evaluator.gates"} <= {key for key, *_ in rows}

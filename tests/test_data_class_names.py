@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.class_names import read_folder_names, read_label_names
+from data.class_names import describe_similar, read_folder_names, read_label_names
 from data.errors import UserError
 
 
@@ -24,6 +24,26 @@ def test_imagenets_list(write):
         "n03126707": "crane (n03126707)",
         "n1": "méduse",
     }
+
+
+def test_folders_with_white_space_are_quoted_and_accents_have_one_form(write):
+    path = write('"golden retriever" Golden\n"wild  cat" "Wild cat"\n"odd" "Kitty" and others\ncafe\u0301 Cafe\u0301\n')
+    assert read_folder_names(path) == {
+        "golden retriever": "Golden",
+        "wild  cat": "Wild cat",
+        "odd": '"Kitty" and others',
+        "caf\u00e9": "Caf\u00e9",
+    }
+    with pytest.raises(UserError, match="holds 'caf\u00e9' twice"):
+        read_label_names(write("caf\u00e9\ncafe\u0301\n"))
+
+
+def test_classes_that_only_case_or_white_space_tells_apart_are_named():
+    assert describe_similar(["dog", "cat", "Cat", "cat ", "Dog", "bird"]) == (
+        "learnt as different classes: 'Cat' and 'cat' and 'cat '; 'Dog' and 'dog'; if these are one, rename one as the"
+        " other"
+    )
+    assert describe_similar(["cat", "catfish"]) is None
 
 
 def test_label_names(write):

@@ -57,6 +57,35 @@ def test_declared_splits_in_any_case(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("seg_train", "seg_test"),
+        ("training_set", "test_set"),
+        ("Training", "Testing"),
+        ("TrainImages", "testset"),
+        ("train2017", "test2017"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train", "test_set"),
+    ],
+)
+def test_a_word_of_a_folders_name_declares_its_split(tmp_path, train, test):
+    for split in (train, test):
+        put(tmp_path / split / "cat" / "1.png")
+    put(tmp_path / train / "dog" / "1.png")
+    assert listed(tmp_path) == {
+        f"{train}/cat/1.png": ("cat", "train"),
+        f"{train}/dog/1.png": ("dog", "train"),
+        f"{test}/cat/1.png": ("cat", "test"),
+    }
+
+
+def test_words_of_splits_in_the_names_of_classes_among_others(tmp_path):
+    for name in ("train_station", "test_tube", "cat"):
+        put(tmp_path / name / "1.png")
+    assert {label for label, _ in listed(tmp_path).values()} == {"train_station", "test_tube", "cat"}
+
+
 def test_imagenets_layout(tmp_path):
     """`val` is the test split, the unlabelled `test` is left out, and folders get their names from the list."""
     put(tmp_path / "train" / "n01" / "1.JPEG")
@@ -208,10 +237,24 @@ class TestFingerprint:
         (["train/cat/1.png", "test/cat/1.png", "test/dog/"], "test/dog holds no image"),
         (["train/cat/1.png", "val/1.png"], "val holds no class folder"),
         (
-            ["Training/a/1.png", "Training/b/1.png", "Testing/a/1.png", "Testing/b/1.png"],
+            ["Training/a/1.png", "Training/b/1.png", *(f"Testing/{name}/1.png" for name in "abc")],
             "Testing and Training in ROOT look like splits, since both hold 'a' and 'b'; name each in"
             " data.split_folders, the one to train on as train"
             " (known: train: train; eval: val, valid, validation, eval, dev; test: test), or rename them",
+        ),
+        (
+            ["train_images/1.png", "test_images/2.png"],
+            "test_images and train_images in ROOT look like splits, but do not hold the same class folders",
+        ),
+        (["seg_train/a/1.png", "seg_train/b/1.png", "seg_test/a/1.png", "seg_pred/1.png"], "seg_pred lies beside"),
+        (
+            ["Pets/cat/1.png", "Pets/dog/1.png"],
+            "Pets is the only class folder, and Pets holds 2 folders (cat, dog); give ROOT/Pets",
+        ),
+        (["a/b/train/cat/1.png", "a/b/test/cat/1.png"], "and a/b holds 2 folders (test, train); give ROOT/a/b"),
+        (
+            [f"{split}/images/{name}/1.png" for split in ("train", "test") for name in ("cat", "dog")],
+            "test/images is the only class folder, and test/images holds 2 folders (cat, dog); move those up",
         ),
         (["valid/a/1.png", "valid/b/1.png", "test/a/1.png", "test/b/1.png"], "test and valid in ROOT look like splits"),
         (["train/cat/1.png", "vall/cat/1.png"], "vall lies beside a folder of train images and names no split"),
@@ -235,6 +278,20 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     put(tmp_path / "a.png")
     with pytest.raises(UserError, match="which is a file"):
         source_of(tmp_path / "a.png").fingerprint()
+
+
+def test_names_of_folders_are_found_in_either_form(tmp_path):
+    put(tmp_path / "images" / "cafe\u0301 bar" / "1.png")
+    (tmp_path / "names.txt").write_text('"caf\u00e9 bar" Cafe\u0301\n')
+    labels = {label for label, _ in listed(tmp_path / "images", class_names=str(tmp_path / "names.txt")).values()}
+    assert labels == {"Caf\u00e9"}
+
+
+def test_a_folder_with_white_space_and_no_class_name_is_told_its_form(tmp_path):
+    put(tmp_path / "images" / "wild cat" / "1.png")
+    (tmp_path / "names.txt").write_text("wild cat\n")
+    with pytest.raises(UserError, match="folder 'wild cat'; add one, \"wild cat\" <class name>"):
+        source_of(tmp_path / "images", class_names=str(tmp_path / "names.txt")).fingerprint()
 
 
 def test_a_folder_without_a_class_name_is_refused(tmp_path):

@@ -48,8 +48,8 @@ def read_all(path, check, **settings):
 PNG = images.make_png()
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
-def test_reads_files_of_either_compression(tmp_path, compression):
+@pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
+def test_reads_files_of_each_compression(tmp_path, compression):
     write(tmp_path / "a.tfrecord", [example(image=PNG, label=b"cat"), example(image=b"x", label=b"dog")], compression)
 
     def check(read):
@@ -84,6 +84,22 @@ def test_numbers_name_themselves(tmp_path):
     read_all(tmp_path, lambda read: check_labels(read, ["12"]))
 
 
+@pytest.mark.parametrize("length", [0x8B1F, 0x9C78])
+def test_a_length_that_looks_like_a_compressed_file_s_beginning(tmp_path, length):
+    """The first two bytes of a plain file are its first record's length."""
+    short = length - len(example(image=bytes(length - 100), label=b"cat"))
+    record = example(image=bytes(length - 100 + short), label=b"cat")
+    assert len(record) == length
+    write(tmp_path / "a.tfrecord", [record])
+    read_all(tmp_path, lambda read: check_labels(read, ["cat"]))
+
+
+def test_labels_can_be_whole_floats_one_hot_and_decomposed(tmp_path):
+    labels = [2.0, [0, 0, 1], [0.0, 1.0], "cafe\u0301".encode()]
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=label) for label in labels])
+    read_all(tmp_path, lambda read: check_labels(read, ["2", "2", "1", "caf\u00e9"]))
+
+
 def check_labels(read, labels):
     assert [image.label for image in read] == labels
 
@@ -98,6 +114,7 @@ def check_labels(read, labels):
         ("ds-valid.tfrecord", "eval"),
         ("ds-dev.tfrecord", "eval"),
         ("cifar10-test.tfrecord-00000-of-00001", "test"),
+        ("val2017-00000-of-00001", "eval"),
         ("data.tfrecords", None),
         ("contest-00000-of-00001", None),
     ],
@@ -157,11 +174,24 @@ def test_bad_records_say_why(tmp_path):
         assert problems[0] == "not a tf.train.Example"
         image = "no image in the feature 'image' (data.tfrecord_image_feature); the record's features: "
         assert problems[1:4] == [image + "label", image + "image, label", image + "image, label"]
-        label = "no class in the feature 'label' (data.tfrecord_label_feature); the record's features: image"
-        assert problems[4:10] == [label] + [label + ", label"] * 5
+        label = "no class in the feature 'label' (data.tfrecord_label_feature)"
+        assert problems[4] == f"{label}; the record's features: image"
+        assert problems[5:10] == [
+            f"{label}, which holds {found}: a class is a name, a whole number below 1, or 0s and a 1 (one-hot);"
+            " the record's features: image, label"
+            for found in ("1.5", "0, 0", "1", "-1", "nothing")
+        ]
         assert problems[10] is None
 
     read_all(tmp_path, check, class_names=str(tmp_path / "names.txt"))
+
+
+def test_records_that_all_lack_a_class_are_refused_before_they_are_read(tmp_path):
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=1.5)] * 30)
+    with pytest.raises(UserError, match=r"none of the first 20 records .* no class in the feature 'label' .* 1\.5: "):
+        source_of(tmp_path).prepare()
+    write(tmp_path / "a.tfrecord", [example(image=PNG, label=1.5)] * 19 + [example(image=PNG, label=1.0)])
+    source_of(tmp_path).prepare()
 
 
 def test_a_cut_file_is_a_fatal_problem(tmp_path):

@@ -301,6 +301,13 @@ def test_reports_its_outcome(pets):
     assert re.fullmatch(r"120 images: train \d+, eval \d+, test \d+; 0 quarantined", lasting)
 
 
+def test_classes_that_differ_in_case_alone_are_named(run_folder, tmp_path, caplog):
+    images.make_image_tree(tmp_path / "images", ["cat", "Cat"], per_class=30, size=8)
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        run_folder()
+    assert "learnt as different classes: 'Cat' and 'cat'; if these are one, rename one as the other" in caplog.messages
+
+
 def test_cache_key_holds_settings_fingerprint_and_code():
     component = ImageExampleGen(DataSettings(), "fingerprint", "code")
     assert DataSettings.model_validate_json(component.exec_properties["data_settings"]) == DataSettings()

@@ -12,7 +12,14 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.types.standard_artifacts import Examples, Model
 
 from data.errors import UserError
-from pipeline.local_runner import ObservedLocalRunner, clear_abandoned_executions
+from pipeline.local_runner import (
+    PUSHED_DESTINATION,
+    ObservedLocalRunner,
+    adopt_moved_artifacts,
+    clear_abandoned_executions,
+)
+from pipeline.output_dir import OutputDir
+from pipeline.report_lineage import read_runs
 
 
 @component
@@ -44,14 +51,14 @@ class Heard:
         self.ended.append((node_id, state))
 
 
-def run(folder: Path, number: int = 1) -> Heard:
+def run(folder: Path, number: int = 1, root: str = "root") -> Heard:
     make = Make(number=number)
     use = Use(examples=make.outputs["examples"])
     heard = Heard()
     ObservedLocalRunner(heard).run(
         Pipeline(
             pipeline_name="p",
-            pipeline_root=str(folder / "root"),
+            pipeline_root=str(folder / root),
             components=[make, use],
             enable_cache=True,
             metadata_connection_config=metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite")),
@@ -141,3 +148,41 @@ def test_damaged_metadata_are_the_users_to_remove(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"metadata\.sqlite: is damaged .*; remove it to run everything anew"):
         clear_abandoned_executions(str(tmp_path / "metadata.sqlite"), str(tmp_path / "root"))
     assert (tmp_path / "root").exists()
+
+
+def artifacts_of(folder: Path) -> list[metadata_store_pb2.Artifact]:
+    config = metadata.sqlite_metadata_connection_config(str(folder / "metadata.sqlite"))
+    with metadata.Metadata(config) as handle:
+        return list(handle.store.get_artifacts())
+
+
+def test_a_folder_that_was_renamed_keeps_its_runs_and_what_was_pushed(tmp_path: Path) -> None:
+    before, now = tmp_path / "before", tmp_path / "now"
+    before.mkdir()
+    run(before, root="pipeline_root")
+    with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(before / "metadata.sqlite"))) as handle:
+        (model,) = handle.store.get_artifacts_by_type("Model")
+        model.custom_properties[PUSHED_DESTINATION].string_value = f"{before}/serving_model/7"
+        handle.store.put_artifacts([model])
+    (before / "serving_model" / "7").mkdir(parents=True)
+    (before / "serving_model" / "7" / "saved_model.pb").touch()
+    before.rename(now)
+    assert str(adopt_moved_artifacts(OutputDir(now))).startswith(f"this folder was {before}: its runs, baseline, ")
+    assert all(artifact.uri.startswith(f"{now}/pipeline_root/") for artifact in artifacts_of(now))
+    (model,) = (one for one in artifacts_of(now) if one.type == "Model")
+    assert model.custom_properties[PUSHED_DESTINATION].string_value == f"{now}/serving_model/7"
+    assert run(now, root="pipeline_root").ended == [("Make", "cached"), ("Use", "complete")]
+    assert run(now, root="pipeline_root").ended == [("Make", "cached"), ("Use", "cached")]
+    assert adopt_moved_artifacts(OutputDir(now)) is None
+    assert not before.exists()
+
+
+def test_the_runs_of_a_copy_lie_in_the_copy(tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    run(original, root="pipeline_root")
+    shutil.copytree(original, copy)
+    for folder in (original, copy):
+        (record,) = read_runs(folder / "metadata.sqlite")
+        assert len(record.uris) == 2
+        assert all(uri.startswith(f"{folder}/pipeline_root/") and Path(uri).is_dir() for uri in record.uris.values())

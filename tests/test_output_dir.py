@@ -44,6 +44,12 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_disk_that_is_all_but_full_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.output_dir.LEAST_FREE_BYTES", 2**62)
+    with pytest.raises(UserError, match=r"lies on a disk with \d+ MiB left"), OutputDir(tmp_path).locked():
+        pass
+
+
 def test_write_whole_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "made" / "summary.json"
     write_whole(target, "old")
@@ -67,7 +73,8 @@ def test_a_serving_model_dir_is_absolute(tmp_path: Path, monkeypatch: pytest.Mon
     assert make_serving_dir("gs://bucket/models") == "gs://bucket/models"
 
 
-def test_a_folder_that_beam_takes_for_a_pattern_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"takes .* for a pattern"), OutputDir(tmp_path / "[2024] run").locked():
+@pytest.mark.parametrize("name", ["[2024] run", "2024\\run"])
+def test_a_folder_that_beam_takes_for_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"takes .* for a pattern"), OutputDir(tmp_path / name).locked():
         pass
     assert not list(tmp_path.iterdir())

@@ -55,7 +55,7 @@ def test_an_evaluation_of_another_pipeline_becomes_a_page(
     html = path.read_text(encoding="utf-8")
     assert ">0.5000<" in html
     assert "country:a" in html
-    assert (tmp_path / "model_cardpage.md").is_file()
+    assert (tmp_path / "model_card-page.md").is_file()
 
 
 def test_its_figures_are_printed_in_every_format(foreign_evaluation: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Which blessed model a run is compared with, and a warm start goes on from, on a real metadata store."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as pb
 from tfx.types import Artifact, standard_artifacts
 
+from components.progress import LOGGER
 from components.resolver.latest_blessed_base_model import LatestBlessedBaseModelStrategy
 from components.resolver.latest_blessed_other_model import LatestBlessedOtherModelStrategy
 
@@ -112,6 +114,24 @@ def test_a_model_whose_files_are_gone_is_no_base(story: Story) -> None:
     story.run(examples[1])
     Path(story.models[1].uri).rmdir()
     assert story.run(examples[2]) is story.models[0]
+
+
+def test_a_blessed_model_that_is_gone_is_told(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER.name)
+    examples, candidate = story.make(standard_artifacts.Examples), story.make(standard_artifacts.Model)
+    story.run(examples)
+    story.run(examples)
+    assert story.baseline(candidate) is story.models[1]
+    assert not caplog.messages
+    Path(story.models[1].uri).rmdir()
+    assert story.baseline(candidate) is story.models[0]
+    Path(story.models[0].uri).rmdir()
+    assert story.baseline(candidate) is None
+    gone = f"the latest blessed model cannot be found: {story.models[1].uri} is gone;"
+    assert caplog.messages == [
+        f"{gone} {story.models[0].uri} takes its place",
+        f"{gone} no other was blessed: gates on change pass without it",
+    ]
 
 
 @pytest.mark.parametrize("served", [False, None])

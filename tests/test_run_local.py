@@ -14,7 +14,8 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.report_gen.account import Account
 from pipeline import local_runner, report, run_local
-from pipeline.config import describe_settings
+from pipeline.config import describe_settings, dump_config, load_config
+from pipeline.output_dir import OutputDir
 
 
 def test_help_documents_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +52,40 @@ def test_a_mistake_is_one_line_and_status_2(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--output-dir", "{}/images/out"], "--output-dir is {}/images/out, which lies in the images ({}/images)"),
+        (["--set", "serving_model_dir={}/images/served"], "serving_model_dir is {}/images/served, which lies in the"),
+        (["--output-dir", "{}", "--data", "{}/pipeline_root/own"], "own, which lies in {}/pipeline_root, where a run"),
+        (["--output-dir", "{}/\udcff"], "{}/\\xff is not UTF-8; rename the file or folder"),
+    ],
+)
+def test_places_that_a_run_would_spoil_are_refused_before_it(
+    tmp_path: Path, settings: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images", "pipeline_root/own"):
+        (tmp_path / folder / "cat").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ["--data", "{}/images", "--output-dir", "{}/free", *settings]
+    assert run_local.main([argument.replace("{}", str(tmp_path)) for argument in arguments]) == 2
+    error = capfd.readouterr().err
+    assert message.replace("{}", str(tmp_path)) in error
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_other_images_than_the_last_run_s_are_told(tmp_path: Path) -> None:
+    output, digits = OutputDir(tmp_path), load_config("digits")
+    assert run_local._describe_other_data(digits, output) is None
+    output.config_path.write_text(dump_config(digits), encoding="utf-8")
+    assert run_local._describe_other_data(digits, output) is None
+    other = load_config("digits", overrides=["data.source=image_folder", "data.path=/photos"])
+    assert str(run_local._describe_other_data(other, output)).startswith(
+        "data.path is image_folder /photos; the last run in this folder had digits:"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Where the first weights come from; downloads go to a real server on this machine."""
 
 import hashlib
+import pwd
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import h5py
 import numpy as np
@@ -18,7 +21,7 @@ from tfx.utils import import_utils, name_utils
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.model import load_weights, make_model
-from components.trainer.weights import ResolvedWeights, kept_imagenet, resolve_weights
+from components.trainer.weights import ResolvedWeights, kept_imagenet, keras_cache_dir, resolve_weights
 from components.weights_mirror.component import WeightsMirror
 from data.errors import UserError
 
@@ -96,6 +99,15 @@ def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "vgg16.h5"
     tf_keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(path)
     return path
+
+
+def test_without_a_home_weights_lie_among_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def know_nobody(number: int) -> NoReturn:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", know_nobody)
+    assert keras_cache_dir() == Path(tempfile.gettempdir(), ".keras", "models")
 
 
 def test_none_needs_nothing() -> None:

@@ -1,8 +1,11 @@
 """Settings of the evaluator section: the gates that a model must pass before it is pushed."""
 
-from pydantic import Field, field_validator, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from components.evaluator.metric_table import CLASS_METRICS, METRICS, OVERALL_METRICS, MetricName
+from data.features import normal_form
 from data.section import Settings
 
 
@@ -12,7 +15,7 @@ class Gate(Settings):
     metric: MetricName
     """What is measured: over all images, or, where a slice is named, `precision`, `recall`, `f1` or `auc` of it."""
 
-    slice: str | None = None
+    slice: Annotated[str, AfterValidator(normal_form)] | None = None
     """The class that the gate is about; without one the gate is about all test images."""
 
     min: float | None = None

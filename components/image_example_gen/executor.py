@@ -15,6 +15,7 @@ from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
 from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
+from data.class_names import describe_similar
 from data.errors import UserError
 from data.features import SPLITS
 from data.files import remove_path
@@ -94,6 +95,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
         _write_summary(selection, artifact.uri)
         report_progress(_summary_line(selection), lasting=True)
+        if similar := describe_similar(selection.counts["train"]):
+            report_progress(similar, lasting=True)
         if origins := describe_split_origins(selection.origins):
             report_progress(f"splits: {origins}", lasting=True)
 

@@ -13,6 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.types import standard_component_specs as specs
 
 from components.evaluator.refusals import REFUSALS_KEY
+from components.progress import report_progress
 
 CANDIDATE_KEY = "candidate"
 
@@ -61,13 +62,19 @@ def resolve_latest_blessed(
         model_id = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
         return blessing.has_custom_property(REFUSALS_KEY) or model_id in served_ids
 
-    models, blessings = input_dict[specs.MODEL_KEY], input_dict[specs.MODEL_BLESSING_KEY]
-    channels = {
-        specs.MODEL_KEY: [one for one in models if one.id not in excluded_ids and fileio.exists(one.uri)],
-        specs.MODEL_BLESSING_KEY: list(filter(is_verdict, blessings)),
-    }
-    found = LatestBlessedModelStrategy().resolve_artifacts(store, channels)
-    return {**(found or {}), other_key: input_dict[other_key]}
+    blessings = list(filter(is_verdict, input_dict[specs.MODEL_BLESSING_KEY]))
+
+    def find_latest(models: list[types.Artifact]) -> dict[str, list[types.Artifact]]:
+        channels = {specs.MODEL_KEY: models, specs.MODEL_BLESSING_KEY: blessings}
+        return LatestBlessedModelStrategy().resolve_artifacts(store, channels) or {}
+
+    models = [one for one in input_dict[specs.MODEL_KEY] if one.id not in excluded_ids]
+    found = find_latest([one for one in models if fileio.exists(one.uri)])
+    latest, used = (one.get(specs.MODEL_KEY, []) for one in (find_latest(models), found))
+    if latest != used:
+        instead = f"{used[0].uri} takes its place" if used else "no other was blessed: gates on change pass without it"
+        report_progress(f"the latest blessed model cannot be found: {latest[0].uri} is gone; {instead}", lasting=True)
+    return {**found, other_key: input_dict[other_key]}
 
 
 def _find_served_models(store: MetadataStore) -> set[int]:

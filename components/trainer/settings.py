@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from components.trainer.backbones import BACKBONES, BackboneName, Pooling, pooled_blocks
-from data.section import Settings
+from data.section import Settings, absolute_unless
 
 RecipeName = Literal["quick", "balanced", "best", "manual"]
 
@@ -23,7 +23,7 @@ class TrainerSettings(Settings):
     backbone: BackboneName = "vgg16"
     """The convolutional network below the head."""
 
-    weights: str = Field(default="imagenet", min_length=1)
+    weights: Annotated[str, absolute_unless("imagenet", "none", "auto")] = Field(default="imagenet", min_length=1)
     """Where the backbone starts: `imagenet`, `none` (random), `auto` (ImageNet's where they can be had within
     seconds, else random) or the path of a Keras HDF5 weights file."""
 

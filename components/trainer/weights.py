@@ -5,6 +5,8 @@ Needs no TensorFlow, but for a path: the command resolves the weights before it 
 
 import hashlib
 import http.client
+import os
+import tempfile
 import time
 import urllib.request
 import uuid
@@ -44,7 +46,8 @@ class ResolvedWeights:
 
 def keras_cache_dir() -> Path:
     """Returns the folder in which Keras keeps downloaded weights."""
-    return Path("~/.keras/models").expanduser()
+    home = os.path.expanduser("~")  # Itself where there is none; Keras takes the place for temporary files, too.
+    return Path(home if os.path.isabs(home) else tempfile.gettempdir(), ".keras", "models")
 
 
 def resolve_weights(

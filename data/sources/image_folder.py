@@ -1,10 +1,8 @@
 """A folder of images: one sub-folder a class, with folders for declared splits above them or none."""
 
 import hashlib
-import itertools
-import logging
 import os
-import unicodedata
+import re
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -12,19 +10,15 @@ import tensorflow as tf
 
 from data.class_names import read_folder_names
 from data.errors import UserError
+from data.features import normal_form
 from data.files import FileEntry, Tree, list_names, list_tree, read_bytes
-from data.settings import DataSettings, SplitFolders
+from data.folder_layout import declared_splits, refuse_wrapper
+from data.settings import DataSettings
 from data.sources.source import ReadAll, SourceImage
 
-_LOGGER = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 # What lies beside images: notes, tables and annotations, and what desktops leave behind. All else in a class folder is
 # taken for an image, so that an unsupported one (TIFF, HEIC, ...) is named in the quarantine list, not left out unseen.
 _SIDE_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".db", ".ini", ".py")
-
-# What people call splits, whatever `data.split_folders` names.
-_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 
 
 @dataclass(frozen=True)
@@ -90,19 +84,19 @@ class ImageFolderSource:
         return self._settings.path
 
     def _images(self, tree: Tree) -> list[ImageFile]:
-        splits = _declared_splits(self._root, tree, self._settings.split_folders)
+        splits = declared_splits(self._root, tree, self._settings.split_folders)
         names = read_folder_names(self._settings.class_names) if self._settings.class_names else None
         images = []
         for file in tree.files:
             if file.path.lower().endswith(_SIDE_SUFFIXES):
                 continue
-            *folders, _ = file.path.split("/")
-            split = None
+            path, split = file.path, None
             if splits is not None:
-                if not folders or folders[0] not in splits:
+                folder = next((folder for folder in splits if path.startswith(f"{folder}/")), None)
+                if folder is None:
                     continue
-                split = splits[folders.pop(0)]
-            label = self._class_name(folders[0], names) if folders else ""
+                path, split = path.removeprefix(f"{folder}/"), splits[folder]
+            label = self._class_name(path.split("/", 1)[0], names) if "/" in path else ""
             images.append(ImageFile(file.path, label, split, self._problem(file, label)))
         self._check_classes(tree, splits)
         return images
@@ -118,34 +112,33 @@ class ImageFolderSource:
         return None
 
     def _class_name(self, folder: str, names: dict[str, str] | None) -> str:
+        folder = normal_form(folder)
         if names is None:
-            # macOS takes names apart (NFD); the same class must not become two where splits come from two machines.
-            return unicodedata.normalize("NFC", folder)
+            return folder
         if folder not in names:
+            form = f', "{folder}" <class name>' if re.search(r"\s", folder) else ""
             raise UserError(
-                f"data.class_names: {self._settings.class_names} has no line for the class folder {folder!r}; add one"
+                f"data.class_names: {self._settings.class_names} has no line for the class folder {folder!r}; add"
+                f" one{form}"
             )
         return names[folder]
 
     def _check_classes(self, tree: Tree, splits: dict[str, str] | None) -> None:
         used = {file.path for file in tree.files if not file.path.lower().endswith(_SIDE_SUFFIXES)}
-        if splits is None:
-            class_folders = [folder for folder in tree.folders if "/" not in folder]
-            if not class_folders:
+        above = [""] if splits is None else list(splits)
+        class_folders = [folder for folder in tree.folders if folder.rpartition("/")[0] in above]
+        for split_folder in sorted(set(above) - {folder.rpartition("/")[0] for folder in class_folders}):
+            if splits is None:
                 raise UserError(
                     f"data.path is {self._root}, which holds {len(used)} files and no class folder;"
                     " put each image into a folder named after its class"
                 )
-        else:
-            class_folders = [folder for folder in tree.folders if folder.count("/") == 1 and _top(folder) in splits]
-            for split_folder in splits:
-                if split_folder not in map(_top, class_folders):
-                    raise UserError(
-                        f"data.path: {os.path.join(self._root, split_folder)} holds no class folder;"
-                        f" put its images into {split_folder}/<class>/, or remove it"
-                    )
-        depth = 1 if splits is None else 2
-        filled = {"/".join(path.split("/")[:depth]) for path in used}
+            raise UserError(
+                f"data.path: {os.path.join(self._root, split_folder)} holds no class folder;"
+                f" put its images into {split_folder}/<class>/, or remove it"
+            )
+        refuse_wrapper(self._root, tree, class_folders)
+        filled = {path[: end.start()] for path in used for end in re.finditer("/", path)}
         for folder in class_folders:
             if folder not in filled:
                 raise UserError(
@@ -160,66 +153,6 @@ class ImageFolderSource:
             except (tf.errors.OpError, OSError) as error:
                 problem = f"cannot be read: {type(error).__name__}"
         return [SourceImage(image.path, image.label, image.split, encoded, problem)]
-
-
-def _declared_splits(root: str, tree: Tree, split_folders: SplitFolders) -> dict[str, str] | None:
-    """Returns top folder -> split, or None where the top folders are classes.
-
-    A folder `train` declares splits if it holds folders, and either no image or lies beside another split that holds
-    folders: a class of railway pictures has that name too.
-
-    Raises:
-        UserError: beside `train` lies a folder that is no split, or splits under other names would become classes.
-    """
-    splits = split_folders.meanings()
-    top_folders = [folder for folder in tree.folders if "/" not in folder]
-    with_images = {
-        _top(f.path) for f in tree.files if f.path.count("/") == 1 and f.path.lower().endswith(IMAGE_SUFFIXES)
-    }
-    with_folders = {_top(folder) for folder in tree.folders if "/" in folder}
-    found = {splits[folder.casefold()] for folder in with_folders if folder.casefold() in splits}
-    is_split = found > {"train"} or any(splits.get(f.casefold()) == "train" for f in with_folders - with_images)
-    if not is_split:
-        _refuse_unnamed_splits(root, tree, split_folders)
-        return None
-    declared = {}
-    usual = SplitFolders().meanings()
-    for folder in top_folders:
-        if folder.casefold() in splits:
-            declared[folder] = splits[folder.casefold()]
-        elif folder.casefold() in usual:  # ImageNet's `test` has no labels: its preset leaves it out.
-            _LOGGER.warning("%s/%s is left out: data.split_folders does not name it", root, folder)
-        else:
-            raise UserError(
-                f"data.path: {os.path.join(root, folder)} lies beside a folder of train images and names no split;"
-                f" remove it, or name it in data.split_folders (known: {', '.join(splits)})"
-            )
-    return declared
-
-
-def _refuse_unnamed_splits(root: str, tree: Tree, split_folders: SplitFolders) -> None:
-    """Raises a UserError where two top folders are called like splits and have two or more folders in common.
-
-    By their names, since classes may well share folders: `cat/2023`, `cat/2024`, `dog/2023`, `dog/2024`.
-    """
-    below: dict[str, set[str]] = {}
-    for folder in tree.folders:
-        top, *inner = folder.split("/")
-        if len(inner) == 1 and top.casefold() in _SPLIT_NAMES:
-            below.setdefault(top, set()).add(inner[0])
-    for one, other in itertools.combinations(below, 2):
-        shared = sorted(below[one] & below[other])
-        if len(shared) > 1:
-            known = "; ".join(f"{split}: {', '.join(names) or '-'}" for split, names in split_folders)
-            raise UserError(
-                f"data.path: {one} and {other} in {root} look like splits, since both hold {shared[0]!r} and"
-                f" {shared[1]!r}; name each in data.split_folders, the one to train on as train (known: {known}), or"
-                " rename them if they are classes"
-            )
-
-
-def _top(path: str) -> str:
-    return path.split("/", 1)[0]
 
 
 def _hash(path: str) -> bytes:

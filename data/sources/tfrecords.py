@@ -1,6 +1,8 @@
 """TFRecord files of `tf.train.Example`: those of TFX (`Split-train/...`), of TensorFlow Datasets, or anybody's."""
 
 import hashlib
+import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +13,15 @@ from google.protobuf import message
 
 from data.class_names import read_label_names
 from data.errors import UserError
+from data.features import normal_form
 from data.files import FileEntry, has_glob, list_names, list_tree, open_binary, stat_file
 from data.settings import DataSettings
 from data.sources.source import ReadAll, SourceImage
 
 _NAME = re.compile(r"(\.tfrecords?(-\d+-of-\d+)?|-\d{5}-of-\d{5})(\.gz)?$", re.IGNORECASE)
-_GZIP_MAGIC = b"\x1f\x8b"
+
+_SAMPLE = 20
+"""Records; if none of so many has an image and a class, that is no accident."""
 
 
 def is_tfrecord_name(path: str) -> bool:
@@ -69,13 +74,22 @@ class TFRecordSource:
         return digest.hexdigest()
 
     def prepare(self) -> None:
-        """See `Source`."""
+        """See `Source`; refuses records that the settings name no image or class of before all are read."""
         self.fingerprint()
+        sample = list(itertools.islice(self._reader().read_file(next(self.list_files())), _SAMPLE))
+        if len(sample) == _SAMPLE and all(image.problem for image in sample):
+            raise UserError(
+                f"data.path is {self._path}, where none of the first {_SAMPLE} records of a file can be used, such as"
+                f" {sample[0].name}: {sample[0].problem}"
+            )
 
     def read(self) -> beam.PTransform:
         """See `Source`: within a file the order is the file's own."""
+        return ReadAll(self.list_files, _path_of, self._reader().read_file)
+
+    def _reader(self) -> "_Reader":
         names = read_label_names(self._settings.class_names) if self._settings.class_names else None
-        return ReadAll(self.list_files, _path_of, _Reader(self._settings, names).read_file)
+        return _Reader(self._settings, names)
 
     def list_files(self) -> Iterator[RecordFile]:
         """Yields the files, in an order that mixes the splits.
@@ -129,9 +143,13 @@ class TFRecordSource:
     def _split_of(self, path: str) -> str | None:
         splits = self._settings.split_folders.meanings()
         # Of an absolute path only the last folder speaks of the file: `/data/test/run1/train.tfrecord` is for training.
-        *parents, name = path.casefold().split("/")[-2:]
-        words = [*(parent.removeprefix("split-") for parent in parents), *re.split(r"[-_.]", name)]
-        return next((splits[word] for word in words if word in splits), None)
+        *parents, name = path.split("/")[-2:]
+        words = [
+            *(parent.casefold().removeprefix("split-") for parent in parents),
+            *re.split(r"[-_.]", name.casefold()),
+        ]
+        declared = next((splits[word] for word in words if word in splits), None)
+        return declared or self._settings.split_folders.split_of(name)
 
 
 def _path_of(file: RecordFile) -> str:
@@ -154,8 +172,8 @@ class _Reader:
         count = 0
         try:
             with open_binary(file.path) as opened:
-                is_gzip = opened.read(2) == _GZIP_MAGIC
-            for record in tf.data.TFRecordDataset([file.path], "GZIP" if is_gzip else "").as_numpy_iterator():
+                compression = _find_compression(opened.read(10))
+            for record in tf.data.TFRecordDataset([file.path], compression).as_numpy_iterator():
                 yield self._read_record(record, f"{file.name}#{count}", file.split)
                 count += 1
         except (tf.errors.OpError, OSError) as error:
@@ -176,8 +194,12 @@ class _Reader:
         if len(images) == 1 and label is not None:
             return SourceImage(name, label, split, images[0])
         what, setting = ("image", "tfrecord_image_feature") if len(images) != 1 else ("class", "tfrecord_label_feature")
-        problem = f"no {what} in the feature {getattr(self.settings, setting)!r} (data.{setting})"
+        feature = getattr(self.settings, setting)
+        problem = f"no {what} in the feature {feature!r} (data.{setting})"
         found = ", ".join(sorted(example.features.feature)) or "none"
+        if what == "class" and feature in example.features.feature:
+            problem += f", which holds {_describe_values(example, feature)}: a class is a name, a whole number"
+            problem += f"{' below ' + str(len(self.label_names)) if self.label_names else ''}, or 0s and a 1 (one-hot)"
         return SourceImage(name, "", split, b"", f"{problem}; the record's features: {found}")
 
     def _read_label(self, example: tf.train.Example) -> str | None:
@@ -185,14 +207,43 @@ class _Reader:
         key = self.settings.tfrecord_label_feature
         texts = _bytes_values(example, key)
         if len(texts) == 1:
-            return texts[0].decode("utf-8", "backslashreplace") or None
-        features = example.features.feature
-        numbers = list(features[key].int64_list.value) if key in features else []
-        if len(numbers) != 1:
+            return normal_form(texts[0].decode("utf-8", "backslashreplace")) or None
+        numbers = _numbers(example, key)
+        if len(numbers) > 1 and sorted(numbers)[-2:] == [0, 1] and min(numbers) == 0:
+            numbers = [numbers.index(1)]
+        if len(numbers) != 1 or numbers[0] != int(numbers[0]):
             return None
+        number = int(numbers[0])
         if self.label_names is None:
-            return str(numbers[0])
-        return self.label_names[numbers[0]] if 0 <= numbers[0] < len(self.label_names) else None
+            return str(number)
+        return self.label_names[number] if 0 <= number < len(self.label_names) else None
+
+
+def _find_compression(start: bytes) -> str:
+    """Returns TensorFlow's word for how a file is packed that begins so.
+
+    A plain one begins with a record's length in eight bytes, of which the last four are 0, and its checksum.
+    """
+    if start[:3] == b"\x1f\x8b\x08" and start[8:9] in (b"\x00", b"\x02", b"\x04"):
+        return "GZIP"
+    is_zlib = start[:1] == b"\x78" and int.from_bytes(start[:2], "big") % 31 == 0 and any(start[4:8])
+    return "ZLIB" if is_zlib else ""
+
+
+def _numbers(example: tf.train.Example, key: str) -> list[float]:
+    """Returns the finite numbers of a feature."""
+    features = example.features.feature
+    if key not in features:
+        return []
+    return [
+        value for value in [*features[key].int64_list.value, *features[key].float_list.value] if math.isfinite(value)
+    ]
+
+
+def _describe_values(example: tf.train.Example, key: str) -> str:
+    texts, numbers = _bytes_values(example, key), _numbers(example, key)
+    shown = [*(text.decode("utf-8", "backslashreplace")[:20] for text in texts), *(f"{number:g}" for number in numbers)]
+    return f"{', '.join(shown[:5])}{', ...' if len(shown) > 5 else ''}" or "nothing"
 
 
 def _bytes_values(example: tf.train.Example, key: str) -> list[bytes]:

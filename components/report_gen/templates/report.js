@@ -75,7 +75,7 @@
   const mode = document.getElementById("matrix-mode"), order = document.getElementById("matrix-order");
   const many = names.length > 30;
   const cell = many ? 30 : 40, longest = Math.max(...names.map((name) => name.length));
-  const head = Math.min(Math.max(longest * 8 + 14, 60), window.innerWidth < 500 ? 96 : 176), upright = longest > 3, top = upright ? Math.min(longest * 8 + 14, 130) : 30;
+  const head = Math.min(Math.max(longest * 8 + 14, 60), window.innerWidth < 500 ? 96 : 176), upright = longest > 3, top = upright ? Math.min(longest * 8 + 14, 130) : 44;  // What the corner's two lines take.
   for (const [key, value] of [["--cell", cell], ["--head", head], ["--top", top], ["--whole", head + names.length * cell]]) view.style.setProperty(key, value + "px");
   view.classList.toggle("many", many);
   let sequence = names.map((_, i) => i), chosen = null, drawn = "";
@@ -95,6 +95,7 @@
     if (!force && state === drawn) return;
     drawn = state;
     // A table that is shown whole scrolls with its frame; a part of one stays where it is.
+    if (rowCount === rows.length) space.style.height = "auto";
     table.style.position = rowCount < rows.length || columnCount < columns.length ? "sticky" : "static";
     const shownRows = rows.slice(firstRow, firstRow + rowCount), shownColumns = columns.slice(firstColumn, firstColumn + columnCount);
     const header = make("tr", {}, make("td", { class: "corner", text: "label ↓ answer →" }));
