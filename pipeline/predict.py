@@ -39,7 +39,9 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
         prog="python -m pipeline.predict", description="Classifies images with a pushed model's own signature."
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, GIF, BMP, WebP")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, HEIC"
+    )
     parser.add_argument(
         "--model", metavar="DIR", help="a pushed version, or the folder of its versions (default: the latest pushed)"
     )
@@ -125,7 +127,8 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
 
 def _batches(images: Sequence[str], answers: list[dict[str, Any]]) -> Iterator[list[tuple[int, bytes]]]:
     """Yields batches of (index, servable bytes); what is no image gets its error into `answers` instead."""
-    from data.image_check import UnusableImage, check_image
+    from data.image_check import check_image
+    from data.picture import UnusableImage
     from data.settings import DataSettings
 
     batch: list[tuple[int, bytes]] = []

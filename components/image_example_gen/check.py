@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from components.progress import report_progress
 from data.features import SPLITS
-from data.image_check import UnusableImage, inspect_image
+from data.image_check import is_stored_anew
 from data.image_statistics import SplitStatistics, measure_picture
+from data.picture import BIT_DEPTHS, UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
 from data.splits import ImageRecord, Rules
 
@@ -41,10 +42,11 @@ class CheckImages(beam.DoFn):
             return record, None
         record = replace(record, sha256=hashlib.sha256(image.encoded).hexdigest())
         try:
-            picture, _, reencoded = inspect_image(image.encoded, self._max_pixels)
+            picture = read_picture(image.encoded, self._max_pixels)
         except UnusableImage as error:
             return replace(record, problem=error.reason), None
-        return replace(record, reencoded=reencoded), measure_picture(picture)
+        reencoded = is_stored_anew(image.encoded, picture)
+        return replace(record, reencoded=reencoded), measure_picture(picture.at(BIT_DEPTHS[-1]))
 
 
 def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str) -> None:

@@ -1,10 +1,11 @@
 """The images that are sent: real ones of `test`, the same in every encoding, originals, colours, and garbage."""
 
+import contextlib
 import hashlib
 import heapq
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +15,10 @@ from PIL import Image
 
 from data.features import IMAGE_KEY
 from data.image_check import check_image
+from data.picture import MOST_PIXELS, UnusableImage, picture_of
 
 BATCH_SIZES = (1, 2, 33)
 _READ_AT_MOST = 500
-_MAX_PIXELS = 89_000_000
 _ORIENTATION_TAG, _TURNED_LEFT = 0x0112, 6
 _SHOWN_SIDE = 256
 
@@ -82,7 +83,7 @@ def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, byte
         originals: original files that the pipeline stores as a PNG, each with the image that it made of it.
     """
     batches = list(_make_batches(examples))
-    picture = _small_picture(image_of(examples[0]))
+    picture = _small_picture(map(image_of, examples))
     probes = [
         *batches,
         *_make_formats(picture),
@@ -100,7 +101,7 @@ def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, byte
 
 def as_client(encoded: bytes) -> bytes:
     """Returns what a client sends for a file, as `pipeline.predict` does: a PNG for one that is turned or WebP."""
-    return check_image(encoded, _MAX_PIXELS).encoded
+    return check_image(encoded, MOST_PIXELS).encoded
 
 
 def _make_batches(examples: Sequence[bytes]) -> Iterator[Probe]:
@@ -116,11 +117,18 @@ def _make_batches(examples: Sequence[bytes]) -> Iterator[Probe]:
         sent += size
 
 
-def _small_picture(encoded: bytes) -> Image.Image:
-    """Returns an image of the test split as RGB, not larger than it need be to be encoded in seven ways."""
-    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
-    picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
-    return picture
+def _small_picture(images: Iterable[bytes]) -> Image.Image:
+    """Returns the first image that can be read as RGB, not larger than it need be to be encoded in seven ways.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for encoded in images:
+        with contextlib.suppress(UnusableImage):
+            picture = picture_of(encoded)
+            picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+            return picture
+    raise ValueError("no image of the test split can be read")
 
 
 def _make_formats(picture: Image.Image) -> Iterator[Probe]:
