@@ -129,6 +129,7 @@ def test_digits(run):
         "reencoded": 0,
     }
     assert read_quarantine(artifact) == {}
+    assert summary["ignored"] == {"number": 0, "names": []}
     rows = {split: read_split(artifact, split) for split in ("train", "eval", "test")}
     assert {
         split: dict(sorted(collections.Counter(row["label"].decode() for row in rows[split]).items())) for split in rows

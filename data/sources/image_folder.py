@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -18,10 +19,17 @@ from data.sources.source import ReadAll, SourceImage
 
 _LOGGER = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-# What lies beside images: notes, tables and annotations, and what desktops leave behind. All else in a class folder is
-# taken for an image, so that an unsupported one (TIFF, HEIC, ...) is named in the quarantine list, not left out unseen.
-_SIDE_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".db", ".ini", ".py")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+# What lies beside images: notes, tables and annotations; what cameras, telephones and editors write with a picture;
+# what desktops leave behind. All else in a class folder is taken for an image, so that what cannot be used is named in
+# the quarantine list, not left out unseen.
+_SIDE_FILE = re.compile(
+    r"\.(txt|csv|tsv|jsonl?|xml|ya?ml|toml|md|html?|css|js|db|sqlite|ini|cfg|py|ipynb|sh|log|out|err"
+    r"|pdf|docx?|xlsx?|pptx?|rtf|od[ts]|zip|tar|gz|tgz|bz2|xz|7z|rar|md5|sha1|sha256|sfv"
+    r"|xmp|aae|thm|pp3|dop|mov|mp4|m4v|avi|mkv|webm|m2?ts|3gp|mpe?g|wmv|lrv|wav|mp3|m4a|aac"
+    r"|lnk|url|webloc|bak|tmp|part|crdownload)$",
+    re.IGNORECASE,
+)
 
 # What people call splits, whatever `data.split_folders` names.
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
@@ -68,9 +76,11 @@ class ImageFolderSource:
             digest.update(read_bytes(self._settings.class_names))
         return digest.hexdigest()
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         """See `Source`."""
-        self.list_images()
+        tree = list_tree(self._root)
+        self._images(tree)
+        return sorted([*tree.ignored, *(file.path for file in tree.files if _SIDE_FILE.search(file.path))])
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
@@ -94,7 +104,7 @@ class ImageFolderSource:
         names = read_folder_names(self._settings.class_names) if self._settings.class_names else None
         images = []
         for file in tree.files:
-            if file.path.lower().endswith(_SIDE_SUFFIXES):
+            if _SIDE_FILE.search(file.path):
                 continue
             *folders, _ = file.path.split("/")
             split = None
@@ -128,7 +138,7 @@ class ImageFolderSource:
         return names[folder]
 
     def _check_classes(self, tree: Tree, splits: dict[str, str] | None) -> None:
-        used = {file.path for file in tree.files if not file.path.lower().endswith(_SIDE_SUFFIXES)}
+        used = {file.path for file in tree.files if not _SIDE_FILE.search(file.path)}
         if splits is None:
             class_folders = [folder for folder in tree.folders if "/" not in folder]
             if not class_folders:
