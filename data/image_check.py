@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from data.bit_depth import WHOLE
 from data.decode import decode_image
-from data.picture import BIT_DEPTHS, Picture, read_header, read_picture
+from data.picture import Picture, read_header, read_picture
 
 # Fast: a 12-megapixel photograph takes 1.2 s instead of zlib's usual 2.6 s, and comes out 3 % larger.
 _PNG_COMPRESS_LEVEL = 1
@@ -33,7 +34,7 @@ class CheckedImage:
     reencoded: bool
 
 
-def check_image(encoded: bytes, max_pixels: int, bit_depth: int = BIT_DEPTHS[-1]) -> CheckedImage:
+def check_image(encoded: bytes, max_pixels: int, bit_depth: int = WHOLE) -> CheckedImage:
     """Checks one file, and stores what a person sees in it (`Picture`).
 
     Args:
@@ -60,7 +61,7 @@ def check_header(encoded: bytes, max_pixels: int) -> CheckedImage:
     return CheckedImage(encoded, height, width, file_format, reencoded=False)
 
 
-def is_stored_anew(encoded: bytes, picture: Picture, bit_depth: int = BIT_DEPTHS[-1]) -> bool:
+def is_stored_anew(encoded: bytes, picture: Picture, bit_depth: int = WHOLE) -> bool:
     """Says whether a PNG of the picture is stored in place of the file; makes none, which takes longer than this."""
     return picture.animated or not _decodes_to(encoded, picture.at(bit_depth))
 

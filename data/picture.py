@@ -14,12 +14,11 @@ import pi_heif
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
+from data.bit_depth import WHOLE
 from data.file_kinds import name_kind
 
 pi_heif.register_heif_opener()
 
-BIT_DEPTHS = (8, 10, 12, 14, 16)
-"""How many of the 16 bits a channel an image may fill: cameras of 12 bits and scanners of 14 leave the upper ones 0."""
 MOST_PIXELS = 89_000_000
 """Beyond it Pillow itself warns, and refuses twice as many."""
 
@@ -85,9 +84,9 @@ class Picture:
         return int(self.pixels[..., :3].max()) if isinstance(self.pixels, np.ndarray) else None
 
     def at(self, bit_depth: int) -> Image.Image:
-        """Returns the RGB image, of 8 bits: those from `bit_depth` downwards, where the file has 16 a channel.
+        """Returns the RGB image, of 8 bits: where the file has 16 a channel, the highest of the lower `bit_depth`.
 
-        16 is what libpng, and so TensorFlow, does by itself; what exceeds a lower depth is white.
+        16 is what libpng, and so TensorFlow, does by itself; what exceeds a smaller depth is white.
         """
         if isinstance(self.pixels, Image.Image):
             return self.pixels
@@ -95,11 +94,6 @@ class Picture:
         channels = [np.minimum(self.pixels[..., :3] >> (bit_depth - 8), 255), *([alpha] if alpha.min() < 255 else [])]
         shown = Image.fromarray(np.dstack(channels).astype(np.uint8))
         return _opaque(shown if self.turn is None else shown.transpose(self.turn))
-
-
-def least_bit_depth(peak: int | None) -> int:
-    """Returns the smallest of `BIT_DEPTHS` that holds a value; 16 without one."""
-    return next(depth for depth in BIT_DEPTHS if depth == BIT_DEPTHS[-1] or (peak is not None and peak < 2**depth))
 
 
 def picture_of(stored: bytes, least_side: int = 0) -> Image.Image:
@@ -112,7 +106,7 @@ def picture_of(stored: bytes, least_side: int = 0) -> Image.Image:
     Raises:
         UnusableImage: these bytes passed no check.
     """
-    return read_picture(stored, MOST_PIXELS, least_side).at(BIT_DEPTHS[-1])
+    return read_picture(stored, MOST_PIXELS, least_side).at(WHOLE)
 
 
 def read_picture(encoded: bytes, max_pixels: int, least_side: int = 0) -> Picture:
@@ -204,7 +198,7 @@ def _read(encoded: bytes, max_pixels: int, least_side: int) -> Picture:
         if (deep := _deep_pixels(encoded, image)) is not None:
             return Picture(file_format, False, deep, turn)
         # Of a BMP without any, nobody filled the fourth byte: laid over white, nothing would be left.
-        unfilled = image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0)
+        unfilled = image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
         shown = image.convert("RGB") if unfilled else image
         picture = _opaque(shown if turn is None else shown.transpose(turn))
         return Picture(file_format, _is_animated_gif(image), picture)

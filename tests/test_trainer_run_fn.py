@@ -41,7 +41,7 @@ from data.image_hashes import (
 )
 from pipeline.predict import predict
 from tests.images import encode, make_bmp, make_gif, make_jpeg, make_pixels, make_png
-from tests.transform_run import SPLITS, make_artifact, make_example, read_transformed, run_transform
+from tests.transform_run import BIT_DEPTH, SPLITS, make_artifact, make_example, read_transformed, run_transform
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk", "fox"]
 SETTINGS = {
@@ -186,6 +186,7 @@ def test_the_model_says_what_it_is(output: Path) -> None:
         classes=CLASSES,
         weights="none",
         weights_sha256=None,
+        bit_depth=BIT_DEPTH,
         versions=versions,
     )
 

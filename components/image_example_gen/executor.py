@@ -15,6 +15,7 @@ from tfx.types import Artifact, artifact_utils
 from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
+from data.bit_depth import WHOLE, write_bit_depth
 from data.errors import UserError
 from data.features import SPLITS
 from data.files import remove_path
@@ -108,6 +109,7 @@ def _write_summary(selection: Selection, ignored: Sequence[str], uri: str) -> No
     with tf.io.gfile.GFile(os.path.join(uri, QUARANTINE_FILE), "w") as file:
         # Also where there are none: the file is always there.
         file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
+    write_bit_depth(selection.rules.bit_depth, uri)
     write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection, ignored))
     for split, sha256s in selection.content_hashes.items():
         write_image_hashes(make_image_hashes(sha256s), os.path.join(uri, split_hashes_file(split)))
@@ -124,6 +126,7 @@ def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
         "duplicates_dropped": selection.duplicates_dropped,
         "reencoded": selection.reencoded,
         "images_read": selection.images_read,
+        "bit_depth": selection.rules.bit_depth,
         "ignored": {"number": len(ignored), "names": list(ignored[:_SHOWN_IGNORED])},
         "split_origins": selection.origins,
     }
@@ -131,4 +134,6 @@ def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
 
 def _summary_line(selection: Selection) -> str:
     counts = ", ".join(f"{split} {sum(selection.counts[split].values()):,}" for split in SPLITS)
-    return f"{selection.images_read:,} images: {counts}; {len(selection.quarantined)} quarantined"
+    depth = selection.rules.bit_depth
+    deep = f"; those of 16 bits use {depth}" if depth < WHOLE else ""
+    return f"{selection.images_read:,} images: {counts}; {len(selection.quarantined)} quarantined{deep}"

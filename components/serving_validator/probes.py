@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from data.bit_depth import WHOLE
 from data.features import IMAGE_KEY
 from data.image_check import check_image
 from data.picture import MOST_PIXELS, UnusableImage, picture_of
@@ -75,21 +76,24 @@ def make_example(image: bytes) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature={IMAGE_KEY: feature})).SerializeToString()
 
 
-def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, bytes]] = ()) -> list[Probe]:
+def make_probes(
+    examples: Sequence[bytes], originals: Sequence[tuple[bytes, bytes]] = (), bit_depth: int = WHOLE
+) -> list[Probe]:
     """Returns all probes in the order in which they are sent.
 
     Args:
         examples: serialised Examples of the test split.
         originals: original files that the pipeline stores as a PNG, each with the image that it made of it.
+        bit_depth: of the model, see `Manifest`.
     """
     batches = list(_make_batches(examples))
     picture = _small_picture(map(image_of, examples))
     probes = [
         *batches,
         *_make_formats(picture),
-        *_make_originals(picture),
+        *_make_originals(picture, bit_depth),
         *(
-            Probe(f"original file {number}", "originals", (as_client(original),), (stored,))
+            Probe(f"original file {number}", "originals", (as_client(original, bit_depth),), (stored,))
             for number, (original, stored) in enumerate(originals, 1)
         ),
         _make_colours(),
@@ -99,9 +103,9 @@ def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, byte
     return probes
 
 
-def as_client(encoded: bytes) -> bytes:
+def as_client(encoded: bytes, bit_depth: int = WHOLE) -> bytes:
     """Returns what a client sends for a file, as `pipeline.predict` does: a PNG for one that is turned or WebP."""
-    return check_image(encoded, MOST_PIXELS).encoded
+    return check_image(encoded, MOST_PIXELS, bit_depth).encoded
 
 
 def _make_batches(examples: Sequence[bytes]) -> Iterator[Probe]:
@@ -144,7 +148,7 @@ def _make_formats(picture: Image.Image) -> Iterator[Probe]:
         yield Probe(name, "formats", (encoded,), (encoded,))
 
 
-def _make_originals(picture: Image.Image) -> Iterator[Probe]:
+def _make_originals(picture: Image.Image, bit_depth: int) -> Iterator[Probe]:
     """Yields files that clients convert before they send them, with the picture that a person sees in them."""
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = _TURNED_LEFT
@@ -154,8 +158,9 @@ def _make_originals(picture: Image.Image) -> Iterator[Probe]:
     webp = _encode(picture, "WEBP", lossless=True)
     yield Probe("a WebP", "originals", (as_client(webp),), (_encode(picture, "PNG"),))
     grey = picture.convert("L")
-    deep = _encode(Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), "PNG")
-    yield Probe("a 16-bit PNG", "originals", (as_client(deep),), (_encode(grey, "PNG"),))
+    values = np.asarray(grey).astype(np.uint16) * 257 >> WHOLE - bit_depth
+    deep = as_client(_encode(Image.fromarray(values), "PNG"), bit_depth)
+    yield Probe("a 16-bit PNG", "originals", (deep,), (_encode(grey, "PNG"),))
 
 
 def _make_colours() -> Probe:
