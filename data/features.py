@@ -18,7 +18,7 @@ WIDTH_KEY = "width"
 """int64 [1]: pixels, of the picture as it is decoded."""
 
 FORMAT_KEY = "format"
-"""bytes [1]: the format of the original file, `jpeg`, `png`, `gif`, `bmp` or `webp`."""
+"""bytes [1]: the format of the original file, see `data.picture.Picture`."""
 
 CONTENT_HASH_KEY = "content_sha256"
 """bytes [1]: hexadecimal SHA-256 of the original file's bytes."""

@@ -10,6 +10,18 @@ import tensorflow as tf
 
 from data.errors import UserError
 
+# What systems, disk stations and tools leave in folders, in lower case: bins, thumbnails, what checking a disk found.
+_LEFT_BEHIND = frozenset(
+    {
+        *("__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder"),  # macOS
+        *("$recycle.bin", "recycler", "system volume information", "found.000", "$winreagent"),  # Windows
+        *("lost+found", "lost.dir"),  # Linux, Android
+        *("@eadir", "@tmp", "#recycle", "#snapshot"),  # Synology
+        *("@recycle", "@recently-snapshot", "@sharebin"),  # QNAP and others
+        "__pycache__",
+    }
+)
+
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -29,10 +41,17 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Tree:
-    """All files and folders below a root, each sorted by path; hidden ones (`.name`, `__MACOSX`) left out."""
+    """All files and folders below a root, each sorted by path.
+
+    Attributes:
+        files: with their sizes.
+        folders: all but the root.
+        ignored: hidden files and folders (`.name`), and what systems leave behind; what lies below is not listed.
+    """
 
     files: tuple[FileEntry, ...]
     folders: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def is_remote(path: str) -> bool:
@@ -46,8 +65,8 @@ def has_glob(path: str) -> bool:
 
 
 def list_names(folder: str) -> list[str]:
-    """Returns the names in a folder, in no order, but for hidden ones."""
-    return [name.rstrip("/") for name in tf.io.gfile.listdir(folder) if not name.startswith(".")]
+    """Returns the names in a folder, in no order, but for hidden ones and what systems leave behind."""
+    return [name for given in tf.io.gfile.listdir(folder) if not _is_ignored(name := given.rstrip("/"))]
 
 
 def list_tree(root: str) -> Tree:
@@ -60,23 +79,24 @@ def list_tree(root: str) -> Tree:
         UserError: there is no such folder, or it cannot be read.
     """
     try:
-        files, folders = _list_remote(root) if is_remote(root) else _list_local(root)
+        files, folders, ignored = _list_remote(root) if is_remote(root) else _list_local(root)
     except FileNotFoundError as error:
         raise UserError(f"data.path is {root}, which does not exist; give a folder of images") from error
     except NotADirectoryError as error:
         raise UserError(f"data.path is {root}, which is a file; give a folder of images") from error
     except (OSError, ValueError) as error:  # Beam's errors among them: no such bucket, no rights, unknown scheme
         raise UserError(f"data.path is {root}, which cannot be listed: {' '.join(str(error).split())}") from error
-    return Tree(tuple(sorted(files, key=lambda file: file.path)), tuple(sorted(folders)))
+    return Tree(tuple(sorted(files, key=lambda file: file.path)), tuple(sorted(folders)), tuple(sorted(ignored)))
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _LEFT_BEHIND
 
 
-def _list_local(root: str) -> tuple[list[FileEntry], list[str]]:
+def _list_local(root: str) -> tuple[list[FileEntry], list[str], list[str]]:
     files: list[FileEntry] = []
     folders: list[str] = []
+    ignored: list[str] = []
     pending: list[tuple[str, frozenset]] = [("", frozenset())]
     while pending:
         folder, above = pending.pop()
@@ -87,17 +107,17 @@ def _list_local(root: str) -> tuple[list[FileEntry], list[str]]:
             continue
         with os.scandir(absolute) as entries:
             for entry in entries:
-                if _is_hidden(entry.name):
-                    continue
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if _is_folder(entry):
+                if _is_ignored(entry.name):
+                    ignored.append(_printable(path))
+                elif _is_folder(entry):
                     if not _is_utf8(path):
                         raise UserError(f"data.path holds the folder {_printable(path)}, not in UTF-8; rename it")
                     folders.append(path)
                     pending.append((path, above | {identity}))
                 else:
                     files.append(_entry(entry, path))
-    return files, folders
+    return files, folders, ignored
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -125,23 +145,28 @@ def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _list_remote(root: str) -> tuple[list[FileEntry], list[str]]:
+def _list_remote(root: str) -> tuple[list[FileEntry], list[str], list[str]]:
     from apache_beam.io.filesystems import FileSystems
 
     prefix = root.rstrip("/") + "/"
     files = []
     folders: set[str] = set()
+    ignored: set[str] = set()
     for match in FileSystems.match([prefix + "**"])[0].metadata_list:
         path = match.path.removeprefix(prefix)
         parts = path.split("/")
         # "folder/" objects of size 0 are how consoles show an empty folder.
-        if any(map(_is_hidden, parts)) or path.endswith("/"):
+        if path.endswith("/"):
+            continue
+        if depth := next((i for i, part in enumerate(parts, 1) if _is_ignored(part)), None):
+            ignored.add("/".join(parts[:depth]))
+            folders.update("/".join(parts[:i]) for i in range(1, depth))
             continue
         files.append(FileEntry(path, match.size_in_bytes, int((match.last_updated_in_seconds or 0) * 1e9)))
         folders.update("/".join(parts[:i]) for i in range(1, len(parts)))
     if not files:
         raise FileNotFoundError(root)
-    return files, list(folders)
+    return files, list(folders), list(ignored)
 
 
 def stat_file(path: str) -> FileEntry:

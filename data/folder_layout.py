@@ -12,7 +12,7 @@ from data.settings import SplitFolders
 
 _LOGGER = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif")
 
 
 def declared_splits(root: str, tree: Tree, split_folders: SplitFolders) -> dict[str, str] | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from data.bit_depth import WHOLE, least_bit_depth
 from data.errors import UserError
 from data.features import SPLITS
 from data.originals import MAX_ORIGINALS
@@ -22,6 +23,7 @@ class ImageRecord:
         split: `train`, `eval` or `test` where the source declares it, else None.
         sha256: of the original file's bytes, hexadecimal; empty where they could not be had.
         reencoded: whether its example holds a PNG in place of the original bytes.
+        peak: the largest value of a channel, 0..65535; None where that has 8 bits.
         problem: why it cannot be used, else None.
         fatal: whether the problem hides further images, so that the run must stop.
     """
@@ -31,6 +33,7 @@ class ImageRecord:
     split: str | None
     sha256: str
     reencoded: bool = False
+    peak: int | None = None
     problem: str | None = None
     fatal: bool = False
 
@@ -45,6 +48,7 @@ class Rules:
         only_split: content hash -> the one declared split that keeps the image.
         reencoded: content hashes of images that are stored as a PNG.
         originals: those few of them, of the test split, whose original files are kept beside the examples.
+        bit_depth: how many of 16 bits a channel are used, one of `BIT_DEPTHS`.
     """
 
     cut: Mapping[str, float]
@@ -52,6 +56,7 @@ class Rules:
     only_split: Mapping[str, str]
     reencoded: frozenset[str]
     originals: frozenset[str] = frozenset()
+    bit_depth: int = WHOLE
 
     def split_of(self, sha256: str, declared: str | None) -> str | None:
         """Returns `train`, `eval` or `test`, or None for an image that is left out.
@@ -118,12 +123,16 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
             usable.append(record)
 
     declared = {record.split for record in records}
+    peaks = [record.peak for record in usable if record.peak is not None]
+    bit_depth = least_bit_depth(max(peaks)) if peaks else WHOLE
     shares = {"test": settings.test_share, "eval": settings.eval_share}
     rules = Rules(
         cut={split: share for split, share in shares.items() if split not in declared},
         unusable=frozenset(record.sha256 for record in records if record.problem and record.sha256).union(conflicts),
         only_split={} if settings.duplicates == "keep" else _most_protected_splits(usable),
-        reencoded=frozenset(record.sha256 for record in usable if record.reencoded),
+        # TensorFlow decodes the upper 8 of 16 bits.
+        reencoded=frozenset(r.sha256 for r in usable if r.reencoded or (r.peak is not None and bit_depth < WHOLE)),
+        bit_depth=bit_depth,
     )
     counts: dict[str, Counter] = {split: Counter() for split in SPLITS}
     content_hashes: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -136,9 +145,10 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
         else:
             counts[split][record.label] += 1
             content_hashes[split].add(record.sha256)
-            reencoded += record.reencoded
-            if record.reencoded and split == "test":
-                convertible.add(record.sha256)
+            if record.sha256 in rules.reencoded:
+                reencoded += 1
+                if split == "test":
+                    convertible.add(record.sha256)
     if dropped and settings.duplicates == "fail":
         raise UserError(
             f"data.duplicates is fail, and {len(dropped)} images occur in several declared splits, such as"

@@ -41,7 +41,9 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
         prog="python -m pipeline.predict", description="Classifies images with a pushed model's own signature."
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, GIF, BMP, WebP")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, HEIC"
+    )
     parser.add_argument(
         "--model", metavar="DIR", help="a pushed version, or the folder of its versions (default: the latest pushed)"
     )
@@ -96,7 +98,9 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
         raise UserError(f"--top-k {top_k}: must be at least 1")
     import tensorflow as tf
 
+    from components.exported_model.manifest import read_manifest
     from components.exported_model.signatures import SERVING_SIGNATURE
+    from data.bit_depth import WHOLE
 
     try:
         loaded = tf.saved_model.load(str(model_dir))
@@ -110,7 +114,8 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
             " pipeline pushed"
         )
     answers: list[dict[str, Any]] = [{"image": image} for image in images]
-    for batch in _batches(images, answers):
+    manifest = read_manifest(str(model_dir))
+    for batch in _batches(images, answers, manifest.bit_depth if manifest else WHOLE):
         outputs = signature(image_bytes=tf.constant([encoded for _, encoded in batch]))
         available = int(outputs["labels"].shape[1])
         if top_k is not None and top_k > available:
@@ -125,15 +130,16 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
     return answers
 
 
-def _batches(images: Sequence[str], answers: list[dict[str, Any]]) -> Iterator[list[tuple[int, bytes]]]:
+def _batches(images: Sequence[str], answers: list[dict[str, Any]], bit_depth: int) -> Iterator[list[tuple[int, bytes]]]:
     """Yields batches of (index, servable bytes); what is no image gets its error into `answers` instead."""
-    from data.image_check import UnusableImage, check_image
+    from data.image_check import check_image
+    from data.picture import UnusableImage
     from data.settings import DataSettings
 
     batch: list[tuple[int, bytes]] = []
     for index, image in enumerate(images):
         try:
-            checked = check_image(Path(image).read_bytes(), DataSettings().max_pixels)
+            checked = check_image(Path(image).read_bytes(), DataSettings().max_pixels, bit_depth)
         except (OSError, UnusableImage) as error:
             answers[index]["error"] = error.strerror or str(error) if isinstance(error, OSError) else str(error)
             continue

@@ -148,6 +148,8 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "splits", escape(origins)
     if data["duplicates_dropped"]:
         yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
+    if (ignored := data.get("ignored", {})).get("number"):
+        yield "", escape(f"{ignored['number']:,} files or folders ignored, such as {', '.join(ignored['names'])}")
     if data["quarantined"]:
         yield "", f"[yellow]{data['quarantined']:,} quarantined[/], all of them in summary.json:"
         for item in data["quarantine"][:_SHOWN_LINES]:

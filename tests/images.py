@@ -3,6 +3,7 @@
 Everything is made from a seed, nothing is stored. `make_*` functions return the encoded bytes of one file.
 """
 
+import base64
 import io
 import struct
 import zlib
@@ -180,6 +181,38 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def make_png_with(*chunks: tuple[bytes, bytes], before: bytes = b"IDAT", wrong: bytes = b"") -> bytes:
+    """A plain PNG with further chunks, (kind, content) each, before one of a kind; a kind may have wrong checksums."""
+    encoded = make_png()
+    start = encoded.index(before) - 4
+    further = [
+        _png_chunk(kind, body)[:-1] + (b"?" if kind == wrong else _png_chunk(kind, body)[-1:]) for kind, body in chunks
+    ]
+    return encoded[:start] + b"".join(further) + encoded[start:]
+
+
+def make_png_with_large_profile() -> bytes:
+    """A PNG with a colour profile of 2 MB, in 2 kB: Pillow unpacks no more than 1 MiB."""
+    return make_png_with((b"iCCP", b"large\0\0" + zlib.compress(bytes(2_000_000))))
+
+
+def make_png_with_wrong_comment() -> bytes:
+    """A PNG with a comment whose checksum is wrong, which costs no more than the comment."""
+    return make_png_with((b"tEXt", b"Comment\0edited"), wrong=b"tEXt")
+
+
+def make_png_with_large_text_at_end() -> bytes:
+    """A PNG with a text of 2 MB, in 2 kB, after its pixels."""
+    return make_png_with((b"zTXt", b"history\0\0" + zlib.compress(bytes(2_000_000))), before=b"IEND")
+
+
+def make_grey16_png_with_transparency() -> bytes:
+    """A PNG of one 16-bit channel of which the value 0 is called transparent."""
+    encoded = make_grey16_png()
+    start = encoded.index(b"IDAT") - 4
+    return encoded[:start] + _png_chunk(b"tRNS", b"\0\0") + encoded[start:]
+
+
 def make_gif() -> bytes:
     """A GIF of one frame."""
     return encode(picture(), "GIF")
@@ -213,6 +246,55 @@ def make_bilevel_bmp() -> bytes:
     return buffer.getvalue()
 
 
+def make_bmp_with_alpha(alpha: int = 0) -> bytes:
+    """A BMP of 32 bits a pixel whose fourth byte is called transparency; many programs leave it 0."""
+    rows = np.dstack([picture()[..., ::-1], np.full(picture().shape[:2], alpha, np.uint8)])[::-1]
+    height, width, _ = rows.shape
+    size = (56, width, height, 1, 32, 3, rows.nbytes, 2835, 2835, 0, 0)
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", *size) + struct.pack("<4I", *masks)
+    return (
+        b"BM" + struct.pack("<IHHI", 14 + len(header) + rows.nbytes, 0, 0, 14 + len(header)) + header + rows.tobytes()
+    )
+
+
+def make_tiff() -> bytes:
+    """A TIFF, as scanners write."""
+    return encode(picture(), "TIFF")
+
+
+def make_turned_tiff() -> bytes:
+    """A TIFF whose orientation is that of a telephone held upright."""
+    return encode(picture(), "TIFF", tiffinfo={_ORIENTATION_TAG: 6})
+
+
+def make_grey16_tiff() -> bytes:
+    """A TIFF of one 16-bit channel from 0 to 65,535, as microscopes write."""
+    return encode(np.linspace(0, 65535, 24 * 40).astype(np.uint16).reshape(24, 40), "TIFF")
+
+
+def make_avif() -> bytes:
+    """An AVIF."""
+    return encode(picture(), "AVIF", quality=90)
+
+
+def make_heic() -> bytes:
+    """A HEIC of 64 x 48 pixels: the left half red, of the right one green above blue. Nothing here can write one."""
+    return base64.b64decode(_HEIC)
+
+
+_HEIC = """
+AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA
+ACJpbG9jAAAAAERAAAEAAQAAAAABoQABAAAAAAAAAIoAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRt
+AAAAAAABAAAA/WlwcnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMA
+AAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5j
+bHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBp
+eGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAAJJtZGF0AAAAhigBrwngOSMkv//40n//9/QeQ/YKJ4W+nHvZ7/4x
+7/9WDfsJYBDtWv/CJf81FH39lEZ3m3fo72jQnrdinVzjP6HCzNZ13oWJILUp8V2iLzYsfrKyDuVsBqCFJgejyYBfMGa/TzVzOxn2
+OiVVS777kD8o77d4iO8zCD0gNf1aLwo6Zmn7zsZ2
+"""
+
+
 def make_webp() -> bytes:
     """A lossy WebP, which TensorFlow cannot decode."""
     return encode(picture(), "WEBP", quality=90)
@@ -241,11 +323,21 @@ ODD_IMAGES: dict[str, Callable[[], bytes]] = {
     "bilevel.png": make_bilevel_png,
     "grey16.png": make_grey16_png,
     "rgb16.png": make_rgb16_png,
+    "grey16_transparent.png": make_grey16_png_with_transparency,
+    "large_profile.png": make_png_with_large_profile,
+    "wrong_comment.png": make_png_with_wrong_comment,
+    "large_text_at_end.png": make_png_with_large_text_at_end,
     "plain.gif": make_gif,
     "animated.gif": make_animated_gif,
     "animated.png": make_animated_png,
     "plain.bmp": make_bmp,
     "bilevel.bmp": make_bilevel_bmp,
+    "alpha0.bmp": make_bmp_with_alpha,
+    "plain.tiff": make_tiff,
+    "turned.TIFF": make_turned_tiff,
+    "grey16.tiff": make_grey16_tiff,
+    "plain.avif": make_avif,
+    "plain.heic": make_heic,
     "plain.webp": make_webp,
     "animated.WebP": make_animated_webp,
 }
@@ -275,9 +367,24 @@ def make_empty() -> bytes:
     return b""
 
 
-def make_tiff() -> bytes:
-    """A TIFF: an image, but of a format that the pipeline does not take."""
-    return encode(picture(), "TIFF")
+def make_jpeg2000() -> bytes:
+    """A JPEG 2000: an image, but of a format that the pipeline does not take."""
+    return encode(picture(), "JPEG2000")
+
+
+def make_float_tiff() -> bytes:
+    """A TIFF of floating point numbers, of which nobody knows which one is white."""
+    return encode(picture()[..., 0].astype(np.float32) / 255, "TIFF")
+
+
+def make_raw_file() -> bytes:
+    """A TIFF whose first picture is called a smaller one, as cameras' raw files begin with a thumbnail."""
+    return encode(picture(), "TIFF", tiffinfo={0x00FE: 1})
+
+
+def make_lfs_pointer() -> bytes:
+    """What a clone holds of a file whose content Git LFS did not fetch."""
+    return b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
 def make_corrupt_png() -> bytes:
@@ -299,7 +406,10 @@ BAD_IMAGES: dict[str, Callable[[], bytes]] = {
     "truncated.png": make_truncated_png,
     "text.jpg": make_text,
     "empty.jpg": make_empty,
-    "tiff.tif": make_tiff,
+    "drawn.jp2": make_jpeg2000,
+    "measured.tif": make_float_tiff,
+    "raw.tif": make_raw_file,
+    "pointer.jpg": make_lfs_pointer,
     "corrupt.png": make_corrupt_png,
     "huge.png": make_huge_png,
 }

@@ -15,7 +15,18 @@ from data.json_files import find_json, read_json, write_json
 
 @pytest.fixture
 def root(tmp_path):
-    for path in ("a/1.png", "a/b/été 2.PNG", "c/3.png", "4.png", ".git/5.png", "a/.6.png", "__MACOSX/a/1.png"):
+    for path in (
+        "a/1.png",
+        "a/b/été 2.PNG",
+        "c/3.png",
+        "4.png",
+        ".git/5.png",
+        "a/.6.png",
+        "__MACOSX/a/1.png",
+        "c/@eaDir/3.png/T.jpg",
+        "$RECYCLE.BIN/S-1/$R1.png",
+        "lost+found/1",
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(path.encode())
     return tmp_path
@@ -25,6 +36,7 @@ def test_lists_files_and_folders_sorted(root):
     tree = list_tree(str(root))
     assert [file.path for file in tree.files] == ["4.png", "a/1.png", "a/b/été 2.PNG", "c/3.png"]
     assert tree.folders == ("a", "a/b", "c")
+    assert tree.ignored == ("$RECYCLE.BIN", ".git", "__MACOSX", "a/.6.png", "c/@eaDir", "lost+found")
     for file in tree.files:
         status = os.stat(root / file.path)
         assert (file.size, file.mtime_ns) == (status.st_size, status.st_mtime_ns)
@@ -40,6 +52,7 @@ def test_a_bucket_is_listed_alike(root):
     here, there = _list_local(str(root)), _list_remote(str(root) + "/")
     assert sorted((f.path, f.size) for f in there[0]) == sorted((f.path, f.size) for f in here[0])
     assert sorted(there[1]) == sorted(here[1])
+    assert sorted(there[2]) == sorted(here[2])
 
 
 def test_what_cannot_be_listed_is_the_users_to_mend(root):

@@ -10,7 +10,8 @@ from PIL import Image
 
 from data import image_check
 from data.decode import decode_image
-from data.image_check import UnusableImage, check_header, check_image
+from data.image_check import check_header, check_image
+from data.picture import UnusableImage
 from tests import images
 
 MAX_PIXELS = 50_000_000
@@ -25,9 +26,13 @@ KEPT = {
     "bilevel.png",
     "grey16.png",
     "rgb16.png",
+    "large_profile.png",
+    "wrong_comment.png",
+    "large_text_at_end.png",
     "plain.gif",
     "animated.png",
     "plain.bmp",
+    "alpha0.bmp",
 }
 
 
@@ -67,7 +72,17 @@ SEEN = {
     "bilevel.bmp": bilevel,
     "grey16.png": lambda: grey((np.linspace(0, 65535, 960).astype(np.uint16) // 256).astype(np.uint8).reshape(24, 40)),
     "rgb16.png": images.picture,
+    "grey16_transparent.png": lambda: np.where(
+        np.arange(960).reshape(24, 40, 1) == 0, np.uint8(255), SEEN["grey16.png"]()
+    ),
+    "large_profile.png": images.picture,
+    "wrong_comment.png": images.picture,
+    "large_text_at_end.png": images.picture,
     "plain.bmp": images.picture,
+    "alpha0.bmp": images.picture,
+    "plain.tiff": images.picture,
+    "turned.TIFF": lambda: np.rot90(images.picture(), -1),
+    "grey16.tiff": lambda: SEEN["grey16.png"](),
     "animated.png": images.picture,
     "animated.WebP": images.picture,
 }
@@ -95,7 +110,7 @@ def test_lossless_images_are_what_a_person_sees(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["plain.jpg", "progressive.JPEG", "cmyk.jpg", "plain.webp", "plain.gif", "animated.gif"]
+    "name", ["plain.jpg", "progressive.JPEG", "cmyk.jpg", "plain.webp", "plain.gif", "animated.gif", "plain.avif"]
 )
 def test_lossy_images_are_near_what_a_person_sees(name):
     checked = check_image(images.ODD_IMAGES[name](), MAX_PIXELS)
@@ -154,13 +169,37 @@ def test_tensorflow_never_unpacks_the_frames_of_an_animated_gif(monkeypatch):
         np.testing.assert_array_equal(decoded(check_image(encoded, MAX_PIXELS).encoded), expected)
 
 
+def test_a_bmp_with_a_real_alpha_is_laid_over_white():
+    checked = check_image(images.make_bmp_with_alpha(128), MAX_PIXELS)
+    np.testing.assert_allclose(
+        decoded(checked.encoded).astype(int), over_white(images.picture(), np.full((24, 40), 128)).astype(int), atol=1
+    )
+
+
+@pytest.mark.parametrize("make", [images.make_png_with_large_profile, images.make_png_with_wrong_comment])
+def test_a_png_with_odd_metadata_is_still_refused_where_its_pixels_are_cut_off(make):
+    with pytest.raises(UnusableImage, match="truncated or corrupt png"):
+        check_image(make()[:-40], MAX_PIXELS)
+
+
+def test_a_png_with_odd_metadata_is_turned_by_its_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunks = [(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")), (b"tEXt", b"Comment\0edited")]
+    checked = check_image(images.make_png_with(*chunks, wrong=b"tEXt"), MAX_PIXELS)
+    np.testing.assert_array_equal(decoded(checked.encoded), np.rot90(images.picture(), -1))
+
+
 REASONS = {
     "truncated.jpg": "truncated or corrupt jpeg",
     "truncated.png": "truncated or corrupt png",
     "corrupt.png": "truncated or corrupt png",
     "text.jpg": "not an image",
     "empty.jpg": "empty file",
-    "tiff.tif": "TIFF is not supported",
+    "drawn.jp2": "JPEG2000 is not supported",
+    "measured.tif": "its pixels are floating point; convert it",
+    "raw.tif": "a camera's raw file; develop it",
+    "pointer.jpg": "a Git LFS pointer: the picture itself was not fetched; run git lfs pull",
     "huge.png": "100,000,000 pixels, more than 50,000,000",
 }
 
@@ -171,6 +210,39 @@ def test_bad_images_say_why(name):
         check_image(images.BAD_IMAGES[name](), MAX_PIXELS)
     assert REASONS[name] in caught.value.reason
     assert "\n" not in caught.value.reason
+
+
+def test_a_heic_is_what_a_telephone_shows():
+    seen = decoded(check_image(images.make_heic(), MAX_PIXELS).encoded).astype(int)
+    assert seen.shape == (48, 64, 3)
+    for part, colour in (
+        (seen[:, :30], (200, 40, 40)),
+        (seen[:22, 34:], (40, 200, 40)),
+        (seen[26:, 34:], (40, 40, 200)),
+    ):
+        assert np.abs(part - colour).mean() < 12  # 4:2:0 at quality 60: 2 to 5 levels
+
+
+NAMED = {
+    b"\xff\x0a\0": "JPEG XL, which is not supported; convert it",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL, which is not supported; convert it",
+    images.make_heic()[:200]: "HEIC that cannot be read",
+    images.make_avif()[:60]: "AVIF that cannot be read",
+    b"\0\0\0\x18ftypcrx ": "a camera's raw file; develop it",
+    b"\0\0\0\x18ftypqt  ": "a video",
+    bytes(128) + b"DICM": "DICOM, which is not supported",
+    b'<?xml version="1.0"?>\n<svg xmlns=': "SVG, which is not supported",
+    images.make_text(): "a web page, as a failed download leaves it",
+    b"%PDF-1.7": "a PDF",
+    b"PK\x03\x04": "an archive; unpack it",
+}
+
+
+@pytest.mark.parametrize("content", NAMED, ids=NAMED.values())
+def test_what_is_no_image_that_can_be_read_is_named(content):
+    with pytest.raises(UnusableImage) as caught:
+        check_image(content, MAX_PIXELS)
+    assert caught.value.reason.startswith(f"not an image that can be read, but {NAMED[content]}")
 
 
 def test_size_is_refused_before_pixels_are_decoded():

@@ -36,6 +36,15 @@ def test_class_folders(tmp_path):
     put(tmp_path / "wilder Löwe" / ".hidden.png")
     put(tmp_path / "__MACOSX" / "cat" / "1.JPG")
     put(tmp_path / "labels.csv")
+    for name in ("2.png.xmp", "IMG_1.AAE", "IMG_1.MOV", "run.log", "list.zip"):
+        put(tmp_path / "cat" / name)
+    put(tmp_path / "cat" / "@eaDir" / "1.JPG" / "SYNOPHOTO_THUMB_XL.jpg")
+    put(tmp_path / "$RECYCLE.BIN" / "S-1-5" / "$R1.png")
+    (tmp_path / "lost+found").mkdir()
+    assert source_of(tmp_path).prepare() == [
+        *("$RECYCLE.BIN", "__MACOSX", "cat/2.png.xmp", "cat/@eaDir", "cat/IMG_1.AAE", "cat/IMG_1.MOV", "cat/list.zip"),
+        *("cat/run.log", "labels.csv", "lost+found", "wilder Löwe/.hidden.png", "wilder Löwe/notes.txt"),
+    ]
     assert listed(tmp_path) == {
         "cat/1.JPG": ("cat", None),
         "cat/deep/er/2.png": ("cat", None),

@@ -22,6 +22,8 @@ from components.image_example_gen import executor
 from components.image_example_gen.component import ImageExampleGen
 from components.image_example_gen.executor import ImageExampleGenExecutor
 from components.progress import LOGGER
+from components.serving_validator.probes import as_client
+from data.bit_depth import read_bit_depth
 from data.decode import decode_image
 from data.errors import UserError
 from data.features import SPLITS
@@ -152,6 +154,7 @@ def test_digits(digits):
         "reencoded": 0,
     }
     assert read_quarantine(artifact) == {}
+    assert summary["ignored"] == {"number": 0, "names": []}
     rows = {split: read_split(artifact, split) for split in ("train", "eval", "test")}
     assert {
         split: dict(sorted(collections.Counter(row["label"].decode() for row in rows[split]).items())) for split in rows
@@ -171,6 +174,7 @@ def test_digits(digits):
         "Split-eval",
         "Split-test",
         "Split-train",
+        "bit_depth.json",
         "data_summary.json",
         "image_hashes-eval.bin",
         "image_hashes-test.bin",
@@ -208,9 +212,38 @@ def test_no_image_kills_a_run(run_folder, odd_tree):
             reencoded += 1
             assert Image.open(io.BytesIO(row["image"])).format == "PNG"
     summary = read_summary(artifact)
+    assert summary["bit_depth"] == 16
     assert summary["reencoded"] == reencoded > 5
     assert summary["quarantined"] == len(images.BAD_IMAGES)
     assert summary["images_read"] == len(rows) + len(images.BAD_IMAGES)
+
+
+def test_images_of_12_bits_in_16_are_not_dark(run_folder, tmp_path):
+    """The depth is the data set's: the smallest that holds the largest value of all."""
+    random = np.random.default_rng(0)
+    pixels = {}
+    for label, brightest in (("cat", 4095), ("dog", 300)):
+        for i in range(40):
+            name = f"{label}/{i}.png"
+            pixels[name] = random.integers(0, brightest + 1, (6, 8)).astype(np.uint16)
+            (tmp_path / "images" / label).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / name).write_bytes(images.encode(pixels[name], "PNG"))
+    pixels["cat/0.png"][0, 0] = 4095
+    (tmp_path / "images" / "cat" / "0.png").write_bytes(images.encode(pixels["cat/0.png"], "PNG"))
+    artifact = run_folder()
+    assert read_bit_depth(artifact.uri) == read_summary(artifact)["bit_depth"] == 12
+    rows = read_all(artifact)
+    assert len(rows) == 80
+    for row in rows:
+        seen = decode_image(tf.constant(row["image"])).numpy()
+        np.testing.assert_array_equal(seen[..., 0], pixels[row["file_name"].decode()] >> 4)
+        original = (tmp_path / "images" / row["file_name"].decode()).read_bytes()
+        assert as_client(original, 12) == row["image"]
+    for original, stored in read_originals(artifact.uri):
+        assert as_client(original, 12) == stored
+    statistics = read_image_statistics(artifact.uri)
+    total = sum(of_split.sums["brightness"] for of_split in statistics.values())
+    assert total / 80 == pytest.approx(np.mean([(values >> 4).mean() / 255 for values in pixels.values()]))
 
 
 def test_too_many_bad_images_stop_with_the_list(run_folder, odd_tree, caplog):

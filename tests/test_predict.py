@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.exported_model.manifest import Manifest, write_manifest
+from data.decode import decode_image
 from data.errors import UserError
 from pipeline.predict import predict
+from tests.images import encode
 
 
 def test_a_model_with_another_signature_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -23,3 +27,24 @@ def test_what_is_no_saved_model_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded as a model of this pipeline") as caught:
         predict(["a.jpg"], tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_image_of_16_bits_is_read_with_the_bit_depth_of_the_model(tmp_path: Path) -> None:
+    def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        brightness = tf.map_fn(
+            lambda one: tf.reduce_mean(tf.cast(decode_image(one), tf.float32)) / 255,
+            image_bytes,
+            fn_output_signature=tf.float32,
+        )
+        return {"labels": tf.fill([tf.size(brightness), 1], "bright"), "probabilities": brightness[:, None]}
+
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serve})
+    image = tmp_path / "grey.png"
+    image.write_bytes(encode(np.full((4, 6), 0xCC0, np.uint16), "PNG"))
+    manifest = Manifest(backbone="vgg16", learn_statistics=False, image_size=32, classes=("bright",), versions={})
+    for bit_depth, brightness in ((12, 0xCC), (16, 0x0C)):
+        write_manifest(str(tmp_path / "model"), manifest.model_copy(update={"bit_depth": bit_depth}))
+        (answer,) = predict([str(image)], tmp_path / "model")
+        assert answer["probability"] == pytest.approx(brightness / 255)

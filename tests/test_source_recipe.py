@@ -40,8 +40,8 @@ class ZipSource:
     def fingerprint(self) -> str:
         return hashlib.sha256(str(stat_file(self._path)).encode()).hexdigest()
 
-    def prepare(self) -> None:
-        pass
+    def prepare(self) -> list[str]:
+        return []
 
     def read(self) -> beam.PTransform:
         return "Start" >> beam.Create([self._path]) | "Read" >> beam.FlatMap(_read)

@@ -108,10 +108,17 @@ def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> No
         "quarantined": 5,
         "duplicates_dropped": 2,
         "quarantine": [{"file": f"a/{i}[0].jpg", "reason": "is cut off"} for i in range(5)],
+        "ignored": {"number": 7, "names": ["notes.txt", "cat/@eaDir"]},
         "anomalies": ["test: label: Unexpected string values"],
     }
     text = render(data=data)
-    for part in ("train 1,203  eval 1  test 2  (2 classes)", "5 quarantined", "a/2[0].jpg: is cut off", "2 duplicates"):
+    for part in (
+        "train 1,203  eval 1  test 2  (2 classes)",
+        "5 quarantined",
+        "a/2[0].jpg: is cut off",
+        "2 duplicates",
+        "7 files or folders ignored, such as notes.txt, cat/@eaDir",
+    ):
         assert part in text
     assert "a/3[0].jpg" not in text
     assert "Unexpected string values" in text

@@ -40,7 +40,7 @@ from data.image_hashes import (
 from pipeline.predict import predict
 from tests.images import make_bmp, make_gif, make_jpeg, make_png
 from tests.trainer_run import CLASSES, SETTINGS, make_images, read_weights, run_trainer
-from tests.transform_run import make_example, read_transformed
+from tests.transform_run import BIT_DEPTH, make_example, read_transformed
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,7 @@ def test_the_model_says_what_it_is(output: Path) -> None:
         classes=CLASSES,
         weights="none",
         weights_sha256=None,
+        bit_depth=BIT_DEPTH,
         versions=versions,
     )
 

@@ -12,11 +12,14 @@ from tfx.utils import json_utils
 
 from components.transform.executor import Executor
 from components.transform.features import TRANSFORMED_FEATURE_SPEC
+from data.bit_depth import write_bit_depth
 from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
 SPLITS = ["train", "eval", "test"]
+BIT_DEPTH = 12
+"""Not the one that holds where none is recorded, so that who loses it shows."""
 FIXED_SHAPE = "shape { dim { size: 1 } }"
 """What SchemaGen infers; without it TFX reads a feature as sparse."""
 
@@ -62,6 +65,7 @@ def run_transform(
                 writer.write(make_example(encoded, label, f"{split}/{number}"))
         hashes = make_image_hashes(hashlib.sha256(encoded).hexdigest() for encoded, _ in pairs)
         write_image_hashes(hashes, str(root / "examples" / split_hashes_file(split)))
+    write_bit_depth(BIT_DEPTH, str(root / "examples"))
     schema = make_artifact(standard_artifacts.Schema, root / "schema")
     (root / "schema" / "schema.pbtxt").write_text(
         "".join(

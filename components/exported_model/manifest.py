@@ -7,6 +7,7 @@ import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 
 from components.transform.features import LABEL_VOCABULARY
+from data.bit_depth import WHOLE
 from data.files import read_bytes
 from data.json_files import find_json, write_json
 
@@ -48,6 +49,7 @@ class Manifest(Origin):
         classes: their names, in the order of the probabilities.
         weights: what training started from: `imagenet`, `none`, `file` or `warm start`.
         weights_sha256: hexadecimal, of ImageNet's or the user's file; None for the others.
+        bit_depth: how many of 16 bits a channel its examples used, one of `BIT_DEPTHS`: clients convert so, too.
         versions: of the project, the lane and the packages that wrote it.
     """
 
@@ -55,6 +57,7 @@ class Manifest(Origin):
     classes: tuple[str, ...]
     weights: str = "none"
     weights_sha256: str | None = None
+    bit_depth: int = WHOLE
     versions: dict[str, str]
 
 

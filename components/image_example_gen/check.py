@@ -10,9 +10,11 @@ import apache_beam as beam
 import tensorflow as tf
 
 from components.progress import report_progress
+from data.bit_depth import BIT_DEPTHS, WHOLE, least_bit_depth
 from data.features import SPLITS
-from data.image_check import UnusableImage, inspect_image
+from data.image_check import is_stored_anew
 from data.image_statistics import SplitStatistics, measure_picture
+from data.picture import UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
 from data.splits import ImageRecord, Rules
 
@@ -20,7 +22,7 @@ _PROGRESS_STEP = 500
 
 
 class CheckImages(beam.DoFn):
-    """`SourceImage` -> an `ImageRecord`, and the figures of a usable image, as a line of JSON."""
+    """`SourceImage` -> an `ImageRecord`, and a usable image's figures by bit depth, as a line of JSON."""
 
     def __init__(self, max_pixels: int) -> None:
         """Keeps the limit: images of more pixels are not decoded."""
@@ -35,16 +37,20 @@ class CheckImages(beam.DoFn):
         if self._checked % _PROGRESS_STEP == 0:
             report_progress("checking images", completed=self._checked)
 
-    def _check(self, image: SourceImage) -> tuple[ImageRecord, tuple[float, ...] | None]:
+    def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, tuple[float, ...]] | None]:
         record = ImageRecord(image.name, image.label, image.split, sha256="", problem=image.problem, fatal=image.fatal)
         if image.problem:
             return record, None
         record = replace(record, sha256=hashlib.sha256(image.encoded).hexdigest())
         try:
-            picture, _, reencoded = inspect_image(image.encoded, self._max_pixels)
+            picture = read_picture(image.encoded, self._max_pixels)
         except UnusableImage as error:
             return replace(record, problem=error.reason), None
-        return replace(record, reencoded=reencoded), measure_picture(picture)
+        record = replace(record, reencoded=is_stored_anew(image.encoded, picture), peak=picture.peak)
+        # How many bits count is known when all images were seen.
+        least = WHOLE if picture.peak is None else least_bit_depth(picture.peak)
+        depths = [depth for depth in BIT_DEPTHS if depth >= least]
+        return record, {str(depth): measure_picture(picture.at(depth)) for depth in depths}
 
 
 def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str) -> None:
@@ -72,11 +78,12 @@ def collect_statistics(records_dir: str, rules: Rules) -> dict[str, SplitStatist
     statistics = {split: SplitStatistics() for split in SPLITS}
     for record, figures in _read_lines(records_dir):
         if figures is not None and (split := rules.split_of(record.sha256, record.split)):
-            statistics[split].add(record.label, figures)
+            depth = WHOLE if record.peak is None else rules.bit_depth
+            statistics[split].add(record.label, figures[str(depth)])
     return statistics
 
 
-def _read_lines(records_dir: str) -> Iterator[tuple[ImageRecord, list[float] | None]]:
+def _read_lines(records_dir: str) -> Iterator[tuple[ImageRecord, dict[str, list[float]] | None]]:
     for path in tf.io.gfile.glob(os.path.join(records_dir, "records*")):
         with tf.io.gfile.GFile(path) as file:
             for line in file:

@@ -31,8 +31,8 @@ class ImageExampleGen(base_beam_component.BaseBeamComponent):
     """Reads, checks and splits labelled images; see `data.features` for what an example holds.
 
     Beside the splits, the artifact holds `quarantine.jsonl`, `data_summary.json`, the hashes of each split's images,
-    `image_statistics.json` and, where there are any, a few original files of `test` that are stored as a PNG
-    (`data.originals`).
+    `image_statistics.json`, `bit_depth.json` and, where there are any, a few original files of `test` that are stored
+    as a PNG (`data.originals`).
     """
 
     SPEC_CLASS = ImageExampleGenSpec

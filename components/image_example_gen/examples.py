@@ -41,8 +41,10 @@ class MakeExamples(beam.DoFn):
         if split is None:
             return
         # Decoding is most of the work: only what was stored anew is decoded again.
-        check = check_image if sha256 in self._rules.reencoded else check_header
-        checked = check(image.encoded, self._max_pixels)
+        if sha256 in self._rules.reencoded:
+            checked = check_image(image.encoded, self._max_pixels, self._rules.bit_depth)
+        else:
+            checked = check_header(image.encoded, self._max_pixels)
         if sha256 in self._rules.originals:
             write_original(self._examples_uri, sha256, image.encoded, checked.encoded)
         example = make_example(image, checked, sha256)

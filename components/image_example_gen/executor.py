@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
 from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
+from data.bit_depth import WHOLE, write_bit_depth
 from data.class_names import describe_similar
 from data.errors import UserError
 from data.features import SPLITS
@@ -34,6 +36,8 @@ DATA_SETTINGS_KEY = "data_settings"
 SOURCE_FINGERPRINT_KEY = "source_fingerprint"
 CODE_HASH_KEY = "code_hash"
 EXAMPLES_KEY = "examples"
+
+_SHOWN_IGNORED = 5
 
 
 class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
@@ -56,7 +60,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         source = make_source(settings)
-        source.prepare()
+        ignored = source.prepare()
         fingerprint = source.fingerprint()
 
         work_dir = os.path.join(artifact.uri, "work")
@@ -74,7 +78,9 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         try:
             check_selection(selection, settings)
         except UserError as mistake:  # TFX removes the artifact of a node that fails; the list must survive
-            raise UserError(str(mistake), {**_facts(selection), "quarantine": _quarantine(selection)}) from None
+            raise UserError(
+                str(mistake), {**_facts(selection, ignored), "quarantine": _quarantine(selection)}
+            ) from None
 
         report_progress("writing examples")
         rules_path = os.path.join(work_dir, "rules.json")
@@ -93,7 +99,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
-        _write_summary(selection, artifact.uri)
+        _write_summary(selection, ignored, artifact.uri)
         report_progress(_summary_line(selection), lasting=True)
         if similar := describe_similar(selection.counts["train"]):
             report_progress(similar, lasting=True)
@@ -101,11 +107,12 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             report_progress(f"splits: {origins}", lasting=True)
 
 
-def _write_summary(selection: Selection, uri: str) -> None:
+def _write_summary(selection: Selection, ignored: Sequence[str], uri: str) -> None:
     with tf.io.gfile.GFile(os.path.join(uri, QUARANTINE_FILE), "w") as file:
         # Also where there are none: the file is always there.
         file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
-    write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection))
+    write_bit_depth(selection.rules.bit_depth, uri)
+    write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection, ignored))
     for split, sha256s in selection.content_hashes.items():
         write_image_hashes(make_image_hashes(sha256s), os.path.join(uri, split_hashes_file(split)))
 
@@ -114,17 +121,21 @@ def _quarantine(selection: Selection) -> list[dict[str, str]]:
     return [{"file": name, "reason": reason} for name, reason in selection.quarantined]
 
 
-def _facts(selection: Selection) -> dict[str, Any]:
+def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
     return {
         "counts": selection.counts,
         "quarantined": len(selection.quarantined),
         "duplicates_dropped": selection.duplicates_dropped,
         "reencoded": selection.reencoded,
         "images_read": selection.images_read,
+        "bit_depth": selection.rules.bit_depth,
+        "ignored": {"number": len(ignored), "names": list(ignored[:_SHOWN_IGNORED])},
         "split_origins": selection.origins,
     }
 
 
 def _summary_line(selection: Selection) -> str:
     counts = ", ".join(f"{split} {sum(selection.counts[split].values()):,}" for split in SPLITS)
-    return f"{selection.images_read:,} images: {counts}; {len(selection.quarantined)} quarantined"
+    depth = selection.rules.bit_depth
+    deep = f"; those of 16 bits use {depth}" if depth < WHOLE else ""
+    return f"{selection.images_read:,} images: {counts}; {len(selection.quarantined)} quarantined{deep}"

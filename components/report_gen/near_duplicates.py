@@ -4,7 +4,6 @@ Each image becomes 10 x 10 colours with mean 0 and length 1; two images are near
 is at least `LEAST_COSINE`. Copies byte for byte are ImageExampleGen's business.
 """
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from components.predictor.executor import read_records
 from components.progress import report_progress
 from components.report_gen.mistakes import LISTED
 from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY, SPLITS
+from data.picture import UnusableImage, picture_of
 
 LEAST_COSINE = 0.985
 _SIDE = 10
@@ -32,7 +32,7 @@ class Descriptors:
     """One split's images.
 
     Attributes:
-        vectors: float32 [images, 300], of length 1; 0 for an image of one colour, which is like no other.
+        vectors: float32 [images, 300], of length 1; 0 for an image of one colour, or unreadable, like no other.
         names: of the files.
         labels: class names.
     """
@@ -105,9 +105,11 @@ def _describe(examples: Artifact, split: str, most: int) -> Descriptors:
 
 
 def _describe_image(encoded: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(encoded)) as image:
-        image.draft("RGB", (4 * _SIDE, 4 * _SIDE))  # a JPEG is decoded at an eighth, which is enough
-        small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    try:
+        picture = picture_of(encoded, least_side=4 * _SIDE)  # a JPEG is decoded at an eighth, which is enough
+    except UnusableImage:
+        return np.zeros(_SIDE * _SIDE * 3, np.float32)
+    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     vector = np.asarray(small, np.float32).ravel()
     vector = vector - vector.mean()
     length = float(np.linalg.norm(vector))

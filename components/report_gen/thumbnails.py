@@ -11,6 +11,7 @@ from tfx.types import Artifact
 
 from components.predictor.executor import read_records
 from data.features import IMAGE_KEY
+from data.picture import UnusableImage, picture_of
 
 _SIDE = 112
 """Pixels of a thumbnail's longer side; smaller images stay as they are."""
@@ -61,20 +62,23 @@ def make_thumbnails(
     originals = load_images(examples, unique)
     thumbnails: dict[str, str] = {}
     spent = 0
+    shown: dict[ImageKey, bytes] = {}
     for key in unique:
-        uri = make_data_uri(originals[key])
+        try:
+            uri = make_data_uri(originals[key])
+        except UnusableImage:
+            continue  # It costs its own thumbnail, not the report.
         spent += len(uri)
         if spent > budget_bytes:
             break
         thumbnails[f"{key[0]}:{key[1]}"] = uri
-    return thumbnails, {key: originals[key] for key in unique[: len(thumbnails)]}
+        shown[key] = originals[key]
+    return thumbnails, shown
 
 
 def make_data_uri(encoded: bytes) -> str:
-    """Shrinks an image to a thumbnail, as JPEG or PNG, whichever is smaller."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-        picture = image.convert("RGB")
+    """Shrinks an example's image to a thumbnail, as JPEG or PNG, whichever is smaller; errors as `picture_of`."""
+    picture = picture_of(encoded, least_side=2 * _SIDE)
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     files = []
     for format, options in (("jpeg", {"quality": _QUALITY}), ("png", {"optimize": True})):

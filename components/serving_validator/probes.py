@@ -1,10 +1,11 @@
 """The images that are sent: real ones of `test`, the same in every encoding, originals, colours, and garbage."""
 
+import contextlib
 import hashlib
 import heapq
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +13,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from data.bit_depth import WHOLE
 from data.features import IMAGE_KEY
 from data.image_check import check_image
+from data.picture import MOST_PIXELS, UnusableImage, picture_of
 
 BATCH_SIZES = (1, 2, 33)
 _READ_AT_MOST = 500
-_MAX_PIXELS = 89_000_000
 _ORIENTATION_TAG, _TURNED_LEFT = 0x0112, 6
 _SHOWN_SIDE = 256
 
@@ -74,21 +76,24 @@ def make_example(image: bytes) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature={IMAGE_KEY: feature})).SerializeToString()
 
 
-def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, bytes]] = ()) -> list[Probe]:
+def make_probes(
+    examples: Sequence[bytes], originals: Sequence[tuple[bytes, bytes]] = (), bit_depth: int = WHOLE
+) -> list[Probe]:
     """Returns all probes in the order in which they are sent.
 
     Args:
         examples: serialised Examples of the test split.
         originals: original files that the pipeline stores as a PNG, each with the image that it made of it.
+        bit_depth: of the model, see `Manifest`.
     """
     batches = list(_make_batches(examples))
-    picture = _small_picture(image_of(examples[0]))
+    picture = _small_picture(map(image_of, examples))
     probes = [
         *batches,
         *_make_formats(picture),
-        *_make_originals(picture),
+        *_make_originals(picture, bit_depth),
         *(
-            Probe(f"original file {number}", "originals", (as_client(original),), (stored,))
+            Probe(f"original file {number}", "originals", (as_client(original, bit_depth),), (stored,))
             for number, (original, stored) in enumerate(originals, 1)
         ),
         _make_colours(),
@@ -98,9 +103,9 @@ def make_probes(examples: Sequence[bytes], originals: Sequence[tuple[bytes, byte
     return probes
 
 
-def as_client(encoded: bytes) -> bytes:
+def as_client(encoded: bytes, bit_depth: int = WHOLE) -> bytes:
     """Returns what a client sends for a file, as `pipeline.predict` does: a PNG for one that is turned or WebP."""
-    return check_image(encoded, _MAX_PIXELS).encoded
+    return check_image(encoded, MOST_PIXELS, bit_depth).encoded
 
 
 def _make_batches(examples: Sequence[bytes]) -> Iterator[Probe]:
@@ -116,11 +121,18 @@ def _make_batches(examples: Sequence[bytes]) -> Iterator[Probe]:
         sent += size
 
 
-def _small_picture(encoded: bytes) -> Image.Image:
-    """Returns an image of the test split as RGB, not larger than it need be to be encoded in seven ways."""
-    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
-    picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
-    return picture
+def _small_picture(images: Iterable[bytes]) -> Image.Image:
+    """Returns the first image that can be read as RGB, not larger than it need be to be encoded in seven ways.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for encoded in images:
+        with contextlib.suppress(UnusableImage):
+            picture = picture_of(encoded)
+            picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+            return picture
+    raise ValueError("no image of the test split can be read")
 
 
 def _make_formats(picture: Image.Image) -> Iterator[Probe]:
@@ -136,7 +148,7 @@ def _make_formats(picture: Image.Image) -> Iterator[Probe]:
         yield Probe(name, "formats", (encoded,), (encoded,))
 
 
-def _make_originals(picture: Image.Image) -> Iterator[Probe]:
+def _make_originals(picture: Image.Image, bit_depth: int) -> Iterator[Probe]:
     """Yields files that clients convert before they send them, with the picture that a person sees in them."""
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = _TURNED_LEFT
@@ -146,8 +158,9 @@ def _make_originals(picture: Image.Image) -> Iterator[Probe]:
     webp = _encode(picture, "WEBP", lossless=True)
     yield Probe("a WebP", "originals", (as_client(webp),), (_encode(picture, "PNG"),))
     grey = picture.convert("L")
-    deep = _encode(Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), "PNG")
-    yield Probe("a 16-bit PNG", "originals", (as_client(deep),), (_encode(grey, "PNG"),))
+    values = np.asarray(grey).astype(np.uint16) * 257 >> WHOLE - bit_depth
+    deep = as_client(_encode(Image.fromarray(values), "PNG"), bit_depth)
+    yield Probe("a 16-bit PNG", "originals", (deep,), (_encode(grey, "PNG"),))
 
 
 def _make_colours() -> Probe:

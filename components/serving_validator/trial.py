@@ -74,7 +74,7 @@ def validate(
     report_progress("loading the export in a fresh process")
     with start_fresh_process(saved_model_path) as process:
         examples = read_examples(os.path.join(examples_uri, f"Split-{TEST_SPLIT}"), settings.images)
-        probes = make_probes(examples, read_originals(examples_uri))
+        probes = make_probes(examples, read_originals(examples_uri), manifest.bit_depth)
         try:
             reference = Reference(saved_model_path, manifest, transform_graph_uri)
             expected = _Expected(reference, probes, manifest.backbone)

@@ -25,6 +25,7 @@ from components.transform.features import (
     TRANSFORMED_IMAGE_KEY,
     unpack_images,
 )
+from data.bit_depth import WHOLE
 from data.features import IMAGE_KEY, LABEL_KEY
 
 
@@ -35,6 +36,7 @@ def export_model(
     export_dir: str,
     weights: str = "none",
     weights_sha256: str | None = None,
+    bit_depth: int = WHOLE,
 ) -> None:
     """Writes a SavedModel with `SIGNATURES` that computes in float32, whatever it was trained in, and its manifest.
 
@@ -45,6 +47,7 @@ def export_model(
         export_dir: local or `gs://`.
         weights: what the training started from, see `Manifest`.
         weights_sha256: of that, if it was a file.
+        bit_depth: of the examples, see `Manifest`.
     """
     classes = transform_output.vocabulary_by_name(LABEL_VOCABULARY)
     module = ServingModule(
@@ -59,6 +62,7 @@ def export_model(
         classes=tuple(name.decode() for name in classes),
         weights=weights,
         weights_sha256=weights_sha256,
+        bit_depth=bit_depth,
         versions={
             "project": PROJECT_VERSION,
             "lane": installed_lane(),

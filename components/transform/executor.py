@@ -9,6 +9,7 @@ from tfx.components.transform import executor as tfx_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 
+from data.bit_depth import read_bit_depth, write_bit_depth
 from data.features import SPLITS
 from data.files import remove_path
 from data.image_hashes import split_hashes_file
@@ -16,7 +17,7 @@ from data.image_statistics import copy_image_statistics
 
 
 class Executor(tfx_executor.Executor):
-    """Copies the images' hashes and statistics beside the transformed examples: the Trainer sees no other examples.
+    """Copies the images' hashes, statistics and bit depth beside the transformed examples: the Trainer sees no others.
 
     As a feature of each example they would have to be read back with all the pixels, a pass over the whole split.
     """
@@ -42,3 +43,4 @@ class Executor(tfx_executor.Executor):
             name = split_hashes_file(split)
             tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name))
         copy_image_statistics(source, target)
+        write_bit_depth(read_bit_depth(source), target)

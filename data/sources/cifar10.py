@@ -51,7 +51,7 @@ class Cifar10Source:
         file = stat_file(self._settings.path)
         return hashlib.sha256(f"{file.size} {file.mtime_ns}".encode()).hexdigest()
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         """See `Source`: downloads the archive if need be, and looks whether it is one."""
         path = _archive_path(self._settings.path)
         try:
@@ -59,6 +59,7 @@ class Cifar10Source:
                 archive.next()
         except _UNREADABLE as error:
             raise UserError(f"data.path is {path}, which is no cifar-10-python.tar.gz ({error}); give that") from error
+        return []
 
     def read(self) -> beam.PTransform:
         """See `Source`: one archive is read in one place, in its own order, which mixes the classes."""

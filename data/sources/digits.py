@@ -26,8 +26,9 @@ class DigitsSource:
         """See `Source`; the images change only with scikit-learn."""
         return hashlib.sha256(f"digits of scikit-learn {metadata.version('scikit-learn')}".encode()).hexdigest()
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         """See `Source`: nothing to do."""
+        return []
 
     def read(self) -> beam.PTransform:
         """See `Source`."""

@@ -16,9 +16,16 @@ from data.folder_layout import declared_splits, refuse_wrapper
 from data.settings import DataSettings
 from data.sources.source import ReadAll, SourceImage
 
-# What lies beside images: notes, tables and annotations, and what desktops leave behind. All else in a class folder is
-# taken for an image, so that an unsupported one (TIFF, HEIC, ...) is named in the quarantine list, not left out unseen.
-_SIDE_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".db", ".ini", ".py")
+# What lies beside images: notes, tables and annotations; what cameras, telephones and editors write with a picture;
+# what desktops leave behind. All else in a class folder is taken for an image, so that what cannot be used is named in
+# the quarantine list, not left out unseen.
+_SIDE_FILE = re.compile(
+    r"\.(txt|csv|tsv|jsonl?|xml|ya?ml|toml|md|html?|css|js|db|sqlite|ini|cfg|py|ipynb|sh|log|out|err"
+    r"|pdf|docx?|xlsx?|pptx?|rtf|od[ts]|zip|tar|gz|tgz|bz2|xz|7z|rar|md5|sha1|sha256|sfv"
+    r"|xmp|aae|thm|pp3|dop|mov|mp4|m4v|avi|mkv|webm|m2?ts|3gp|mpe?g|wmv|lrv|wav|mp3|m4a|aac"
+    r"|lnk|url|webloc|bak|tmp|part|crdownload)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,11 @@ class ImageFolderSource:
             digest.update(read_bytes(self._settings.class_names))
         return digest.hexdigest()
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         """See `Source`."""
-        self.list_images()
+        tree = list_tree(self._root)
+        self._images(tree)
+        return sorted([*tree.ignored, *(file.path for file in tree.files if _SIDE_FILE.search(file.path))])
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
@@ -88,7 +97,7 @@ class ImageFolderSource:
         names = read_folder_names(self._settings.class_names) if self._settings.class_names else None
         images = []
         for file in tree.files:
-            if file.path.lower().endswith(_SIDE_SUFFIXES):
+            if _SIDE_FILE.search(file.path):
                 continue
             path, split = file.path, None
             if splits is not None:
@@ -124,7 +133,7 @@ class ImageFolderSource:
         return names[folder]
 
     def _check_classes(self, tree: Tree, splits: dict[str, str] | None) -> None:
-        used = {file.path for file in tree.files if not file.path.lower().endswith(_SIDE_SUFFIXES)}
+        used = {file.path for file in tree.files if not _SIDE_FILE.search(file.path)}
         above = [""] if splits is None else list(splits)
         class_folders = [folder for folder in tree.folders if folder.rpartition("/")[0] in above]
         for split_folder in sorted(set(above) - {folder.rpartition("/")[0] for folder in class_folders}):

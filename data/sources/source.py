@@ -1,6 +1,6 @@
 """What every source of labelled images gives."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,10 +44,13 @@ class Source(Protocol):
             UserError: there is no such place, or it is laid out otherwise.
         """
 
-    def prepare(self) -> None:
+    def prepare(self) -> Sequence[str]:
         """Makes sure that the images can be read: to be called once before `read`.
 
         Here and not while reading, since an error on a Beam worker loses its type on its way back.
+
+        Returns:
+            The names of what lies there and is neither class nor image, for people: side files, and what systems leave.
 
         Raises:
             UserError: as `fingerprint`, or a download fails.

@@ -61,7 +61,7 @@ class TFRecordSource:
         names = list_names(path)
         folders = [folder for name in names if tf.io.gfile.isdir(folder := tf.io.gfile.join(path, name))]
         # TFX and others put the records of each split into a folder of its own.
-        below = [inner for folder in folders[:10] for inner in tf.io.gfile.listdir(folder)]
+        below = [inner for folder in folders[:10] for inner in list_names(folder)]
         return any(map(is_tfrecord_name, names)) or (bool(below) and all(map(is_tfrecord_name, below)))
 
     def fingerprint(self) -> str:
@@ -73,7 +73,7 @@ class TFRecordSource:
             digest.update("\n".join(read_label_names(self._settings.class_names)).encode())
         return digest.hexdigest()
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         """See `Source`; refuses records that the settings name no image or class of before all are read."""
         self.fingerprint()
         sample = list(itertools.islice(self._reader().read_file(next(self.list_files())), _SAMPLE))
@@ -82,6 +82,10 @@ class TFRecordSource:
                 f"data.path is {self._path}, where none of the first {_SAMPLE} records of a file can be used, such as"
                 f" {sample[0].name}: {sample[0].problem}"
             )
+        if not self._is_folder():
+            return []
+        tree = list_tree(self._path)
+        return [*tree.ignored, *(file.path for file in tree.files if not is_tfrecord_name(file.path))]
 
     def read(self) -> beam.PTransform:
         """See `Source`: within a file the order is the file's own."""

@@ -138,7 +138,7 @@ def read_photos(path: str) -> tuple[list[Photo], dict[str, str]]:
     Raises:
         UserError: the folder is not laid out as class folders.
     """
-    from data.image_check import UnusableImage, inspect_image
+    from data.picture import UnusableImage, read_picture
     from data.settings import DataSettings
     from data.sources.image_folder import ImageFolderSource
 
@@ -149,7 +149,7 @@ def read_photos(path: str) -> tuple[list[Photo], dict[str, str]]:
         try:
             if image.problem:
                 raise UnusableImage(image.problem)
-            inspect_image(encoded, settings.max_pixels)
+            read_picture(encoded, settings.max_pixels)
         except UnusableImage as error:
             unusable[image.path] = error.reason
         else:
