@@ -160,7 +160,7 @@ def _open(encoded: bytes, max_pixels: int) -> Image.Image:
         image = Image.open(io.BytesIO(encoded))
     except UnidentifiedImageError as error:
         kind = name_kind(encoded)
-        raise UnusableImage(f"not an image that can be read, but {kind}" if kind else "not an image") from error
+        raise UnusableImage(f"not an image that can be read: {kind}" if kind else "not an image") from error
     # Pillow warns from 89 and refuses from 179 megapixels on; where warnings are errors, both arrive here.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnusableImage(f"more pixels than {max_pixels:,} (data.max_pixels): {_one_line(error)}") from error

@@ -242,7 +242,7 @@ NAMED = {
 def test_what_is_no_image_that_can_be_read_is_named(content):
     with pytest.raises(UnusableImage) as caught:
         check_image(content, MAX_PIXELS)
-    assert caught.value.reason.startswith(f"not an image that can be read, but {NAMED[content]}")
+    assert caught.value.reason.startswith(f"not an image that can be read: {NAMED[content]}")
 
 
 def test_size_is_refused_before_pixels_are_decoded():
