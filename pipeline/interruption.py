@@ -20,7 +20,7 @@ def was_interrupted() -> bool:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Makes each signal a KeyboardInterrupt in the block; behind one that was interrupted they no longer count."""
+    """Makes each signal a KeyboardInterrupt in the block; behind one that was interrupted the next ends the process."""
     _seen.clear()
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to that one alone.
         yield
@@ -33,7 +33,7 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if _seen else handler)
+            signal.signal(number, _leave if _seen else handler)
 
 
 def listen_while_loading() -> None:
@@ -51,5 +51,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"error: interrupted\n")
+    if not _seen:  # Else it was told.
+        os.write(2, b"error: interrupted\n")
     os._exit(EXIT_INTERRUPTED)
