@@ -321,7 +321,7 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
             "data.path is /images, which Vertex AI cannot see; copy it",
         ),
         (["schema_path=/s.pbtxt"], {}, "schema_path is /s.pbtxt, which Vertex AI cannot see"),
-        (["trainer.weights=w.h5"], {}, "trainer.weights is w.h5, which Vertex AI cannot see"),
+        (["trainer.weights=/w.h5"], {}, "trainer.weights is /w.h5, which Vertex AI cannot see"),
         (["trainer.weights_mirror=file:///w"], {}, "trainer.weights_mirror is file:///w, which Vertex AI cannot see"),
         (["serving_model_dir=/served"], {}, "serving_model_dir is /served, which Vertex AI cannot see"),
         (
