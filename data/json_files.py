@@ -1,6 +1,7 @@
 """JSON files on this machine and in a bucket; TensorFlow is imported where it must be: it takes seconds."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,12 @@ def find_json(path: str) -> Any:
         return read_json(path)
     except tf.errors.NotFoundError:
         return None
+
+
+def without_numbers_beyond_json(value: Any) -> Any:
+    """Returns a copy of plain values in which NaN and infinities are None: JSON has no such numbers."""
+    if isinstance(value, dict):
+        return {key: without_numbers_beyond_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_numbers_beyond_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -53,6 +53,22 @@ def loop(spec: TinySpec) -> None:
     spec.task("Trainer")["parameterIterator"] = {"items": {"raw": "[1]"}, "itemInput": "i"}
 
 
+def unknown_component(spec: TinySpec) -> None:
+    spec.task("Pusher")["componentRef"]["name"] = "Nobody"
+
+
+def unknown_executor(spec: TinySpec) -> None:
+    del spec.spec["deploymentSpec"]["executors"]["Trainer"]
+
+
+def unknown_producer(spec: TinySpec) -> None:
+    spec.task("Pusher")["inputs"]["artifacts"]["model"]["taskOutputArtifact"]["producerTask"] = "Nobody"
+
+
+def missing_input(spec: TinySpec) -> None:
+    del spec.task("Trainer")["inputs"]["parameters"]["steps"]
+
+
 def bad_name(spec: TinySpec) -> None:
     spec.spec["pipelineInfo"]["name"] = "../Up"
 
@@ -79,6 +95,10 @@ def old_schema(spec: TinySpec) -> None:
         (unknown_placeholder, "has the placeholder {{$.inputs.artifacts['x'].uri}}, which is not rehearsed"),
         (bad_query, "has the query 'color=blue', which is not one of the two that run_vertex compiles"),
         (loop, "is a loop over items, which is not rehearsed"),
+        (unknown_component, "names 'Nobody', which is not in it; compile it anew with run_vertex"),
+        (unknown_executor, "names 'Trainer', which is not in it"),
+        (unknown_producer, "names 'Nobody', which is not in it"),
+        (missing_input, "task 'Trainer' lacks its input 'steps'"),
         (bad_name, "pipelineInfo.name is '../Up'; Vertex takes a-z, 0-9 and '-'"),
         (other_lane, "was compiled with tfx-9.9.1, and this environment is of the lane tfx-1."),
         (old_schema, "schemaVersion is '1.0', which is not rehearsed; run_vertex compiles 2.1.0"),

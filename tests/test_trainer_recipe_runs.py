@@ -40,6 +40,10 @@ def resume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("resume")
 
 
+class Killed(BaseException):
+    pass
+
+
 @pytest.fixture(scope="module")
 def quick(root: Path, resume: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("quick")
@@ -129,10 +133,6 @@ def test_a_killed_run_ends_as_one_that_was_not(
     root: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, scheme: str
 ) -> None:
     """On a disk, and in a bucket, where the next attempt has another folder and finds the features beside it."""
-
-    class Killed(BaseException):
-        pass
-
     steps = iter(range(1, 100))
 
     def report_step(*_: Any) -> None:
@@ -156,9 +156,6 @@ def test_a_killed_run_ends_as_one_that_was_not(
 def test_nor_does_one_whose_head_is_stepped_compute_features_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     def report_step(*_: Any) -> None:
         raise Killed
 

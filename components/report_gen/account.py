@@ -1,6 +1,5 @@
 """The account of a run: what its nodes found, typed. `summary.json`, report, card and comparison are views of it."""
 
-import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -9,6 +8,7 @@ from pydantic import TypeAdapter
 from components.evaluator.baseline import Baseline
 from components.evaluator.results import CalibrationBin, ClassResult, GateResult
 from components.report_gen.wilson import Range
+from data.json_files import without_numbers_beyond_json
 
 ACCOUNT_VERSION = 1
 """Of the layout of an account's JSON: one of another version is not read."""
@@ -148,7 +148,7 @@ class Account:
 
     def to_json(self) -> Record:
         """Returns the account as plain values, for `account_from_json` and for other programs."""
-        content: Record = _without_numbers_beyond_json(asdict(self))
+        content: Record = without_numbers_beyond_json(asdict(self))
         return content
 
 
@@ -162,12 +162,3 @@ def account_from_json(content: Any) -> Account:
         ValueError: it is no account.
     """
     return _ADAPTER.validate_python(content)
-
-
-def _without_numbers_beyond_json(value: Any) -> Any:
-    """Returns a copy of plain values in which NaN and infinities are None: JSON has no such numbers."""
-    if isinstance(value, dict):
-        return {key: _without_numbers_beyond_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_numbers_beyond_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

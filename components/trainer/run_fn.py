@@ -4,12 +4,10 @@ The Trainer reloads this module: it holds functions and constants only.
 """
 
 import csv
-import math
 import os
 import platform
 import tempfile
 from dataclasses import asdict, fields
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +38,7 @@ from components.trainer.workers import Workers
 from data.bit_depth import read_bit_depth
 from data.errors import UserError
 from data.image_statistics import copy_image_statistics
-from data.json_files import write_json
+from data.json_files import without_numbers_beyond_json, write_json
 
 HISTORY_FILE = "history.csv"
 """In the `model_run` artifact: a row an epoch, with the columns of `EpochResult`."""
@@ -115,7 +113,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     copy_image_statistics(made.examples_uri, artifact_folder(export_dir))
     write_json(
         os.path.join(run_dir, TRAINING_FILE),
-        _without_nan(
+        without_numbers_beyond_json(
             {
                 "settings": settings.model_dump(),
                 "resolved": made.settings.model_dump(),
@@ -167,15 +165,6 @@ def _fold_temperature(model: ImageClassifier, start: Start | None) -> float:
     temperature = judged.temperature
     set_head(model, read_head(model).scaled(1.0 / temperature))
     return temperature
-
-
-def _without_nan(value: Any) -> Any:
-    """Returns JSON's types with null for what is no number, as the loss on an eval without images: JSON has none."""
-    if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _write_csv(path: str, history: list[EpochResult]) -> None:

@@ -62,6 +62,8 @@ def _parse(value: Any) -> dict[str, Any]:
 
 def _findings(task: Task, tasks: Mapping[str, Task]) -> Iterator[str]:
     declared = task.component.input_definitions
+    for key in sorted({*declared.artifacts, *declared.parameters} - {*task.artifacts, *task.parameters}):
+        yield f"lacks its input '{key}'; compile it anew with run_vertex --compile-only"
     for key, source in task.artifacts.items():
         offered = tasks[source.task].component.output_definitions.artifacts[source.key]
         wanted, found = artifact_title(declared.artifacts[key].artifact_type), artifact_title(offered.artifact_type)

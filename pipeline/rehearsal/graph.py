@@ -51,20 +51,24 @@ def make_tasks(spec: Spec) -> dict[str, Task]:
     """Returns the tasks by name, each after those that it depends on.
 
     Raises:
-        UserError: a task waits for itself.
+        UserError: a task waits for itself, or something is named that is not there.
     """
-    tasks = {name: _make_task(spec, name, task) for name, task in spec.pipeline.root.dag.tasks.items()}
     try:
+        tasks = {name: _make_task(spec, name, task) for name, task in spec.pipeline.root.dag.tasks.items()}
         order = graphlib.TopologicalSorter({name: tasks[name].upstream for name in sorted(tasks)}).static_order()
         return {name: tasks[name] for name in order}
     except graphlib.CycleError as error:
         raise UserError(
             f"{spec.path}: the tasks wait for each other in a cycle: {' -> '.join(error.args[1])}"
         ) from None
+    except KeyError as error:
+        raise UserError(
+            f"{spec.path}: names {error}, which is not in it; compile it anew with run_vertex --compile-only"
+        ) from None
 
 
 def _make_task(spec: Spec, name: str, task: Any) -> Task:
-    component = spec.pipeline.components[task.component_ref.name]
+    component = dict(spec.pipeline.components)[task.component_ref.name]  # the map itself would make one that is missing
     sources = {key: value.task_output_artifact for key, value in task.inputs.artifacts.items()}
     return Task(
         name=name,
