@@ -26,6 +26,8 @@ class ImageRecord:
         peak: the largest value of a channel, 0..65535; None where that has 8 bits.
         problem: why it cannot be used, else None.
         fatal: whether the problem hides further images, so that the run must stop.
+        group: of `SourceImage`.
+        weight: of `SourceImage`.
     """
 
     name: str
@@ -36,6 +38,8 @@ class ImageRecord:
     peak: int | None = None
     problem: str | None = None
     fatal: bool = False
+    group: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,10 @@ class CheckImages(beam.DoFn):
             report_progress("checking images", completed=self._checked)
 
     def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, tuple[float, ...]] | None]:
-        record = ImageRecord(image.name, image.label, image.split, sha256="", problem=image.problem, fatal=image.fatal)
+        known = {
+            name: getattr(image, name) for name in ("name", "label", "split", "problem", "fatal", "group", "weight")
+        }
+        record = ImageRecord(**known, sha256="")
         if image.problem:
             return record, None
         record = replace(record, sha256=hashlib.sha256(image.encoded).hexdigest())

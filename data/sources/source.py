@@ -18,6 +18,8 @@ class SourceImage:
         encoded: the file's bytes.
         problem: why it cannot be used, where the source knows, else None.
         fatal: whether the problem hides further images, so that the run must stop.
+        group: images of one group (a patient, a camera, a burst) stay in one split; None where it belongs to none.
+        weight: what it weighs in training, above 0.
     """
 
     name: str
@@ -26,6 +28,8 @@ class SourceImage:
     encoded: bytes
     problem: str | None = None
     fatal: bool = False
+    group: str | None = None
+    weight: float = 1.0
 
 
 class Source(Protocol):
