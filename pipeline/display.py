@@ -98,6 +98,14 @@ class Display(logging.Handler):
             self._task = None
 
 
+class _Screen(Console):
+    """The real standard output of a run, which goes on if its reader leaves, as `| head` does: the log has it all."""
+
+    def on_broken_pipe(self) -> None:
+        """Is called by rich; prints to nobody from now on."""
+        self.file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 class Unpadded:
     """A table without the spaces that fill its last column: they wrap in a narrow terminal, and get into files."""
 
@@ -151,7 +159,7 @@ def output_to_log(path: Path, verbose: bool) -> Iterator[Console]:
         root.setLevel(logging.INFO)
         logging.captureWarnings(True)
         try:
-            yield Console(file=screen, width=None if screen.isatty() else 10_000, highlight=False)
+            yield _Screen(file=screen, width=None if screen.isatty() else 10_000, highlight=False)
         finally:
             logging.captureWarnings(False)
             root.setLevel(level)
@@ -162,4 +170,5 @@ def output_to_log(path: Path, verbose: bool) -> Iterator[Console]:
             os.dup2(screen.fileno(), 1)
             os.dup2(saved_stderr, 2)
             os.close(saved_stderr)
-            screen.close()
+            with contextlib.suppress(BrokenPipeError):
+                screen.close()

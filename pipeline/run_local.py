@@ -24,6 +24,7 @@ from pipeline.command_line import (
     add_config_flags,
     command,
     find_full_disk,
+    reader_may_leave,
 )
 from pipeline.config import (
     DataChoice,
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = arguments.set + ["tuner.enabled=true"] * arguments.tune
     config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
     if arguments.print_config:
-        print(dump_config(config), end="")
+        with reader_may_leave():
+            print(dump_config(config), end="")
         return EXIT_DONE
     output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / config.name).resolve())
     _check_places(config, output_dir)

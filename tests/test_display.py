@@ -132,3 +132,26 @@ def test_the_progress_of_a_part_passes() -> None:
             report_progress("epoch 1 loss 0.5", lasting=True)
         report_progress("trial 1/2 done", lasting=True)
     assert screen.getvalue().splitlines() == ["     trial 1/2 done"]
+
+
+def test_a_run_goes_on_when_nobody_reads_its_screen_any_more(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from pipeline.display import output_to_log
+with output_to_log(Path(sys.argv[1]), verbose=False) as console:
+    for number in range(10_000):
+        console.print(number)
+    print("logged")
+print("after", file=sys.stderr)
+sys.exit(3)
+"""
+    arguments = [sys.executable, "-c", code, str(tmp_path / "run.log")]
+    run = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stderr is not None
+    assert run.stdout.readline() == "0\n"
+    run.stdout.close()
+    assert run.stderr.read() == "after\n"
+    assert run.wait() == 3
+    assert (tmp_path / "run.log").read_text(encoding="utf-8") == "logged\n"
