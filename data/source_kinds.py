@@ -50,6 +50,13 @@ SOURCES: Mapping[str, SourceKind] = {
         reads=(*_FILE_SETTINGS, "tfrecord_image_feature", "tfrecord_label_feature", "tfrecord_name_feature"),
         bucket_name=r"tfrecord|\*",
     ),
+    "table": SourceKind(
+        "data.sources.table",
+        "TableSource",
+        "a table of images (CSV, JSON, Parquet)",
+        reads=("columns", "split_folders", "unlabelled", "uri_map"),
+        bucket_name=r"\.(csv|tsv|jsonl|ndjson|json|manifest|parquet)$",
+    ),
     "image_folder": SourceKind(
         "data.sources.image_folder",
         "ImageFolderSource",

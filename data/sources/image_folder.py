@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 
 import apache_beam as beam
 import tensorflow as tf
@@ -14,6 +13,7 @@ from data.features import normal_form
 from data.files import FileEntry, Tree, list_names, list_tree, read_bytes
 from data.folder_layout import declared_splits, refuse_wrapper
 from data.settings import DataSettings
+from data.sources.image_file import ImageFile, find_problem, mix, path_of, read_image
 from data.sources.source import ReadAll, SourceImage
 
 # What lies beside images: notes, tables and annotations; what cameras, telephones and editors write with a picture;
@@ -26,23 +26,6 @@ _SIDE_FILE = re.compile(
     r"|lnk|url|webloc|bak|tmp|part|crdownload)$",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One file of the folder.
-
-    Attributes:
-        path: relative to the root, with `/`.
-        label: class name, "" outside of a class folder.
-        split: as its folder declares it, else None.
-        problem: why it cannot be used, as far as the listing shows, else None.
-    """
-
-    path: str
-    label: str
-    split: str | None
-    problem: str | None
 
 
 class ImageFolderSource:
@@ -77,15 +60,15 @@ class ImageFolderSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
-        return ReadAll(self.list_images, _path_of, self._read_image)
+        return ReadAll(self.list_images, path_of, self._read_image)
 
     def list_images(self) -> list[ImageFile]:
-        """Returns all images, shuffled by the hash of their paths: training reads no class after the other.
+        """Returns all images, in an order that mixes the classes.
 
         Raises:
             UserError: the folder is not laid out as class folders.
         """
-        return sorted(self._images(list_tree(self._root)), key=lambda image: _hash(image.path))
+        return mix(self._images(list_tree(self._root)))
 
     @property
     def _root(self) -> str:
@@ -111,14 +94,7 @@ class ImageFolderSource:
         return images
 
     def _problem(self, file: FileEntry, label: str) -> str | None:
-        if not label:
-            return "lies outside of the class folders"
-        if file.size < 0:
-            return "cannot be opened: a broken link, a pipe or device, or a name that is not UTF-8"
-        # Eight bytes a pixel is the most that any supported format needs; reading more could exhaust the memory.
-        if file.size > 8 * self._settings.max_pixels + 2**20:
-            return f"{file.size:,} bytes, more than {self._settings.max_pixels:,} pixels (data.max_pixels) can take"
-        return None
+        return find_problem(file, self._settings.max_pixels) if label else "lies outside of the class folders"
 
     def _class_name(self, folder: str, names: dict[str, str] | None) -> str:
         folder = normal_form(folder)
@@ -155,18 +131,4 @@ class ImageFolderSource:
                 )
 
     def _read_image(self, image: ImageFile) -> list[SourceImage]:
-        problem, encoded = image.problem, b""
-        if problem is None:
-            try:
-                encoded = read_bytes(f"{self._root.rstrip('/')}/{image.path}")
-            except (tf.errors.OpError, OSError) as error:
-                problem = f"cannot be read: {type(error).__name__}"
-        return [SourceImage(image.path, image.label, image.split, encoded, problem)]
-
-
-def _hash(path: str) -> bytes:
-    return hashlib.sha256(path.encode()).digest()
-
-
-def _path_of(image: ImageFile) -> str:
-    return image.path
+        return [read_image(image, self._root)]
