@@ -64,12 +64,12 @@ class DataSettings(Settings):
 
     source: Literal[tuple(SOURCES)] = "digits"  # type: ignore[valid-type]  # mypy wants each name written out
     """The kind of source: `digits` (1,797 handwritten digits that come with scikit-learn), `image_folder` (one folder a
-    class, or `train|val|test/<class>`), `table` (CSV, JSON or Parquet with a row for each image), `cifar10`
-    (`cifar-10-python.tar.gz`) or `tfrecords` (of `tf.train.Example`)."""
+    class, or `train|val|test/<class>`), `table` (CSV, JSON or Parquet with a row for each image), `archive`
+    (ZIP or tar of a folder), `cifar10` (`cifar-10-python.tar.gz`) or `tfrecords` (of `tf.train.Example`)."""
 
     path: LocalPath | None = None
-    """The folder (`image_folder`), the archive (`cifar10`; without it the archive is downloaded) or the file, folder or
-    glob (`tfrecords`, `table`): a local path or `gs://...`. `digits` takes none."""
+    """The folder (`image_folder`), the archive (`archive`, `cifar10`; without it the latter is downloaded) or the file,
+    folder or glob (`tfrecords`, `table`): a local path or `gs://...`. `digits` takes none."""
 
     eval_share: Share = 0.1
     """Share of the train images cut off as `eval`, by the hash of their content, if the source declares no `eval`."""
@@ -129,6 +129,8 @@ class DataSettings(Settings):
             raise ValueError(f"path is {self.path!r}, but source={self.source} reads no path; choose another source")
         if not self.path and kind.path == "needed":
             raise ValueError(f"source={self.source} needs path, the place of the images (--data PATH)")
+        if self.path and kind.local and "://" in self.path:
+            raise ValueError(f"path is {self.path}, an archive that is not on this machine; unpack it there or here")
         if self.class_names and "class_names" not in kind.reads:
             raise ValueError(f"class_names is set, but source={self.source} brings its own names; leave it out")
         if self.eval_share + self.test_share >= 1:

@@ -15,17 +15,20 @@ from data.folder_layout import declared_splits, refuse_wrapper
 from data.settings import DataSettings
 from data.sources.image_file import ImageFile, find_problem, mix, path_of, read_image
 from data.sources.source import ReadAll, SourceImage
+from data.tables.names import find_tables
 
 # What lies beside images: notes, tables and annotations; what cameras, telephones and editors write with a picture;
 # what desktops leave behind. All else in a class folder is taken for an image, so that what cannot be used is named in
 # the quarantine list, not left out unseen.
 _SIDE_FILE = re.compile(
-    r"\.(txt|csv|tsv|jsonl?|xml|ya?ml|toml|md|html?|css|js|db|sqlite|ini|cfg|py|ipynb|sh|log|out|err"
+    r"\.(txt|csv|tsv|jsonl?|ndjson|parquet|manifest|xml|ya?ml|toml|md|html?|css|js|db|sqlite|ini|cfg|py|ipynb|sh|log|out|err"
     r"|pdf|docx?|xlsx?|pptx?|rtf|od[ts]|zip|tar|gz|tgz|bz2|xz|7z|rar|md5|sha1|sha256|sfv"
     r"|xmp|aae|thm|pp3|dop|mov|mp4|m4v|avi|mkv|webm|m2?ts|3gp|mpe?g|wmv|lrv|wav|mp3|m4a|aac"
     r"|lnk|url|webloc|bak|tmp|part|crdownload)$",
     re.IGNORECASE,
 )
+
+_SHOWN_TABLES = 3
 
 
 class ImageFolderSource:
@@ -57,6 +60,13 @@ class ImageFolderSource:
         tree = list_tree(self._root)
         self._images(tree)
         return sorted([*tree.ignored, *(file.path for file in tree.files if _SIDE_FILE.search(file.path))])
+
+    def notes(self) -> list[str]:
+        """See `Source`: tables, which are not read."""
+        return [
+            f"{name} is not used: the folders give the labels (--data {os.path.join(self._root, name)} reads it)"
+            for name in find_tables(sorted(list_names(self._root)))[:_SHOWN_TABLES]
+        ]
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
@@ -123,6 +133,12 @@ class ImageFolderSource:
                 f" put its images into {split_folder}/<class>/, or remove it"
             )
         refuse_wrapper(self._root, tree, class_folders)
+        tables = find_tables([file.path for file in tree.files if "/" not in file.path])
+        if len(class_folders) == 1 and tables:
+            raise UserError(
+                f"data.path is {self._root}, where {class_folders[0]} is the only class folder, and {tables[0]} lies"
+                f" beside it; if that has the labels, give {os.path.join(self._root, tables[0])}"
+            )
         filled = {path[: end.start()] for path in used for end in re.finditer("/", path)}
         for folder in class_folders:
             if folder not in filled:

@@ -2,9 +2,9 @@
 
 import hashlib
 import posixpath
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import apache_beam as beam
 import tensorflow as tf
@@ -15,12 +15,12 @@ from data.settings import DataSettings
 from data.sources.image_file import ImageFile, mix, read_image, source_image
 from data.sources.source import ReadAll, SourceImage
 from data.tables.columns import choose_columns
-from data.tables.matching import Matched, match, name_of
+from data.tables.matching import IGNORING, Matched, match, name_of
+from data.tables.names import TABLE_NAME
 from data.tables.parquet import UNREADABLE, ParquetTable
 from data.tables.rows import Row, read_rows
 from data.tables.text import read_text_table
 
-TABLE_NAME = re.compile(r"\.(csv|tsv|jsonl|ndjson|json|manifest|parquet)$", re.IGNORECASE)
 _SHOWN_NOTES = 3
 _LOOKED_AT = 10
 """Folders below a folder."""
@@ -60,14 +60,12 @@ class TableSource:
         return bool(_tables_of_folder(path))
 
     def fingerprint(self) -> str:
-        """See `Source`: hashes the tables' text, and each file's path, size and time."""
+        """See `Source`: hashes what the rows say, and each file's path, size and time."""
         digest = hashlib.sha256()
         content = self._look()
-        for path in content.tables:
-            if not _is_parquet(path):
-                digest.update(read_bytes(path))
-        for entry in [*map(stat_file, content.tables), *content.matched.files]:
-            digest.update(f"{entry.path}\0{entry.size}\0{entry.mtime_ns}\0".encode())
+        matched = content.matched
+        for item in (*map(stat_file, content.tables), *matched.files, *matched.images, *matched.ignored):
+            digest.update(repr(item).encode())
         return digest.hexdigest()
 
     def prepare(self) -> list[str]:
@@ -82,7 +80,7 @@ class TableSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`: images that a table holds itself come in the order of its parts."""
-        return ReadAll(self.list_references, _key_of, self._read)
+        return ReadAll(self.list_references, _key_of, partial(self._read, self._root))
 
     def list_references(self) -> list[ImageFile | RowGroup]:
         """Returns all image files, and the parts of tables that hold images.
@@ -157,9 +155,9 @@ class TableSource:
             )
         return splits
 
-    def _read(self, reference: ImageFile | RowGroup) -> Iterator[SourceImage]:
+    def _read(self, root: str, reference: ImageFile | RowGroup) -> Iterator[SourceImage]:
         if isinstance(reference, ImageFile):
-            yield read_image(reference, self._root)
+            yield read_image(reference, root)
         else:
             yield from self._read_part(reference)
 
@@ -168,14 +166,15 @@ class TableSource:
         try:
             for row, encoded in ParquetTable(part.path, self._settings).read_images(part.number):
                 count += 1
-                problem = row.problem or ("" if row.label else "gives no label")
-                image = ImageFile(row.path, row.label, row.split or part.split, None, row.group, row.weight)
-                if problem:
-                    yield source_image(replace(image, problem=f"{row.place} {problem}"), b"")
-                elif encoded is None:
-                    yield replace(read_image(image, folder), name=row.path)
-                else:
-                    yield source_image(image, encoded)
+                if not row.label and not row.problem and self._settings.unlabelled == "ignore":
+                    continue
+                problem = row.problem or ("" if row.label else f"gives no label; {IGNORING}")
+                if encoded is None and not row.path:
+                    problem = problem or "holds no image"
+                problem = f"{row.place} {problem}" if problem else None
+                name = row.path or row.place
+                image = ImageFile(name, row.label, row.split or part.split, problem, row.group, row.weight)
+                yield read_image(image, folder) if encoded is None else source_image(image, encoded)
         except UNREADABLE as error:
             problem = f"cannot be read after {count} rows ({type(error).__name__}); copy the file anew or remove it"
             yield SourceImage(part.path, "", None, b"", problem, fatal=True)

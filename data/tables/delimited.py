@@ -52,4 +52,4 @@ def _read_lines(text: str, delimiter: str, name: str, skipped: int) -> Iterator[
                 f"{name} cannot be read: {error}, in what begins on line {start + skipped}; mend its quotes"
             ) from error
         if any(cells):
-            yield reader.line_num + skipped, cells
+            yield start + skipped, cells

@@ -11,7 +11,7 @@ from data.sources.image_file import ImageFile, find_problem
 from data.tables.places import find_files, refuse_unreadable
 from data.tables.rows import Row
 
-_IGNORING = "data.unlabelled=ignore leaves such images out"
+IGNORING = "data.unlabelled=ignore leaves such images out"
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def match(tables: Sequence[tuple[str, Iterable[Row]]], root: str, names: str, se
             if settings.unlabelled == "ignore":
                 ignored.append(name)
                 continue
-            problem = f"{row.place} gives no label; {_IGNORING}"
+            problem = f"{row.place} gives no label; {IGNORING}"
         problem = problem or find_problem(found[name], settings.max_pixels)
         images.append(ImageFile(name, row.label, row.split, problem, row.group, row.weight))
     without_row = [name_of(path, root) for path in _beside(listed, {file.path for file in found.values()})]
     if settings.unlabelled == "ignore":
         ignored += without_row
     else:
-        images += [ImageFile(name, "", None, f"has no row in {names}; {_IGNORING}") for name in without_row]
+        images += [ImageFile(name, "", None, f"has no row in {names}; {IGNORING}") for name in without_row]
     return Matched(images, sorted(ignored), [found[image.path] for image in images if image.path in found])
 
 

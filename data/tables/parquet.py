@@ -61,7 +61,7 @@ class ParquetTable:
             yield self._make_row(number, values)
 
     def read_images(self, row_group: int) -> Iterator[tuple[Row, bytes | None]]:
-        """Yields the rows of a part, each with a path or name, and their images' bytes, None where there are none.
+        """Yields the rows of a part, and their images' bytes, None where there are none.
 
         Raises:
             UNREADABLE: it cannot be read.
@@ -71,7 +71,7 @@ class ParquetTable:
             image = values[self.image_column]
             image = image if isinstance(image, dict) else {"bytes": image}
             row = self._make_row(number, values)
-            yield replace(row, path=row.path or image.get("path") or f"{self.name}#{number}"), image["bytes"]
+            yield replace(row, path=row.path or image.get("path") or ""), image["bytes"]
 
     def _make_row(self, number: int, values: dict[str, Any]) -> Row:
         said = {meaning: values[column] for meaning, column in self.columns.items()}

@@ -120,7 +120,7 @@ def _make_search(path: str, base: str, uri_map: Mapping[str, str]) -> _Search:
 
 
 def _forms(path: str) -> list[str]:
-    """Returns a path as it is, with slashes for backslashes, and without percent signs; the first that exists counts."""
+    """Returns a path as it is, with slashes for backslashes, and without percent signs; the first there counts."""
     forms = [path, path.replace("\\", "/")]
     return list(dict.fromkeys([*forms, *map(urllib.parse.unquote, forms)]))
 
@@ -140,8 +140,8 @@ def _absolute(path: str, base: str, uri_map: Mapping[str, str]) -> Iterator[str]
     if is_remote(path):
         yield _normalise(path)
     elif path.startswith("/") or re.match(r"[A-Za-z]:/", path):
-        yield posixpath.normpath(path)
-        yield from _behind_folder(path, base)
+        yield _normalise(path)
+        yield from map(_normalise, _behind_folder(path, base))
     else:
         yield _normalise(_join(base, path))
 
@@ -162,7 +162,8 @@ def _join(base: str, path: str) -> str:
 def _normalise(path: str) -> str:
     """Returns a path without `.`, `..` and double `/`."""
     scheme, separator, rest = path.partition("://")
-    return f"{scheme}://{posixpath.normpath(rest)}" if separator else posixpath.normpath(path)
+    # POSIX keeps two slashes at the beginning of a path.
+    return f"{scheme}://{posixpath.normpath(rest)}" if separator else re.sub("^//", "/", posixpath.normpath(path))
 
 
 def refuse_unreadable(path: str, place: str, uri_map: Mapping[str, str]) -> None:
