@@ -15,7 +15,9 @@ from data.files import _list_remote
 from data.settings import DataSettings
 from data.sources import make_source
 from data.sources.relabelled import relabel
+from data.tables.columns import KNOWN_NAMES
 from data.tables.places import find_files
+from pipeline.vertex.sources import ROOT
 from tests import images, table_files
 
 
@@ -123,6 +125,13 @@ def refusal(path, **settings):
 )
 def test_what_is_no_table_of_images_is_refused(folder, text, expected):
     assert expected in refusal(table_of(folder, text))
+
+
+def test_the_known_names_are_those_of_the_page():
+    page = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ") and line.count("` `")]
+    named = {cells[0].removeprefix("| "): tuple(re.findall("`([^`]+)`", cells[1])) for cells in rows}
+    assert {meaning: named[meaning] for meaning in KNOWN_NAMES} == KNOWN_NAMES
 
 
 def test_columns_can_be_named(folder):
