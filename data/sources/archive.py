@@ -10,7 +10,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -29,7 +29,7 @@ from data.sources.tfrecords import TFRecordSource
 _NAME = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError)
 # By class, not by their names in the table: a node's cache key covers the code that it reaches by imports.
-_INSIDE: Mapping[str, type[Source]] = {
+_INSIDE: Mapping[str, Callable[[DataSettings], Source]] = {
     "image_folder": ImageFolderSource,
     "table": TableSource,
     "tfrecords": TFRecordSource,

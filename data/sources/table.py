@@ -33,11 +33,13 @@ class RowGroup:
 
     Attributes:
         path: of the file.
+        name: of the file, relative to the source's root.
         number: of the part, from 0.
         split: of its images, where they name none themselves.
     """
 
     path: str
+    name: str
     number: int
     split: str | None
 
@@ -107,11 +109,11 @@ class TableSource:
         for path, split in files.items():
             name, folder = name_of(path, self._root), posixpath.dirname(path)
             if _is_parquet(path):
-                parquet = ParquetTable(path, self._settings)
+                parquet = ParquetTable(path, name, self._settings)
                 columns, rows = parquet.columns, iter(()) if parquet.image_column else parquet.read_paths()
                 if parquet.image_column:
                     columns = {"image": parquet.image_column, **columns}
-                    parts += [RowGroup(path, number, split) for number in range(parquet.row_groups)]
+                    parts += [RowGroup(path, name, number, split) for number in range(parquet.row_groups)]
             else:
                 table = read_text_table(read_bytes(path), path)
                 places = choose_columns(table.columns, self._settings.columns, table.name, table.own)
@@ -164,16 +166,21 @@ class TableSource:
     def _read_part(self, part: RowGroup) -> Iterator[SourceImage]:
         folder, count = posixpath.dirname(part.path), 0
         try:
-            for row, encoded in ParquetTable(part.path, self._settings).read_images(part.number):
+            for row, encoded in ParquetTable(part.path, part.name, self._settings).read_images(part.number):
                 count += 1
                 if not row.label and not row.problem and self._settings.unlabelled == "ignore":
                     continue
                 problem = row.problem or ("" if row.label else f"gives no label; {IGNORING}")
                 if encoded is None and not row.path:
                     problem = problem or "holds no image"
-                problem = f"{row.place} {problem}" if problem else None
-                name = row.path or row.place
-                image = ImageFile(name, row.label, row.split or part.split, problem, row.group, row.weight)
+                image = ImageFile(
+                    row.path or row.place,
+                    row.label,
+                    row.split or part.split,
+                    f"{row.place} {problem}" if problem else None,
+                    row.group,
+                    row.weight,
+                )
                 yield read_image(image, folder) if encoded is None else source_image(image, encoded)
         except UNREADABLE as error:
             problem = f"cannot be read after {count} rows ({type(error).__name__}); copy the file anew or remove it"

@@ -1,7 +1,6 @@
 """Parquet files: of paths, or of the images' bytes, also as Hugging Face's `image: {bytes, path}`."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,13 +31,13 @@ class ParquetTable:
         row_groups: how many parts can be read apart.
     """
 
-    def __init__(self, path: str, settings: DataSettings) -> None:
-        """Opens the file.
+    def __init__(self, path: str, name: str, settings: DataSettings) -> None:
+        """Opens the file, which people know by the name.
 
         Raises:
             UserError: it is no Parquet, lacks a column, or has several that may be one.
         """
-        self.name = os.path.basename(path)
+        self.name = name
         self._settings = settings
         try:
             self._file = pq.ParquetFile(_open(path))

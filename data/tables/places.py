@@ -34,19 +34,6 @@ class Place:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class _Search:
-    """Where a path may lie.
-
-    Attributes:
-        paths: whole paths, the likeliest first.
-        names: to look for below the table's folder: paths relative to it, with a suffix or without, or bare names.
-    """
-
-    paths: tuple[str, ...]
-    names: tuple[str, ...]
-
-
 def find_files(
     paths: Iterable[str], base: str, uri_map: Mapping[str, str]
 ) -> tuple[dict[str, Place], dict[str, FileEntry]]:
@@ -64,20 +51,20 @@ def find_files(
         UserError: a path is of a service that cannot be read, or a folder cannot be listed.
     """
     mapping = {key.replace("\\", "/").rstrip("/"): value.rstrip("/") for key, value in uri_map.items()}
-    searches = {path: _make_search(path, base, mapping) for path in paths}
-    folders = {posixpath.dirname(candidate) for search in searches.values() for candidate in search.paths}
+    candidates = {path: _candidates(path, base, mapping) for path in paths}
+    folders = {posixpath.dirname(candidate) for several in candidates.values() for candidate in several}
     listed = list_files(_few_folders(folders))
     places = {}
-    for path, search in searches.items():
-        file = next((listed[candidate] for candidate in search.paths if candidate in listed), None)
+    for path, several in candidates.items():
+        file = next((listed[candidate] for candidate in several if candidate in listed), None)
         places[path] = Place(file, None if file else _MISSING)
-    missing = {path: searches[path] for path, place in places.items() if place.file is None}
-    if any(search.names for search in missing.values()):
+    missing = {path: _names(path, candidates[path], base) for path, place in places.items() if place.file is None}
+    if any(missing.values()):
         below = [file for file in list_tree(base).files if file.path.lower().endswith(IMAGE_SUFFIXES)]
         whole = {file.path: FileEntry(_join(base, file.path), file.size, file.mtime_ns) for file in below}
         listed.update((file.path, file) for file in whole.values())
-        index = _index(whole, {name for search in missing.values() for name in search.names})
-        places.update((path, _look_up(search, index, whole)) for path, search in missing.items())
+        index = _index(whole, {name for names in missing.values() for name in names})
+        places.update((path, _look_up(names, index, whole)) for path, names in missing.items())
     return places, listed
 
 
@@ -92,8 +79,8 @@ def _index(below: Iterable[str], wanted: Collection[str]) -> dict[str, list[str]
     return index
 
 
-def _look_up(search: _Search, index: Mapping[str, list[str]], below: Mapping[str, FileEntry]) -> Place:
-    for name in search.names:
+def _look_up(names: Iterable[str], index: Mapping[str, list[str]], below: Mapping[str, FileEntry]) -> Place:
+    for name in names:
         found = index.get(name, [])
         if len(found) == 1:
             return Place(below[found[0]])
@@ -102,21 +89,22 @@ def _look_up(search: _Search, index: Mapping[str, list[str]], below: Mapping[str
     return Place(None, _MISSING)
 
 
-def _make_search(path: str, base: str, uri_map: Mapping[str, str]) -> _Search:
-    paths: dict[str, None] = {}
-    names: dict[str, None] = {}
+def _candidates(path: str, base: str, uri_map: Mapping[str, str]) -> list[str]:
+    """Returns where a path may lie, the likeliest place first."""
+    return list(dict.fromkeys(whole for form in _forms(path) for whole in _absolute(form, base, uri_map)))
+
+
+def _names(path: str, candidates: Iterable[str], base: str) -> list[str]:
+    """Returns what to look for below the table's folder: paths relative to it, and bare names."""
+    above = f"{base.rstrip('/')}/"
+    names = [whole.removeprefix(above) for whole in candidates if whole.startswith(above)]
     for form in _forms(path):
-        for whole in _absolute(form, base, uri_map):
-            paths[whole] = None
-            if whole.startswith(f"{base.rstrip('/')}/"):
-                names[normal_form(whole[len(base.rstrip("/")) + 1 :])] = None
-    for form in _forms(path):
-        name = form.removeprefix(label_studio.UPLOADS).rpartition("/")[2] if form.startswith("/data/upload/") else form
-        if "/" not in name:
-            names[normal_form(name)] = None
         if form.startswith(label_studio.UPLOADS):
-            names[normal_form(label_studio.without_prefix(name))] = None
-    return _Search(tuple(paths), tuple(names))
+            name = form.rpartition("/")[2]
+            names += [name, label_studio.without_prefix(name)]
+        elif "/" not in form:
+            names.append(form)
+    return list(dict.fromkeys(map(normal_form, names)))
 
 
 def _forms(path: str) -> list[str]:
