@@ -7,6 +7,7 @@ import tensorflow as tf
 from data.errors import UserError
 from data.files import has_glob, list_names
 from data.source_kinds import SOURCES
+from data.tables.names import find_tables
 
 
 def settings_for_path(path: str) -> dict[str, str]:
@@ -17,6 +18,8 @@ def settings_for_path(path: str) -> dict[str, str]:
     Raises:
         UserError: there is no such place, or it is of no kind that can be read.
     """
+    if (scheme := path.partition("://")[0]) not in (path, "gs"):
+        raise UserError(f"--data is {path}, and {scheme}:// is not read; copy the images to a folder or a gs:// bucket")
     places = {name: kind.place for name, kind in SOURCES.items() if kind.place}
     for name in places:
         if SOURCES[name].load().lies_at(path):
@@ -36,5 +39,8 @@ def _describe(path: str) -> str:
         return "which matches no TFRecord file" if has_glob(path) else "which does not exist"
     if not tf.io.gfile.isdir(path):
         return "a file of another kind"
-    count = len(list_names(path))
-    return f"a folder of {count} files and no folder (each image lies in a folder named after its class)"
+    names = list_names(path)
+    described = f"a folder of {len(names)} files and no folder (each image lies in a folder named after its class)"
+    if tables := find_tables(names):
+        described += f"; is {tf.io.gfile.join(path, tables[0])} their table"
+    return described

@@ -8,6 +8,7 @@ from typing import Any
 from data.bit_depth import WHOLE, least_bit_depth
 from data.errors import UserError
 from data.features import SPLITS
+from data.left_out import count_left_out
 from data.originals import MAX_ORIGINALS
 from data.settings import DataSettings
 from data.split_origins import make_split_origins
@@ -28,6 +29,8 @@ class ImageRecord:
         fatal: whether the problem hides further images, so that the run must stop.
         group: of `SourceImage`.
         weight: of `SourceImage`.
+        given_label: of `SourceImage`.
+        left_out: of `SourceImage`.
     """
 
     name: str
@@ -40,6 +43,8 @@ class ImageRecord:
     fatal: bool = False
     group: str | None = None
     weight: float = 1.0
+    given_label: str | None = None
+    left_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,10 @@ class Selection:
         counts: split -> class -> examples, every split and class of the source among them.
         duplicates_dropped: images left out because a more protected split holds the same bytes.
         reencoded: examples that hold a PNG in place of the original bytes.
-        images_read: images that the source holds.
+        images_read: images that the source holds, but for those left out.
         content_hashes: split -> SHA-256 of each distinct image, hexadecimal.
         origins: of `make_split_origins`: where each split came from.
+        left_out: of `count_left_out`.
     """
 
     rules: Rules
@@ -104,19 +110,23 @@ class Selection:
     images_read: int
     content_hashes: dict[str, set[str]]
     origins: dict[str, Any]
+    left_out: dict[str, int]
 
 
 def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Selection:
     """Decides on every image: quarantined, left out as a duplicate, or its split.
 
     Raises:
-        UserError: a problem hides further images; or declared splits share images and `data.duplicates` is `fail`.
+        UserError: a problem hides further images; `data.labels` names a label that none has; or declared splits share
+            images and `data.duplicates` is `fail`.
     """
     records = sorted(records, key=lambda record: record.name)
     fatal = next((record for record in records if record.fatal), None)
     if fatal:
         raise UserError(f"data.path: {fatal.name}: {fatal.problem}")
 
+    left_out = count_left_out(records, settings.labels)
+    records = [record for record in records if not record.left_out]
     conflicts = _label_conflicts(records)
     quarantined, usable = [], []
     for record in records:
@@ -168,6 +178,7 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
         images_read=len(records),
         content_hashes=content_hashes,
         origins=make_split_origins(((record.split, _declaring(record, settings)) for record in records), rules.cut),
+        left_out=left_out,
     )
 
 

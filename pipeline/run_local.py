@@ -79,7 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
         "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_config_flags(parser, "digits", ("PATH", "a folder of class folders, CIFAR-10's archive, or TFRecords"))
+    add_config_flags(
+        parser, "digits", ("PATH", "a folder of class folders, a table of images, an archive, or TFRecords")
+    )
     parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name> in the checkout)")
     parser.add_argument(
         "--tune", action="store_true", help="first search for the Trainer's best settings, as the tuner section says"

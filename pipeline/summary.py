@@ -150,6 +150,9 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
     if (ignored := data.get("ignored", {})).get("number"):
         yield "", escape(f"{ignored['number']:,} files or folders ignored, such as {', '.join(ignored['names'])}")
+    if left_out := data.get("left_out"):
+        labels = ", ".join(f"{label} {number:,}" for label, number in left_out.items())
+        yield "", escape(f"{sum(left_out.values()):,} left out by data.labels: {labels}")
     if data["quarantined"]:
         yield "", f"[yellow]{data['quarantined']:,} quarantined[/], all of them in summary.json:"
         for item in data["quarantine"][:_SHOWN_LINES]:

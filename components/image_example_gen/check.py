@@ -38,11 +38,9 @@ class CheckImages(beam.DoFn):
             report_progress("checking images", completed=self._checked)
 
     def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, tuple[float, ...]] | None]:
-        known = {
-            name: getattr(image, name) for name in ("name", "label", "split", "problem", "fatal", "group", "weight")
-        }
+        known = {name: value for name, value in vars(image).items() if name != "encoded"}
         record = ImageRecord(**known, sha256="")
-        if image.problem:
+        if image.problem or image.left_out:
             return record, None
         record = replace(record, sha256=hashlib.sha256(image.encoded).hexdigest())
         try:

@@ -34,7 +34,7 @@ class MakeExamples(beam.DoFn):
 
     def process(self, image: SourceImage) -> Iterator[Any]:
         """Makes the example of one image."""
-        if image.problem:
+        if image.problem or image.left_out:
             return
         sha256 = hashlib.sha256(image.encoded).hexdigest()
         split = self._rules.split_of(sha256, image.split)

@@ -27,6 +27,7 @@ from data.json_files import write_json
 from data.originals import ORIGINALS_DIR
 from data.settings import DataSettings
 from data.sources import make_source
+from data.sources.relabelled import read_notes
 from data.split_origins import describe_split_origins
 from data.splits import Selection, check_selection, choose_images
 
@@ -61,6 +62,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         source = make_source(settings)
         ignored = source.prepare()
+        for note in read_notes(source):
+            report_progress(note, lasting=True)
         fingerprint = source.fingerprint()
 
         work_dir = os.path.join(artifact.uri, "work")
@@ -125,6 +128,7 @@ def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
     return {
         "counts": selection.counts,
         "quarantined": len(selection.quarantined),
+        "left_out": selection.left_out,
         "duplicates_dropped": selection.duplicates_dropped,
         "reencoded": selection.reencoded,
         "images_read": selection.images_read,
@@ -138,4 +142,5 @@ def _summary_line(selection: Selection) -> str:
     counts = ", ".join(f"{split} {sum(selection.counts[split].values()):,}" for split in SPLITS)
     depth = selection.rules.bit_depth
     deep = f"; those of 16 bits use {depth}" if depth < WHOLE else ""
-    return f"{selection.images_read:,} images: {counts}; {len(selection.quarantined)} quarantined{deep}"
+    left_out = f"; {sum(selection.left_out.values()):,} left out (data.labels)" if selection.left_out else ""
+    return f"{selection.images_read:,} images: {counts}; {len(selection.quarantined)} quarantined{left_out}{deep}"

@@ -90,6 +90,8 @@ def _data(account: Account) -> Iterator[str]:
         least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
         yield f"The smallest class in train is {least} ({train[least]:,}), the largest {most} ({train[most]:,})."
     yield f"{data['quarantined']:,} files could not be used; {data['duplicates_dropped']:,} copies were dropped."
+    if left_out := data.get("left_out"):
+        yield f"{sum(left_out.values()):,} images were left out by their labels: {', '.join(left_out)}."
     if account.duplicates:
         counts = account.duplicates["count"]
         yield "Near duplicates: " + "; ".join(f"{pair} {count:,}" for pair, count in counts.items()) + "."

@@ -20,6 +20,8 @@ class SourceImage:
         fatal: whether the problem hides further images, so that the run must stop.
         group: images of one group (a patient, a camera, a burst) stay in one split; None where it belongs to none.
         weight: what it weighs in training, above 0.
+        given_label: the label that the source gives, where `data.labels` changes it, else None.
+        left_out: whether `data.labels` leaves it out.
     """
 
     name: str
@@ -30,13 +32,16 @@ class SourceImage:
     fatal: bool = False
     group: str | None = None
     weight: float = 1.0
+    given_label: str | None = None
+    left_out: bool = False
 
 
 class Source(Protocol):
-    """A place that labelled images come from; one that reads `data.path` has `lies_at`, too, for `--data PATH`.
+    """A place that labelled images come from; one that reads `data.path` has `lies_at` for `--data PATH`.
 
     `lies_at(path: str) -> bool` is a static method: says whether what lies at a path is of this kind, by names, and no
-    deeper than two levels of a folder.
+    deeper than two levels of a folder. One with something to tell has `notes() -> Sequence[str]`, lines for people, to
+    be called after `prepare`.
     """
 
     def fingerprint(self) -> str:

@@ -125,6 +125,7 @@ def check_places(config: PipelineConfig, settings: VertexSettings) -> None:
     places = {
         "data.path": config.data.path,
         "data.class_names": config.data.class_names,
+        **{f"data.uri_map.{uri}": folder for uri, folder in config.data.uri_map.items()},
         "schema_path": config.schema_path,
         "serving_model_dir": config.serving_model_dir,
         "trainer.weights": None if weights in ("auto", "imagenet", "none") else weights,
