@@ -74,8 +74,13 @@ class DataSettings(Settings):
     labels: line N (from 0) is the name of label N. Without it, folder names and numbers are the names."""
 
     duplicates: Literal["drop_from_train", "keep", "fail"] = "drop_from_train"
-    """What happens where declared splits share an image, byte for byte: `drop_from_train` keeps it in `test`, else in
-    `eval`, and drops the other copies; `keep` keeps them all (figures are then too good); `fail` stops the run."""
+    """What happens where declared splits share an image, byte for byte, or a group: `drop_from_train` keeps it in
+    `test`, else in `eval`, and drops the other copies, or the group's other images; `keep` keeps them all (figures are
+    then too good); `fail` stops the run."""
+
+    near_duplicates: Literal["tell", "keep_together"] = "tell"
+    """What happens with images that differ in little but their bytes: `tell` counts those that splits share in the
+    report; `keep_together` also has all that are alike in one split, as if they were a group (up to 100,000 images)."""
 
     max_pixels: Annotated[int, Field(ge=1, le=89_000_000)] = 50_000_000
     """Images of more pixels (height x width) are quarantined before they are decoded."""

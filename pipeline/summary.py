@@ -16,6 +16,7 @@ from components.drift_validator.report import DRIFT_KEY, describe_report
 from components.evaluator.refusals import DRIFT_GATE
 from components.report_gen.facts import Sources, make_account
 from components.tuner import TRIALS_FILE
+from data.groups import describe_groups
 from data.split_origins import describe_split_origins
 from pipeline.accuracy_interval import make_accuracy_interval
 from pipeline.config import PipelineConfig
@@ -148,6 +149,10 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "splits", escape(origins)
     if data["duplicates_dropped"]:
         yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
+    if groups := describe_groups(data.get("groups")):
+        yield "groups", groups
+    if data.get("weighted"):
+        yield "weights", "images weigh differently in training"
     if (ignored := data.get("ignored", {})).get("number"):
         yield "", escape(f"{ignored['number']:,} files or folders ignored, such as {', '.join(ignored['names'])}")
     if data["quarantined"]:

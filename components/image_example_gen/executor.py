@@ -13,14 +13,17 @@ from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
 from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
+from components.image_example_gen.alike import find_alike
 from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.bit_depth import WHOLE, write_bit_depth
 from data.class_names import describe_similar
 from data.errors import UserError
-from data.features import SPLITS
+from data.extras import write_extras
+from data.features import SPLITS, WEIGHT_KEY
 from data.files import remove_path
+from data.groups import describe_groups
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
 from data.json_files import write_json
@@ -70,9 +73,11 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             remove_path(folder)
         tf.io.gfile.makedirs(work_dir)
         report_progress("checking images")
+        keeps_alike = settings.near_duplicates == "keep_together"
         with self._make_beam_pipeline() as pipeline:
-            add_check(pipeline, source, settings.max_pixels, work_dir)
-        selection = choose_images(read_records(work_dir), settings)
+            add_check(pipeline, source, settings.max_pixels, work_dir, keeps_alike)
+        alike = find_alike(work_dir) if keeps_alike else {}
+        selection = choose_images(read_records(work_dir), settings, alike)
         for name, reason in selection.quarantined:
             _LOGGER.warning("quarantined: %s: %s", name, reason)
         try:
@@ -105,6 +110,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             report_progress(similar, lasting=True)
         if origins := describe_split_origins(selection.origins):
             report_progress(f"splits: {origins}", lasting=True)
+        if groups := describe_groups(selection.groups):
+            report_progress(f"groups: {groups}", lasting=True)
 
 
 def _write_summary(selection: Selection, ignored: Sequence[str], uri: str) -> None:
@@ -112,6 +119,7 @@ def _write_summary(selection: Selection, ignored: Sequence[str], uri: str) -> No
         # Also where there are none: the file is always there.
         file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
     write_bit_depth(selection.rules.bit_depth, uri)
+    write_extras(selection.rules.extras, uri)
     write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection, ignored))
     for split, sha256s in selection.content_hashes.items():
         write_image_hashes(make_image_hashes(sha256s), os.path.join(uri, split_hashes_file(split)))
@@ -131,6 +139,8 @@ def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
         "bit_depth": selection.rules.bit_depth,
         "ignored": {"number": len(ignored), "names": list(ignored[:_SHOWN_IGNORED])},
         "split_origins": selection.origins,
+        **({"groups": selection.groups} if selection.groups else {}),
+        **({"weighted": True} if WEIGHT_KEY in selection.rules.extras else {}),
     }
 
 
