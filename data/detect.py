@@ -7,6 +7,7 @@ import tensorflow as tf
 from data.errors import UserError
 from data.files import has_glob, list_names
 from data.source_kinds import SOURCES
+from data.spans import check_span_pattern, find_spans, has_span
 
 
 def settings_for_path(path: str) -> dict[str, str]:
@@ -17,12 +18,18 @@ def settings_for_path(path: str) -> dict[str, str]:
     Raises:
         UserError: there is no such place, or it is of no kind that can be read.
     """
+    if has_span(path):
+        try:
+            check_span_pattern(path)
+        except ValueError as error:
+            raise UserError(f"--data: {error}") from None
+    place = find_spans(path)[-1].path if has_span(path) else path
     places = {name: kind.place for name, kind in SOURCES.items() if kind.place}
     for name in places:
-        if SOURCES[name].load().lies_at(path):
+        if SOURCES[name].load().lies_at(place):
             return {"source": name, "path": path}
     *most, last = places.values()
-    raise UserError(f"--data is {path}, {_describe(path)}; give {', '.join(most)}, or {last}")
+    raise UserError(f"--data is {path}, {_describe(place)}; give {', '.join(most)}, or {last}")
 
 
 def settings_for_name(path: str) -> dict[str, str]:

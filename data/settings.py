@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from data.section import LocalPath, Settings
 from data.source_kinds import SOURCES
+from data.spans import check_span_pattern, has_span
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
 
@@ -59,6 +60,10 @@ class DataSettings(Settings):
     """The folder (`image_folder`), the archive (`cifar10`; without it the archive is downloaded) or the file, folder or
     glob (`tfrecords`): a local path or `gs://...`. `digits` takes none."""
 
+    num_spans: Annotated[int, Field(ge=1)] = 1
+    """How many deliveries are read together, a rolling window of the newest, where `path` has a `{SPAN}`: a number, as
+    in TFX, in the name of a folder or file (`day-{SPAN}`, or `{SPAN:8}` of eight digits). Each run looks for them."""
+
     eval_share: Share = 0.1
     """Share of the train images cut off as `eval`, by the hash of their content, if the source declares no `eval`."""
 
@@ -109,6 +114,10 @@ class DataSettings(Settings):
             raise ValueError(f"path is {self.path!r}, but source={self.source} reads no path; choose another source")
         if not self.path and kind.path == "needed":
             raise ValueError(f"source={self.source} needs path, the place of the images (--data PATH)")
+        if has_span(self.path):
+            check_span_pattern(self.path or "")
+        elif self.num_spans > 1:
+            raise ValueError(f"num_spans is {self.num_spans}, but path has no {{SPAN}} to count; leave one of them out")
         if self.class_names and "class_names" not in kind.reads:
             raise ValueError(f"class_names is set, but source={self.source} brings its own names; leave it out")
         if self.eval_share + self.test_share >= 1:

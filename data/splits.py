@@ -212,7 +212,9 @@ def choose_images(
 
 def _declaring(record: ImageRecord, settings: DataSettings) -> str:
     """Returns what declares an image's split: its top folder, or, in other sources, the split's own name."""
-    return f"{record.name.split('/')[0]}/" if settings.source == "image_folder" else record.split or ""
+    # Of several spans, the names begin with that of the span.
+    parts = record.name.split("/")[1 if settings.num_spans > 1 else 0 :]
+    return f"{parts[0]}/" if settings.source == "image_folder" else record.split or ""
 
 
 def _label_conflicts(records: list[ImageRecord]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from components.evaluator.refusals import DRIFT_GATE
 from components.report_gen.facts import Sources, make_account
 from components.tuner import TRIALS_FILE
 from data.groups import describe_groups
+from data.spans import describe_spans
 from data.split_origins import describe_split_origins
 from pipeline.accuracy_interval import make_accuracy_interval
 from pipeline.config import PipelineConfig
@@ -145,6 +146,8 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     counts: dict[str, dict[str, int]] = data["counts"]
     totals = "  ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in counts.items())
     yield "images", f"{totals}  ({len({name for by_class in counts.values() for name in by_class})} classes)"
+    if spans := describe_spans(data.get("spans", [])):
+        yield "spans", escape(spans)
     if origins := describe_split_origins(data.get("split_origins", {})):
         yield "splits", escape(origins)
     if data["duplicates_dropped"]:

@@ -47,8 +47,8 @@ class MakeExamples(beam.DoFn):
             checked = check_header(image.encoded, self._max_pixels)
         if sha256 in self._rules.originals:
             write_original(self._examples_uri, sha256, image.encoded, checked.encoded)
-        known = {
-            features.WEIGHT_KEY: image.weight,
+        known: dict[str, bytes | float] = {
+            features.WEIGHT_KEY: float(image.weight),
             features.GROUP_KEY: self._rules.key_of(sha256, image.group).encode(),
         }
         example = make_example(image, checked, sha256, {key: known[key] for key in self._rules.extras})

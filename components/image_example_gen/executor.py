@@ -30,6 +30,8 @@ from data.json_files import write_json
 from data.originals import ORIGINALS_DIR
 from data.settings import DataSettings
 from data.sources import make_source
+from data.sources.spans import SpanSource
+from data.spans import Span, describe_spans, make_span_facts
 from data.split_origins import describe_split_origins
 from data.splits import Selection, check_selection, choose_images
 
@@ -63,6 +65,9 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         source = make_source(settings)
+        spans = source.spans if isinstance(source, SpanSource) else ()
+        if spans:
+            report_progress(f"spans: {describe_spans(make_span_facts(spans))}", lasting=True)
         ignored = source.prepare()
         fingerprint = source.fingerprint()
 
@@ -84,7 +89,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             check_selection(selection, settings)
         except UserError as mistake:  # TFX removes the artifact of a node that fails; the list must survive
             raise UserError(
-                str(mistake), {**_facts(selection, ignored), "quarantine": _quarantine(selection)}
+                str(mistake), {**_facts(selection, ignored, spans), "quarantine": _quarantine(selection)}
             ) from None
 
         report_progress("writing examples")
@@ -104,7 +109,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
-        _write_summary(selection, ignored, artifact.uri)
+        _write_summary(selection, ignored, artifact.uri, spans)
         report_progress(_summary_line(selection), lasting=True)
         if similar := describe_similar(selection.counts["train"]):
             report_progress(similar, lasting=True)
@@ -114,13 +119,13 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             report_progress(f"groups: {groups}", lasting=True)
 
 
-def _write_summary(selection: Selection, ignored: Sequence[str], uri: str) -> None:
+def _write_summary(selection: Selection, ignored: Sequence[str], uri: str, spans: Sequence[Span]) -> None:
     with tf.io.gfile.GFile(os.path.join(uri, QUARANTINE_FILE), "w") as file:
         # Also where there are none: the file is always there.
         file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
     write_bit_depth(selection.rules.bit_depth, uri)
     write_extras(selection.rules.extras, uri)
-    write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection, ignored))
+    write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection, ignored, spans))
     for split, sha256s in selection.content_hashes.items():
         write_image_hashes(make_image_hashes(sha256s), os.path.join(uri, split_hashes_file(split)))
 
@@ -129,7 +134,7 @@ def _quarantine(selection: Selection) -> list[dict[str, str]]:
     return [{"file": name, "reason": reason} for name, reason in selection.quarantined]
 
 
-def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
+def _facts(selection: Selection, ignored: Sequence[str], spans: Sequence[Span]) -> dict[str, Any]:
     return {
         "counts": selection.counts,
         "quarantined": len(selection.quarantined),
@@ -139,6 +144,7 @@ def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
         "bit_depth": selection.rules.bit_depth,
         "ignored": {"number": len(ignored), "names": list(ignored[:_SHOWN_IGNORED])},
         "split_origins": selection.origins,
+        **({"spans": make_span_facts(spans)} if spans else {}),
         **({"groups": selection.groups} if selection.groups else {}),
         **({"weighted": True} if WEIGHT_KEY in selection.rules.extras else {}),
     }

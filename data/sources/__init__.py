@@ -3,9 +3,15 @@
 from data.settings import DataSettings
 from data.source_kinds import SOURCES
 from data.sources.source import Source
+from data.sources.spans import SpanSource
+from data.spans import has_span
 
 
 def make_source(settings: DataSettings) -> Source:
-    """Returns the source that the settings name; nothing is read yet."""
-    source: Source = SOURCES[settings.source].load()(settings)
+    """Returns the source that the settings name; no image is read yet.
+
+    Raises:
+        UserError: `data.path` has a `{SPAN}`, and there is none.
+    """
+    source: Source = SpanSource(settings) if has_span(settings.path) else SOURCES[settings.source].load()(settings)
     return source
