@@ -10,7 +10,9 @@ from tfx.types import standard_component_specs as specs
 
 from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
 from data.features import HEIGHT_KEY, SPLITS, WIDTH_KEY
+from data.groups import describe_groups
 from data.json_files import find_json
+from data.spans import describe_spans
 
 
 def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
@@ -21,7 +23,7 @@ def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
 
     Returns:
         `counts`: split to class to images; `sizes`: split to the least, mean and greatest height and width in pixels;
-        `quarantine`: files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
+        `told`: lines on spans, groups and weights; `quarantine`: files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
     """
     examples = uris.get(specs.EXAMPLES_KEY)
     if examples is None or (facts := find_json(os.path.join(examples, SUMMARY_FILE))) is None:
@@ -31,6 +33,15 @@ def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
         quarantine = [json.loads(line) for line in file.read().decode().split("\n") if line]
     return {
         **facts,
+        "told": [
+            line
+            for line in (
+                f"Spans: {spans}." if (spans := describe_spans(facts.get("spans", []))) else None,
+                f"Groups: {groups}." if (groups := describe_groups(facts.get("groups"))) else None,
+                "Images weigh differently in training, and alike where they judge." if facts.get("weighted") else None,
+            )
+            if line
+        ],
         "splits": [split for split in SPLITS if split in facts["counts"]],
         "quarantine": quarantine,
         "sizes": _sizes(uris[specs.STATISTICS_KEY]) if specs.STATISTICS_KEY in uris else {},
