@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -23,7 +23,8 @@ def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
 
     Returns:
         `counts`: split to class to images; `sizes`: split to the least, mean and greatest height and width in pixels;
-        `told`: lines on spans, groups and weights; `quarantine`: files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
+        `told`: sentences on spans, groups and weights; `quarantine`: files and reasons of `quarantined`; `anomalies`: a
+        line each, None if unknown.
     """
     examples = uris.get(specs.EXAMPLES_KEY)
     if examples is None or (facts := find_json(os.path.join(examples, SUMMARY_FILE))) is None:
@@ -33,20 +34,22 @@ def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
         quarantine = [json.loads(line) for line in file.read().decode().split("\n") if line]
     return {
         **facts,
-        "told": [
-            line
-            for line in (
-                f"Spans: {spans}." if (spans := describe_spans(facts.get("spans", []))) else None,
-                f"Groups: {groups}." if (groups := describe_groups(facts.get("groups"))) else None,
-                "Images weigh differently in training, and alike where they judge." if facts.get("weighted") else None,
-            )
-            if line
-        ],
+        "told": list(_tell(facts)),
         "splits": [split for split in SPLITS if split in facts["counts"]],
         "quarantine": quarantine,
         "sizes": _sizes(uris[specs.STATISTICS_KEY]) if specs.STATISTICS_KEY in uris else {},
         "anomalies": _anomalies(uris[specs.ANOMALIES_KEY]) if specs.ANOMALIES_KEY in uris else None,
     }
+
+
+def _tell(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence on each of spans, groups and weights that the data set has."""
+    if spans := describe_spans(facts.get("spans", [])):
+        yield f"Spans: {spans}."
+    if groups := describe_groups(facts.get("groups")):
+        yield f"Groups: {groups}."
+    if facts.get("weighted"):
+        yield "Images weigh differently in training, and alike where they judge."
 
 
 def _sizes(statistics_uri: str) -> dict[str, dict[str, dict[str, float]]]:

@@ -90,7 +90,7 @@ def _data(account: Account) -> Iterator[str]:
         least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
         yield f"The smallest class in train is {least} ({train[least]:,}), the largest {most} ({train[most]:,})."
     yield f"{data['quarantined']:,} files could not be used; {data['duplicates_dropped']:,} copies were dropped."
-    yield from data["told"]
+    yield from data.get("told", [])
     if account.duplicates:
         counts = account.duplicates["count"]
         yield "Near duplicates: " + "; ".join(f"{pair} {count:,}" for pair, count in counts.items()) + "."
