@@ -75,11 +75,10 @@ def join_keys(records: Sequence[Grouped], alike: Mapping[str, str]) -> dict[str,
         return {}
     union = _Union({})
     first: dict[str, str] = {}
-    named: set[str] = set()
+    keys_of_groups = {group: make_key("", group) for group in {record.group for record in records} if group}
+    named = set(keys_of_groups.values())
     for record in records:
-        key = make_key(record.sha256, record.group)
-        if record.group:
-            named.add(key)
+        key = keys_of_groups[record.group] if record.group else record.sha256
         union.join(first.setdefault(record.sha256, key), key)
     for one, other in alike.items():
         if one in first and other in first:
@@ -122,7 +121,7 @@ def _check_alike(records: Iterable[Grouped], joined: Mapping[str, str]) -> None:
 
 
 def describe_groups(facts: Mapping[str, int] | None) -> str | None:
-    """Returns one line on `make_group_facts`; None where the data set has no groups."""
+    """Returns one line on what `GroupCount` counted; None where the data set has no groups."""
     if not facts:
         return None
     text = f"{facts['images']:,} images in {facts['groups']:,} groups of several"
@@ -135,33 +134,39 @@ def describe_groups(facts: Mapping[str, int] | None) -> str | None:
     return text
 
 
-def make_group_facts(
-    kept: Iterable[tuple[Grouped, str, str]], alike: Mapping[str, str], dropped: int
-) -> dict[str, int]:
-    """Counts, for the summary.
+class GroupCount:
+    """Counts what became of groups, for the summary: kept in a number for each group, not for each image."""
 
-    Args:
-        kept: image, key of its whole, and split.
-        alike: of `join_keys`.
-        dropped: images that were left out because of their group, not because they are copies.
+    def __init__(self, alike: Mapping[str, str]) -> None:
+        """Counts nothing yet; `alike` as in `join_keys`."""
+        self._alike = {*alike, *alike.values()}
+        self._sizes: Counter[str] = Counter()
+        self._splits: dict[str, str] = {}
+        self._divided: set[str] = set()
+        self._near = 0
 
-    Returns:
-        `groups` of several images and the `images` in them, copies among both; how many of these are known as
-        `near_duplicates`; how many groups are `divided` between splits; `dropped`.
-    """
-    sizes: Counter[str] = Counter()
-    splits: dict[str, set[str]] = defaultdict(set)
-    similar = {*alike, *alike.values()}
-    near = 0
-    for record, key, split in kept:
-        sizes[key] += 1
-        splits[key].add(split)
-        near += record.sha256 in similar
-    several = [size for size in sizes.values() if size > 1]
-    return {
-        "groups": len(several),
-        "images": sum(several),
-        "near_duplicates": near,
-        "divided": sum(len(found) > 1 for found in splits.values()),
-        "dropped": dropped,
-    }
+    def add(self, image: Grouped, key: str, split: str) -> None:
+        """Counts an image that is used, of the whole of a key."""
+        self._sizes[key] += 1
+        if self._splits.setdefault(key, split) != split:
+            self._divided.add(key)
+        self._near += image.sha256 in self._alike
+
+    def make_facts(self, dropped: int) -> dict[str, int]:
+        """Returns the numbers.
+
+        Args:
+            dropped: images that were left out because of their group, not because they are copies.
+
+        Returns:
+            `groups` of several images and the `images` in them, copies among both; how many images are known as
+            `near_duplicates`; how many groups are `divided` between splits; `dropped`.
+        """
+        several = [size for size in self._sizes.values() if size > 1]
+        return {
+            "groups": len(several),
+            "images": sum(several),
+            "near_duplicates": self._near,
+            "divided": len(self._divided),
+            "dropped": dropped,
+        }

@@ -9,7 +9,7 @@ from typing import Any
 from data.bit_depth import WHOLE, least_bit_depth
 from data.errors import UserError
 from data.features import GROUP_KEY, SPLITS, WEIGHT_KEY
-from data.groups import join_keys, make_group_facts, make_key
+from data.groups import GroupCount, join_keys, make_key
 from data.originals import MAX_ORIGINALS
 from data.settings import DataSettings
 from data.split_origins import make_split_origins
@@ -106,7 +106,7 @@ class Selection:
         images_read: images that the source holds.
         content_hashes: split -> SHA-256 of each distinct image, hexadecimal.
         origins: of `make_split_origins`: where each split came from.
-        groups: of `make_group_facts`; None where no image has a group.
+        groups: of `GroupCount`; None where no image has a group.
     """
 
     rules: Rules
@@ -172,16 +172,16 @@ def choose_images(
         rules = replace(rules, only_split=_most_protected_splits(keys))
     counts: dict[str, Counter] = {split: Counter() for split in SPLITS}
     content_hashes: dict[str, set[str]] = {split: set() for split in SPLITS}
-    dropped, kept, reencoded = [], [], 0
+    dropped, group_count, reencoded = [], GroupCount(alike), 0
     convertible = set()
     for record in usable:
         split = rules.split_of(record.sha256, record.split, record.group)
-        if split is not None and has[GROUP_KEY]:
-            kept.append((record, rules.key_of(record.sha256, record.group), split))
         if split is None:
             dropped.append(record)
         else:
             counts[split][record.label] += 1
+            if has[GROUP_KEY]:
+                group_count.add(record, rules.key_of(record.sha256, record.group), split)
             content_hashes[split].add(record.sha256)
             if record.sha256 in rules.reencoded:
                 reencoded += 1
@@ -194,8 +194,7 @@ def choose_images(
             f" several declared splits, such as {first.name}, also in"
             f" {rules.only_split[rules.key_of(first.sha256, first.group)]}; remove them, or choose drop_from_train"
         )
-    copies = {record.sha256 for record, *_ in kept}
-    lone = sum(record.sha256 not in copies for record in dropped) if has[GROUP_KEY] else 0
+    lone = sum(not any(record.sha256 in hashes for hashes in content_hashes.values()) for record in dropped)
     classes = sorted({record.label for record in records if record.label})
     return Selection(
         rules=replace(rules, originals=frozenset(sorted(convertible)[:MAX_ORIGINALS])),
@@ -206,7 +205,7 @@ def choose_images(
         images_read=len(records),
         content_hashes=content_hashes,
         origins=make_split_origins(((record.split, _declaring(record, settings)) for record in records), rules.cut),
-        groups=make_group_facts(kept, alike, lone) if has[GROUP_KEY] else None,
+        groups=group_count.make_facts(lone) if has[GROUP_KEY] else None,
     )
 
 
