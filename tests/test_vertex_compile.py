@@ -258,7 +258,7 @@ def test_each_run_of_a_schedule_looks_for_the_newest_span() -> None:
     tasks = container_tasks(job["pipelineSpec"])
     (example_gen,) = (task for task in tasks if task.node == "ImageExampleGen")
     assert example_gen.spec["cachingOptions"] == {}
-    assert r'\"path\":\"gs://my-bucket/day-{SPAN}\"' in json.dumps(example_gen.spec)  # found by the node, not now
+    assert "gs://my-bucket/day-{SPAN}" in json.dumps(example_gen.spec)  # found by the node, not now
 
 
 @pytest.mark.parametrize(
