@@ -7,6 +7,7 @@ import tensorflow as tf
 from data.errors import UserError
 from data.files import has_glob, list_names
 from data.source_kinds import SOURCES
+from data.spans import check_span_pattern, find_spans, has_span
 from data.tables.names import find_tables
 
 
@@ -20,12 +21,18 @@ def settings_for_path(path: str) -> dict[str, str]:
     """
     if (scheme := path.partition("://")[0]) not in (path, "gs"):
         raise UserError(f"--data is {path}, and {scheme}:// is not read; copy the images to a folder or a gs:// bucket")
+    if has_span(path):
+        try:
+            check_span_pattern(path)
+        except ValueError as error:
+            raise UserError(f"--data: {error}") from None
+    place = find_spans(path)[-1].path if has_span(path) else path
     places = {name: kind.place for name, kind in SOURCES.items() if kind.place}
     for name in places:
-        if SOURCES[name].load().lies_at(path):
+        if SOURCES[name].load().lies_at(place):
             return {"source": name, "path": path}
     *most, last = places.values()
-    raise UserError(f"--data is {path}, {_describe(path)}; give {', '.join(most)}, or {last}")
+    raise UserError(f"--data is {path}, {_describe(place)}; give {', '.join(most)}, or {last}")
 
 
 def settings_for_name(path: str) -> dict[str, str]:

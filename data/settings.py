@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from data.features import normal_form
 from data.section import LocalPath, Settings
 from data.source_kinds import SOURCES
+from data.spans import check_span_pattern, has_span
 from data.tables.columns import TableColumns
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
@@ -71,6 +72,10 @@ class DataSettings(Settings):
     """The folder (`image_folder`), the archive (`archive`, `cifar10`; without it the latter is downloaded) or the file,
     folder or glob (`tfrecords`, `table`): a local path or `gs://...`. `digits` takes none."""
 
+    num_spans: Annotated[int, Field(ge=1)] = 1
+    """How many deliveries are read together, a rolling window of the newest, where `path` has a `{SPAN}`: a number, as
+    in TFX, in the name of a folder or file (`day-{SPAN}`, or `{SPAN:8}` of eight digits). Each run looks for them."""
+
     eval_share: Share = 0.1
     """Share of the train images cut off as `eval`, by the hash of their content, if the source declares no `eval`."""
 
@@ -99,8 +104,13 @@ class DataSettings(Settings):
     has: `ignore` leaves them out, where a table names a selection."""
 
     duplicates: Literal["drop_from_train", "keep", "fail"] = "drop_from_train"
-    """What happens where declared splits share an image, byte for byte: `drop_from_train` keeps it in `test`, else in
-    `eval`, and drops the other copies; `keep` keeps them all (figures are then too good); `fail` stops the run."""
+    """What happens where declared splits share an image, byte for byte, or a group: `drop_from_train` keeps it in
+    `test`, else in `eval`, and drops the other copies, or the group's other images; `keep` keeps them all (figures are
+    then too good); `fail` stops the run."""
+
+    near_duplicates: Literal["tell", "keep_together"] = "tell"
+    """What happens with images that differ in little but their bytes: `tell` counts those that splits share in the
+    report; `keep_together` also has all that are alike in one split, as if they were a group (up to 100,000 images)."""
 
     max_pixels: Annotated[int, Field(ge=1, le=89_000_000)] = 50_000_000
     """Images of more pixels (height x width) are quarantined before they are decoded."""
@@ -131,6 +141,10 @@ class DataSettings(Settings):
             raise ValueError(f"source={self.source} needs path, the place of the images (--data PATH)")
         if self.path and kind.local and "://" in self.path:
             raise ValueError(f"path is {self.path}, an archive that is not on this machine; unpack it there or here")
+        if has_span(self.path):
+            check_span_pattern(self.path or "")
+        elif self.num_spans > 1:
+            raise ValueError(f"num_spans is {self.num_spans}, but path has no {{SPAN}} to count; leave one of them out")
         if self.class_names and "class_names" not in kind.reads:
             raise ValueError(f"class_names is set, but source={self.source} brings its own names; leave it out")
         if self.eval_share + self.test_share >= 1:

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from data.errors import UserError
 from data.json_files import write_json
+from data.spans import find_spans, has_span
 from pipeline.command_line import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -115,9 +116,12 @@ def _check_places(config: PipelineConfig, output_dir: OutputDir) -> None:
     Raises:
         UserError: what it writes lies in the images, or these among what it may remove.
     """
-    if not config.data.path or not Path(config.data.path).is_dir():
+    path = (
+        find_spans(config.data.path)[-1].path if config.data.path and has_span(config.data.path) else config.data.path
+    )
+    if not path or not Path(path).is_dir():
         return
-    images = Path(config.data.path).resolve()
+    images = Path(path).resolve()
     for place, name in ((output_dir.root, "--output-dir"), (config.serving_model_dir, "serving_model_dir")):
         if place and "://" not in str(place) and Path(place).resolve().is_relative_to(images):
             raise UserError(

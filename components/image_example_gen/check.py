@@ -5,10 +5,12 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
 
+from components.image_example_gen.alike import encode_descriptor
 from components.progress import report_progress
 from data.bit_depth import BIT_DEPTHS, WHOLE, least_bit_depth
 from data.features import SPLITS
@@ -24,42 +26,47 @@ _PROGRESS_STEP = 500
 class CheckImages(beam.DoFn):
     """`SourceImage` -> an `ImageRecord`, and a usable image's figures by bit depth, as a line of JSON."""
 
-    def __init__(self, max_pixels: int) -> None:
-        """Keeps the limit: images of more pixels are not decoded."""
-        self._max_pixels = max_pixels
+    def __init__(self, max_pixels: int, describes: bool = False) -> None:
+        """Keeps the limit: images of more pixels are not decoded; and whether near duplicates are looked for."""
+        self._max_pixels, self._describes = max_pixels, describes
         self._checked = 0
 
     def process(self, image: SourceImage) -> Iterator[str]:
         """Checks one image; a bad one is told by its record, never by an error."""
-        record, figures = self._check(image)
-        yield json.dumps({"record": vars(record), "figures": figures})
+        record, found = self._check(image)
+        yield json.dumps({"record": vars(record), "figures": None, **found})
         self._checked += 1
         if self._checked % _PROGRESS_STEP == 0:
             report_progress("checking images", completed=self._checked)
 
-    def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, tuple[float, ...]] | None]:
+    def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, Any]]:
         known = {name: value for name, value in vars(image).items() if name != "encoded"}
         record = ImageRecord(**known, sha256="")
         if image.problem or image.left_out:
-            return record, None
+            return record, {}
         record = replace(record, sha256=hashlib.sha256(image.encoded).hexdigest())
         try:
             picture = read_picture(image.encoded, self._max_pixels)
         except UnusableImage as error:
-            return replace(record, problem=error.reason), None
+            return replace(record, problem=error.reason), {}
         record = replace(record, reencoded=is_stored_anew(image.encoded, picture), peak=picture.peak)
         # How many bits count is known when all images were seen.
         least = WHOLE if picture.peak is None else least_bit_depth(picture.peak)
         depths = [depth for depth in BIT_DEPTHS if depth >= least]
-        return record, {str(depth): measure_picture(picture.at(depth)) for depth in depths}
+        found: dict[str, Any] = {"figures": {str(depth): measure_picture(picture.at(depth)) for depth in depths}}
+        if self._describes:
+            found["descriptor"] = encode_descriptor(image.encoded, picture, least)
+        return record, found
 
 
-def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str) -> None:
-    """Adds the job to a pipeline; `read_records` reads what it writes into `records_dir`."""
+def add_check(
+    pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str, describes: bool = False
+) -> None:
+    """Adds the job to a pipeline, whose lines `read_records` and, of images that it describes, `find_alike` read."""
     (
         pipeline
         | "ReadImages" >> source.read()
-        | "CheckImages" >> beam.ParDo(CheckImages(max_pixels))
+        | "CheckImages" >> beam.ParDo(CheckImages(max_pixels, describes))
         | "WriteRecords" >> beam.io.WriteToText(os.path.join(records_dir, "records"))
     )
 
@@ -78,7 +85,7 @@ def collect_statistics(records_dir: str, rules: Rules) -> dict[str, SplitStatist
     """
     statistics = {split: SplitStatistics() for split in SPLITS}
     for record, figures in _read_lines(records_dir):
-        if figures is not None and (split := rules.split_of(record.sha256, record.split)):
+        if figures is not None and (split := rules.split_of(record.sha256, record.split, record.group)):
             depth = WHOLE if record.peak is None else rules.bit_depth
             statistics[split].add(record.label, figures[str(depth)])
     return statistics

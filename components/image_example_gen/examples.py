@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -37,7 +37,7 @@ class MakeExamples(beam.DoFn):
         if image.problem or image.left_out:
             return
         sha256 = hashlib.sha256(image.encoded).hexdigest()
-        split = self._rules.split_of(sha256, image.split)
+        split = self._rules.split_of(sha256, image.split, image.group)
         if split is None:
             return
         # Decoding is most of the work: only what was stored anew is decoded again.
@@ -47,13 +47,19 @@ class MakeExamples(beam.DoFn):
             checked = check_header(image.encoded, self._max_pixels)
         if sha256 in self._rules.originals:
             write_original(self._examples_uri, sha256, image.encoded, checked.encoded)
-        example = make_example(image, checked, sha256)
+        known: dict[str, bytes | float] = {
+            features.WEIGHT_KEY: float(image.weight),
+            features.GROUP_KEY: self._rules.key_of(sha256, image.group).encode(),
+        }
+        example = make_example(image, checked, sha256, {key: known[key] for key in self._rules.extras})
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
 
-def make_example(image: SourceImage, checked: CheckedImage, sha256: str) -> tf.train.Example:
+def make_example(
+    image: SourceImage, checked: CheckedImage, sha256: str, extras: Mapping[str, bytes | float]
+) -> tf.train.Example:
     """Returns the example that `data.features` describes."""
-    values: dict[str, bytes | int] = {
+    values: dict[str, bytes | int | float] = {
         features.IMAGE_KEY: checked.encoded,
         features.LABEL_KEY: image.label.encode(),
         features.NAME_KEY: image.name.encode(),
@@ -61,12 +67,15 @@ def make_example(image: SourceImage, checked: CheckedImage, sha256: str) -> tf.t
         features.WIDTH_KEY: checked.width,
         features.FORMAT_KEY: checked.format.encode(),
         features.CONTENT_HASH_KEY: sha256.encode(),
+        **extras,
     }
     example = tf.train.Example()
     for key, value in values.items():
         feature = example.features.feature[key]
         if isinstance(value, int):
             feature.int64_list.value.append(value)
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
         else:
             feature.bytes_list.value.append(value)
     return example

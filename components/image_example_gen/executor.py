@@ -13,14 +13,17 @@ from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
 from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
+from components.image_example_gen.alike import find_alike
 from components.image_example_gen.check import add_check, collect_statistics, read_records
 from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.bit_depth import WHOLE, write_bit_depth
 from data.class_names import describe_similar
 from data.errors import UserError
-from data.features import SPLITS
+from data.extras import write_extras
+from data.features import SPLITS, WEIGHT_KEY
 from data.files import remove_path
+from data.groups import describe_groups
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
 from data.json_files import write_json
@@ -28,6 +31,7 @@ from data.originals import ORIGINALS_DIR
 from data.settings import DataSettings
 from data.sources import make_source
 from data.sources.relabelled import read_notes
+from data.spans import Span, describe_spans, make_span_facts
 from data.split_origins import describe_split_origins
 from data.splits import Selection, check_selection, choose_images
 
@@ -61,6 +65,9 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact = artifact_utils.get_single_instance(output_dict[EXAMPLES_KEY])
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         source = make_source(settings)
+        spans: tuple[Span, ...] = getattr(source, "spans", ())
+        if spans:
+            report_progress(f"spans: {describe_spans(make_span_facts(spans))}", lasting=True)
         ignored = source.prepare()
         for note in read_notes(source):
             report_progress(note, lasting=True)
@@ -73,16 +80,18 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             remove_path(folder)
         tf.io.gfile.makedirs(work_dir)
         report_progress("checking images")
+        keeps_alike = settings.near_duplicates == "keep_together"
         with self._make_beam_pipeline() as pipeline:
-            add_check(pipeline, source, settings.max_pixels, work_dir)
-        selection = choose_images(read_records(work_dir), settings)
+            add_check(pipeline, source, settings.max_pixels, work_dir, keeps_alike)
+        alike = find_alike(work_dir) if keeps_alike else {}
+        selection = choose_images(read_records(work_dir), settings, alike)
         for name, reason in selection.quarantined:
             _LOGGER.warning("quarantined: %s: %s", name, reason)
         try:
             check_selection(selection, settings)
         except UserError as mistake:  # TFX removes the artifact of a node that fails; the list must survive
             raise UserError(
-                str(mistake), {**_facts(selection, ignored), "quarantine": _quarantine(selection)}
+                str(mistake), {**_facts(selection, ignored, spans), "quarantine": _quarantine(selection)}
             ) from None
 
         report_progress("writing examples")
@@ -102,20 +111,23 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
-        _write_summary(selection, ignored, artifact.uri)
+        _write_summary(selection, ignored, artifact.uri, spans)
         report_progress(_summary_line(selection), lasting=True)
         if similar := describe_similar(selection.counts["train"]):
             report_progress(similar, lasting=True)
         if origins := describe_split_origins(selection.origins):
             report_progress(f"splits: {origins}", lasting=True)
+        if groups := describe_groups(selection.groups):
+            report_progress(f"groups: {groups}", lasting=True)
 
 
-def _write_summary(selection: Selection, ignored: Sequence[str], uri: str) -> None:
+def _write_summary(selection: Selection, ignored: Sequence[str], uri: str, spans: Sequence[Span]) -> None:
     with tf.io.gfile.GFile(os.path.join(uri, QUARANTINE_FILE), "w") as file:
         # Also where there are none: the file is always there.
         file.write("".join(json.dumps(item, ensure_ascii=False) + "\n" for item in _quarantine(selection)))
     write_bit_depth(selection.rules.bit_depth, uri)
-    write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection, ignored))
+    write_extras(selection.rules.extras, uri)
+    write_json(os.path.join(uri, SUMMARY_FILE), _facts(selection, ignored, spans))
     for split, sha256s in selection.content_hashes.items():
         write_image_hashes(make_image_hashes(sha256s), os.path.join(uri, split_hashes_file(split)))
 
@@ -124,7 +136,7 @@ def _quarantine(selection: Selection) -> list[dict[str, str]]:
     return [{"file": name, "reason": reason} for name, reason in selection.quarantined]
 
 
-def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
+def _facts(selection: Selection, ignored: Sequence[str], spans: Sequence[Span]) -> dict[str, Any]:
     return {
         "counts": selection.counts,
         "quarantined": len(selection.quarantined),
@@ -135,6 +147,9 @@ def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
         "bit_depth": selection.rules.bit_depth,
         "ignored": {"number": len(ignored), "names": list(ignored[:_SHOWN_IGNORED])},
         "split_origins": selection.origins,
+        **({"spans": make_span_facts(spans)} if spans else {}),
+        **({"groups": selection.groups} if selection.groups else {}),
+        **({"weighted": True} if WEIGHT_KEY in selection.rules.extras else {}),
     }
 
 

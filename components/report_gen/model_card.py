@@ -92,6 +92,7 @@ def _data(account: Account) -> Iterator[str]:
     yield f"{data['quarantined']:,} files could not be used; {data['duplicates_dropped']:,} copies were dropped."
     if left_out := data.get("left_out"):
         yield f"{sum(left_out.values()):,} images were left out by their labels: {', '.join(left_out)}."
+    yield from data.get("told", [])
     if account.duplicates:
         counts = account.duplicates["count"]
         yield "Near duplicates: " + "; ".join(f"{pair} {count:,}" for pair, count in counts.items()) + "."

@@ -12,9 +12,11 @@ from components.progress import report_progress
 from components.trainer.assembly import Assembly
 from components.trainer.augmentation import make_augment, mirror, random_crop, random_flip
 from components.trainer.batches import Augment, Share
+from components.trainer.class_weights import make_class_weights
 from components.trainer.competition import Competition, Judged
+from components.trainer.extras import known_extras
 from components.trainer.feature_store import FeatureStore
-from components.trainer.inputs import Split, balance_classes
+from components.trainer.inputs import Split
 from components.trainer.logistic_regression import Head, InterruptedSolveError, log_losses
 from components.trainer.model import ImageClassifier, set_trainable_blocks
 from components.trainer.phases import EpochResult, make_phases
@@ -61,8 +63,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
         features, rows = computed
         report_progress("solving the head")
         classes = model.output_shape[-1]
-        counts = np.bincount(features.train_labels, minlength=classes)
-        class_weights = balance_classes(counts) if settings.class_weights == "balanced" else None
+        class_weights = make_class_weights(settings, made.train_split, classes)
         try:
             solved = solve_head(
                 features,
@@ -202,7 +203,8 @@ def _compute_features(
             labels[name] = features[1]
     kept = Rows(cache, join_views(rows["train"]), rows["eval"][0]) if cache else None
     train, judged = (np.concatenate(found[name]) for name in ("train", "eval"))
-    return Features(train, labels["train"], judged, labels["eval"], depths_of(model)), kept
+    extras = known_extras(made.train_split), known_extras(made.eval_split)
+    return Features(train, labels["train"], judged, labels["eval"], depths_of(model), *extras), kept
 
 
 def _plan_rows(made: Assembly) -> PrefixCache | None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from typing import Any
 
 import tensorflow as tf
@@ -9,7 +10,9 @@ from tfx.components.transform import executor as tfx_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 
+from components.transform.extra_schema import extend_schema
 from data.bit_depth import read_bit_depth, write_bit_depth
+from data.extras import read_extras
 from data.features import SPLITS
 from data.files import remove_path
 from data.image_hashes import split_hashes_file
@@ -36,8 +39,12 @@ class Executor(tfx_executor.Executor):
         for artifact in itertools.chain(*output_dict.values()):
             remove_path(artifact.uri)
             tf.io.gfile.makedirs(artifact.uri)
-        super().Do(input_dict, output_dict, exec_properties)
         source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
+        with tempfile.TemporaryDirectory(prefix="schema-") as folder:
+            if extras := read_extras(source):
+                schema = extend_schema(input_dict[specs.SCHEMA_KEY], extras, folder)
+                input_dict = {**input_dict, specs.SCHEMA_KEY: schema}
+            super().Do(input_dict, output_dict, exec_properties)
         target = artifact_utils.get_single_uri(output_dict[specs.TRANSFORMED_EXAMPLES_KEY])
         for split in SPLITS:
             name = split_hashes_file(split)

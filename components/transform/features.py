@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from data.features import IMAGE_KEY, LABEL_KEY
+from data.features import GROUP_KEY, IMAGE_KEY, LABEL_KEY, WEIGHT_KEY
 
 CHANNELS = 3
 
@@ -18,6 +18,12 @@ TRANSFORMED_IMAGE_KEY = transformed_name(IMAGE_KEY)
 TRANSFORMED_LABEL_KEY = transformed_name(LABEL_KEY)
 """int64: position of the class in the vocabulary, -1 where train does not know the class."""
 
+TRANSFORMED_WEIGHT_KEY = transformed_name(WEIGHT_KEY)
+"""float32: of `WEIGHT_KEY`, where the raw examples have it."""
+
+TRANSFORMED_GROUP_KEY = transformed_name(GROUP_KEY)
+"""int64, not negative: a hash of `GROUP_KEY`, where the raw examples have it."""
+
 LABEL_VOCABULARY = LABEL_KEY
 """The name under which `TFTransformOutput.vocabulary_by_name` finds the class names."""
 
@@ -25,6 +31,12 @@ TRANSFORMED_FEATURE_SPEC = {
     TRANSFORMED_IMAGE_KEY: tf.io.FixedLenFeature([], tf.string),
     TRANSFORMED_LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
 }
+
+EXTRA_FEATURE_SPEC = {
+    TRANSFORMED_WEIGHT_KEY: tf.io.FixedLenFeature([], tf.float32, 1.0),
+    TRANSFORMED_GROUP_KEY: tf.io.FixedLenFeature([], tf.int64, -1),
+}
+"""What the examples of some data sets hold beside these, with what stands for it in all others."""
 
 
 def pack_image(image: tf.Tensor) -> tf.Tensor:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import apache_beam as beam
 
 from data.sources.source import Source, SourceImage
+from data.spans import Span
 
 
 class RelabelledSource:
@@ -15,6 +16,12 @@ class RelabelledSource:
         """Keeps the source, and label -> class name, or None."""
         self._source = source
         self._labels = labels
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """See `SpanSource`; none of another source."""
+        spans: tuple[Span, ...] = getattr(self._source, "spans", ())
+        return spans
 
     def fingerprint(self) -> str:
         """See `Source`; the settings, which hold the new names, count apart from it."""

@@ -9,6 +9,7 @@ from data.detect import settings_for_name
 from data.errors import UserError
 from data.files import is_remote, read_bytes
 from data.source_kinds import SOURCES
+from data.spans import has_span
 from pipeline.config import DataChoice, PipelineConfig, name_from_path
 from pipeline.vertex.dataflow import placement_of
 from pipeline.vertex.settings import VertexSettings
@@ -66,6 +67,11 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
         raise UserError(
             f"data_manifest is {settings.data_manifest}, which is read once, when the schedule is made: later runs "
             "would be served today's images from cache; leave it out, and each run reads the images anew"
+        )
+    if settings.data_manifest and has_span(data.path):
+        raise UserError(
+            f"data_manifest is {settings.data_manifest}, and data.path is {data.path}, whose newest spans each run"
+            " looks for: a run that is started again would be served the old ones from cache; leave the manifest out"
         )
     if settings.data_manifest:
         if offline and is_remote(settings.data_manifest):
