@@ -73,6 +73,10 @@ class DataSettings(Settings):
     `n01440764 tench, Tinca tinca`; a name that several folders have gets the folder appended. `tfrecords` with integer
     labels: line N (from 0) is the name of label N. Without it, folder names and numbers are the names."""
 
+    corrections: LocalPath | None = None
+    """A CSV file of corrected labels, of `python -m pipeline.labels`: a local path or `gs://...`. They are applied to
+    the images that they name by content, before labels are compared; the source stays as it is."""
+
     duplicates: Literal["drop_from_train", "keep", "fail"] = "drop_from_train"
     """What happens where declared splits share an image, byte for byte: `drop_from_train` keeps it in `test`, else in
     `eval`, and drops the other copies; `keep` keeps them all (figures are then too good); `fail` stops the run."""

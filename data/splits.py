@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data.bit_depth import WHOLE, least_bit_depth
+from data.corrections import Correction, apply_corrections
 from data.errors import UserError
 from data.features import SPLITS
 from data.originals import MAX_ORIGINALS
@@ -53,6 +54,7 @@ class Rules:
         reencoded: content hashes of images that are stored as a PNG.
         originals: those few of them, of the test split, whose original files are kept beside the examples.
         bit_depth: how many of 16 bits a channel are used, one of `BIT_DEPTHS`.
+        labels: content hash -> label, of images whose label is corrected.
     """
 
     cut: Mapping[str, float]
@@ -61,6 +63,11 @@ class Rules:
     reencoded: frozenset[str]
     originals: frozenset[str] = frozenset()
     bit_depth: int = WHOLE
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label_of(self, sha256: str, given: str) -> str:
+        """Returns an image's label: the corrected one, else what the source gives it."""
+        return self.labels.get(sha256, given)
 
     def split_of(self, sha256: str, declared: str | None) -> str | None:
         """Returns `train`, `eval` or `test`, or None for an image that is left out.
@@ -94,6 +101,7 @@ class Selection:
         images_read: images that the source holds.
         content_hashes: split -> SHA-256 of each distinct image, hexadecimal.
         origins: of `make_split_origins`: where each split came from.
+        corrections: of `Applied.count_by_split`, where there are any.
     """
 
     rules: Rules
@@ -104,19 +112,30 @@ class Selection:
     images_read: int
     content_hashes: dict[str, set[str]]
     origins: dict[str, Any]
+    corrections: dict[str, Any] | None = None
 
 
-def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Selection:
-    """Decides on every image: quarantined, left out as a duplicate, or its split.
+def choose_images(
+    records: Iterable[ImageRecord], settings: DataSettings, corrections: Mapping[str, Correction] | None = None
+) -> Selection:
+    """Decides on every image: quarantined, left out as a duplicate or as corrected, or its split.
+
+    Args:
+        records: of all images.
+        settings: of the data section.
+        corrections: of labels, by content hash: before labels are compared.
 
     Raises:
-        UserError: a problem hides further images; or declared splits share images and `data.duplicates` is `fail`.
+        UserError: a problem hides further images; declared splits share images and `data.duplicates` is `fail`; or a
+            correction does not fit.
     """
     records = sorted(records, key=lambda record: record.name)
     fatal = next((record for record in records if record.fatal), None)
     if fatal:
         raise UserError(f"data.path: {fatal.name}: {fatal.problem}")
 
+    images_read = len(records)
+    records, corrected = apply_corrections(records, corrections or {}, settings.corrections or "")
     conflicts = _label_conflicts(records)
     quarantined, usable = [], []
     for record in records:
@@ -132,11 +151,14 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
     shares = {"test": settings.test_share, "eval": settings.eval_share}
     rules = Rules(
         cut={split: share for split, share in shares.items() if split not in declared},
-        unusable=frozenset(record.sha256 for record in records if record.problem and record.sha256).union(conflicts),
+        unusable=frozenset(record.sha256 for record in records if record.problem and record.sha256).union(
+            conflicts, (record.sha256 for record in corrected.removed)
+        ),
         only_split={} if settings.duplicates == "keep" else _most_protected_splits(usable),
         # TensorFlow decodes the upper 8 of 16 bits.
         reencoded=frozenset(r.sha256 for r in usable if r.reencoded or (r.peak is not None and bit_depth < WHOLE)),
         bit_depth=bit_depth,
+        labels=corrected.labels,
     )
     counts: dict[str, Counter] = {split: Counter() for split in SPLITS}
     content_hashes: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -165,9 +187,15 @@ def choose_images(records: Iterable[ImageRecord], settings: DataSettings) -> Sel
         counts={split: {name: counts[split][name] for name in classes} for split in SPLITS},
         duplicates_dropped=len(dropped),
         reencoded=reencoded,
-        images_read=len(records),
+        images_read=images_read,
         content_hashes=content_hashes,
         origins=make_split_origins(((record.split, _declaring(record, settings)) for record in records), rules.cut),
+        corrections=corrected.count_by_split(
+            ((rules.split_of(record.sha256, record.split), record.sha256) for record in usable),
+            (replace(rules, unusable=frozenset()).split_of(r.sha256, r.split) for r in corrected.removed),
+        )
+        if corrections is not None
+        else None,
     )
 
 

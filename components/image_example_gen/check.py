@@ -82,7 +82,7 @@ def collect_statistics(records_dir: str, rules: Rules) -> dict[str, SplitStatist
     for record, figures in _read_lines(records_dir):
         if figures is not None and (split := rules.split_of(record.sha256, record.split)):
             depth = WHOLE if record.peak is None else rules.bit_depth
-            statistics[split].add(record.label, figures[str(depth)])
+            statistics[split].add(rules.label_of(record.sha256, record.label), figures[str(depth)])
     return statistics
 
 

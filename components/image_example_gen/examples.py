@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -47,7 +48,7 @@ class MakeExamples(beam.DoFn):
             checked = check_header(image.encoded, self._max_pixels)
         if sha256 in self._rules.originals:
             write_original(self._examples_uri, sha256, image.encoded, checked.encoded)
-        example = make_example(image, checked, sha256)
+        example = make_example(replace(image, label=self._rules.label_of(sha256, image.label)), checked, sha256)
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
 

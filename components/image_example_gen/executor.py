@@ -18,6 +18,7 @@ from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.bit_depth import WHOLE, write_bit_depth
 from data.class_names import describe_similar
+from data.corrections import CORRECTIONS_FILE, corrected_fingerprint, describe_corrections, read_corrections
 from data.errors import UserError
 from data.features import SPLITS
 from data.files import remove_path
@@ -61,7 +62,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         artifact.split_names = artifact_utils.encode_split_names(list(SPLITS))
         source = make_source(settings)
         ignored = source.prepare()
-        fingerprint = source.fingerprint()
+        fingerprint = corrected_fingerprint(source.fingerprint(), settings.corrections)
 
         work_dir = os.path.join(artifact.uri, "work")
         split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
@@ -72,7 +73,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         report_progress("checking images")
         with self._make_beam_pipeline() as pipeline:
             add_check(pipeline, source, settings.max_pixels, work_dir)
-        selection = choose_images(read_records(work_dir), settings)
+        corrections = read_corrections(settings.corrections) if settings.corrections else None
+        selection = choose_images(read_records(work_dir), settings, corrections)
         for name, reason in selection.quarantined:
             _LOGGER.warning("quarantined: %s: %s", name, reason)
         try:
@@ -89,22 +91,26 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             with self._make_beam_pipeline() as pipeline:
                 add_examples(pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs)
         finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
-            if source.fingerprint() != fingerprint:
+            if corrected_fingerprint(source.fingerprint(), settings.corrections) != fingerprint:
                 raise UserError(
-                    f"data.path is {settings.path}, where images came, went or changed while they were read; run again"
-                    " when nothing writes there"
+                    f"data.path is {settings.path}, where images came, went or changed while they were read"
+                    f"{', or data.corrections' if settings.corrections else ''}; run again when nothing writes there"
                 )
         write_image_statistics(collect_statistics(work_dir, selection.rules), artifact.uri)
         tf.io.gfile.rmtree(work_dir)
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
+        if settings.corrections:
+            tf.io.gfile.copy(settings.corrections, os.path.join(artifact.uri, CORRECTIONS_FILE), overwrite=True)
         _write_summary(selection, ignored, artifact.uri)
         report_progress(_summary_line(selection), lasting=True)
         if similar := describe_similar(selection.counts["train"]):
             report_progress(similar, lasting=True)
         if origins := describe_split_origins(selection.origins):
             report_progress(f"splits: {origins}", lasting=True)
+        if selection.corrections:
+            report_progress(f"labels: {describe_corrections(selection.corrections)}", lasting=True)
 
 
 def _write_summary(selection: Selection, ignored: Sequence[str], uri: str) -> None:
@@ -131,6 +137,7 @@ def _facts(selection: Selection, ignored: Sequence[str]) -> dict[str, Any]:
         "bit_depth": selection.rules.bit_depth,
         "ignored": {"number": len(ignored), "names": list(ignored[:_SHOWN_IGNORED])},
         "split_origins": selection.origins,
+        **({"corrections": selection.corrections} if selection.corrections else {}),
     }
 
 

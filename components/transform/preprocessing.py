@@ -8,9 +8,11 @@ from typing import Any
 import tensorflow as tf
 
 from components.transform.features import (
+    FINGERPRINT_KEY,
     LABEL_VOCABULARY,
     TRANSFORMED_IMAGE_KEY,
     TRANSFORMED_LABEL_KEY,
+    fingerprint,
     pack_image,
 )
 from components.transform.label_vocabulary import apply_label_vocabulary
@@ -28,11 +30,14 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> d
         custom_config: `transform`, the dump of `TransformSettings`; other keys only mark the cache.
 
     Returns:
-        The features of `components.transform.features.TRANSFORMED_FEATURE_SPEC`, each of shape [batch].
+        The features of `components.transform.features.TRANSFORMED_FEATURE_SPEC`, and the `FINGERPRINT_KEY`, each of
+        shape [batch].
     """
     settings = TransformSettings.model_validate(custom_config["transform"])
+    encoded = _one_per_example(inputs[IMAGE_KEY])
     return {
-        TRANSFORMED_IMAGE_KEY: _pack_images(_one_per_example(inputs[IMAGE_KEY]), settings),
+        TRANSFORMED_IMAGE_KEY: _pack_images(encoded, settings),
+        FINGERPRINT_KEY: fingerprint(encoded),
         TRANSFORMED_LABEL_KEY: apply_label_vocabulary(_one_per_example(inputs[LABEL_KEY]), LABEL_VOCABULARY),
     }
 
