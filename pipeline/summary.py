@@ -16,6 +16,7 @@ from components.drift_validator.report import DRIFT_KEY, describe_report
 from components.evaluator.refusals import DRIFT_GATE
 from components.report_gen.facts import Sources, make_account
 from components.tuner import TRIALS_FILE
+from data.corrections import describe_corrections
 from data.split_origins import describe_split_origins
 from pipeline.accuracy_interval import make_accuracy_interval
 from pipeline.config import PipelineConfig
@@ -146,6 +147,8 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "images", f"{totals}  ({len({name for by_class in counts.values() for name in by_class})} classes)"
     if origins := describe_split_origins(data.get("split_origins", {})):
         yield "splits", escape(origins)
+    if corrections := data.get("corrections"):
+        yield "labels", escape(describe_corrections(corrections))
     if data["duplicates_dropped"]:
         yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
     if (ignored := data.get("ignored", {})).get("number"):

@@ -22,6 +22,7 @@ from data.corrections import CORRECTIONS_FILE, corrected_fingerprint, describe_c
 from data.errors import UserError
 from data.features import SPLITS
 from data.files import remove_path
+from data.image_figures import ImageFigures
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
 from data.json_files import write_json
@@ -96,7 +97,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
                     f"data.path is {settings.path}, where images came, went or changed while they were read"
                     f"{', or data.corrections' if settings.corrections else ''}; run again when nothing writes there"
                 )
-        write_image_statistics(collect_statistics(work_dir, selection.rules), artifact.uri)
+        write_image_statistics(collect_statistics(work_dir, selection.rules, kept := ImageFigures()), artifact.uri)
+        kept.write(artifact.uri)
         tf.io.gfile.rmtree(work_dir)
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
