@@ -94,7 +94,8 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _read_doubtful(run: Any) -> list[dict[str, str]]:
-    from components.report_gen.label_doubts import COLUMNS, DOUBTFUL_FILE
+    from components.report_gen import DOUBTFUL_FILE
+    from components.report_gen.label_doubts import COLUMNS
     from data.corrections import read_table
     from data.files import read_bytes
 

@@ -14,6 +14,7 @@ from tfx.types import standard_component_specs as specs
 
 from components.predictor.predictions import Predictions
 from components.progress import report_progress
+from components.report_gen import DOUBTFUL_FILE
 from components.report_gen.doubts import find_doubts, join_units
 from components.report_gen.label_issues import find_label_issues
 from components.report_gen.labelled_images import LabelledImages, join_features, read_labelled_images
@@ -26,9 +27,6 @@ from data.image_figures import read_image_figures
 if TYPE_CHECKING:
     from components.report_gen.facts import Sources
 
-DOUBTFUL_FILE = "doubtful.csv"
-"""Beside the report: a row for each image that a person should look at."""
-
 COLUMNS = (
     "content_sha256",
     "name",
@@ -39,6 +37,8 @@ COLUMNS = (
     "label_probability",
     "suggested_probability",
 )
+"""Of `DOUBTFUL_FILE`."""
+
 LABEL, OUTLIER = "label", "outlier"
 _LISTED = {LABEL: 100, OUTLIER: 30}
 _PICTURED = {LABEL: 24, OUTLIER: 8}

@@ -186,9 +186,9 @@ def run_loop(arguments: argparse.Namespace, work: Path) -> None:
     images = sum(third["data"]["counts"]["test"].values())
     error = float(np.sqrt(accuracies[2] * (1 - accuracies[2]) / images))
     print(
-        f"loop on {arguments.loop}: {len(flipped)} of {len(truth)} labels flipped, {len(rows)} images listed, {len(listed)} of "
-        f"them flips; {back} of these are back, and {same} of {len(known)} labels are as without them; accuracy on "
-        f"{images} test images {accuracies[0]:.3f} before, {accuracies[1]:.3f} after, {accuracies[2]:.3f} without "
+        f"loop on {arguments.loop}: {len(flipped)} of {len(truth)} labels flipped, {len(rows)} images listed, "
+        f"{len(listed)} of them flips; {back} of these are back, and {same} of {len(known)} labels are as without them; "
+        f"accuracy on {images} test images {accuracies[0]:.3f} before, {accuracies[1]:.3f} after, {accuracies[2]:.3f} without "
         f"these flips, whose standard error is {error:.3f}"
     )
     print(second["data"]["corrections"])
