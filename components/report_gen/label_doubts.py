@@ -74,7 +74,7 @@ def find_label_doubts(
         report_progress("label errors of all splits")
         images = read_labelled_images(sources.examples)
         found = _of_all_splits(sources, images, predictions)
-        reason = None if found else "the Trainer's features are not those of these images"
+        reason = None if found else "the Trainer left no features of these images"
     found = found or _of_test_alone(predictions)
     doubted = found.pop("rows")
     rows = [row for row in doubted if answered.get(row["content_sha256"]) != row["label"]]

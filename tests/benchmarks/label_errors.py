@@ -187,9 +187,12 @@ def run_loop(arguments: argparse.Namespace, work: Path) -> None:
     error = float(np.sqrt(accuracies[2] * (1 - accuracies[2]) / images))
     print(
         f"loop on {arguments.loop}: {len(flipped)} of {len(truth)} labels flipped, {len(rows)} images listed, "
-        f"{len(listed)} of them flips; {back} of these are back, and {same} of {len(known)} labels are as without them; "
-        f"accuracy on {images} test images {accuracies[0]:.3f} before, {accuracies[1]:.3f} after, {accuracies[2]:.3f} without "
-        f"these flips, whose standard error is {error:.3f}"
+        f"{len(listed)} of them flips; {back} of these are back, and {same} of {len(known)} labels as without them"
+    )
+    before, after, without = accuracies
+    print(
+        f"accuracy on {images} test images {before:.3f} before, {after:.3f} after, {without:.3f} without these flips "
+        f"(standard error {error:.3f})"
     )
     print(second["data"]["corrections"])
     if back != len(listed) or abs(accuracies[1] - accuracies[2]) > error:
