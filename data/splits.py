@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from data.bit_depth import WHOLE, least_bit_depth
+from data.corrections import Correction, apply_corrections
 from data.errors import UserError
 from data.features import GROUP_KEY, SPLITS, WEIGHT_KEY
 from data.groups import GroupCount, join_keys, make_key
@@ -62,6 +63,7 @@ class Rules:
         bit_depth: how many of 16 bits a channel are used, one of `BIT_DEPTHS`.
         joined: of `data.groups.join_keys`.
         extras: which features beyond those of all data sets every example holds: `WEIGHT_KEY`, `GROUP_KEY`.
+        labels: content hash -> label, of images whose label is corrected.
     """
 
     cut: Mapping[str, float]
@@ -72,6 +74,11 @@ class Rules:
     bit_depth: int = WHOLE
     joined: Mapping[str, str] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label_of(self, sha256: str, given: str) -> str:
+        """Returns an image's label: the corrected one, else what the source gives it."""
+        return self.labels.get(sha256, given)
 
     def key_of(self, sha256: str, group: str | None) -> str:
         """Returns the key of the whole that an image belongs to, see `data.groups`."""
@@ -113,6 +120,7 @@ class Selection:
         origins: of `make_split_origins`: where each split came from.
         left_out: of `count_left_out`.
         groups: of `GroupCount`; None where no image has a group.
+        corrections: of `Applied.count_by_split`, where there are any.
     """
 
     rules: Rules
@@ -125,21 +133,27 @@ class Selection:
     origins: dict[str, Any]
     left_out: dict[str, int]
     groups: dict[str, int] | None = None
+    corrections: dict[str, Any] | None = None
 
 
 def choose_images(
-    records: Iterable[ImageRecord], settings: DataSettings, alike: Mapping[str, str] = MappingProxyType({})
+    records: Iterable[ImageRecord],
+    settings: DataSettings,
+    alike: Mapping[str, str] = MappingProxyType({}),
+    corrections: Mapping[str, Correction] | None = None,
 ) -> Selection:
-    """Decides on every image: quarantined, left out as a duplicate or because of its group, or its split.
+    """Decides on every image: quarantined, left out as a duplicate, because of its group or as corrected, or its split.
 
     Args:
         records: of all images.
         settings: how to decide.
         alike: content hash -> another one, of which it is a near duplicate that is to be kept together with it.
+        corrections: of labels, by content hash: before labels are compared.
 
     Raises:
         UserError: a problem hides further images; `data.labels` names a label that none has; declared splits share
-            images or groups and `data.duplicates` is `fail`; or too many near duplicates hang together.
+            images or groups and `data.duplicates` is `fail`; too many near duplicates hang together; or a correction
+            does not fit.
     """
     records = sorted(records, key=lambda record: record.name)
     fatal = next((record for record in records if record.fatal), None)
@@ -148,6 +162,8 @@ def choose_images(
 
     left_out = count_left_out(records, settings.labels)
     records = [record for record in records if not record.left_out]
+    images_read = len(records)
+    records, corrected = apply_corrections(records, corrections or {}, settings.corrections or "")
     conflicts = _label_conflicts(records)
     quarantined, usable = [], []
     for record in records:
@@ -168,13 +184,16 @@ def choose_images(
     }
     rules = Rules(
         cut={split: share for split, share in shares.items() if split not in declared},
-        unusable=frozenset(record.sha256 for record in records if record.problem and record.sha256).union(conflicts),
+        unusable=frozenset(record.sha256 for record in records if record.problem and record.sha256).union(
+            conflicts, (record.sha256 for record in corrected.removed)
+        ),
         only_split={},
         # TensorFlow decodes the upper 8 of 16 bits.
         reencoded=frozenset(r.sha256 for r in usable if r.reencoded or (r.peak is not None and bit_depth < WHOLE)),
         bit_depth=bit_depth,
         joined=joined,
         extras=tuple(key for key in (WEIGHT_KEY, GROUP_KEY) if has[key]),
+        labels=corrected.labels,
     )
     if settings.duplicates != "keep":
         keys = ((rules.key_of(record.sha256, record.group), record.split or "train") for record in usable)
@@ -211,11 +230,17 @@ def choose_images(
         counts={split: {name: counts[split][name] for name in classes} for split in SPLITS},
         duplicates_dropped=len(dropped) - lone,
         reencoded=reencoded,
-        images_read=len(records),
+        images_read=images_read,
         content_hashes=content_hashes,
         origins=make_split_origins(((record.split, _declaring(record, settings)) for record in records), rules.cut),
         left_out=left_out,
         groups=group_count.make_facts(lone) if has[GROUP_KEY] else None,
+        corrections=corrected.count_by_split(
+            ((rules.split_of(record.sha256, record.split, record.group), record.sha256) for record in usable),
+            (replace(rules, unusable=frozenset()).split_of(r.sha256, r.split, r.group) for r in corrected.removed),
+        )
+        if corrections is not None
+        else None,
     )
 
 

@@ -224,10 +224,11 @@ def _make_pipeline(
     """Looks up what only this machine knows, the weights and the state of the images, and builds the graph."""
     from components.pusher.component import AtomicPusher
     from components.trainer.weights import resolve_weights
+    from data.corrections import corrected_fingerprint
     from data.sources import make_source
     from pipeline.create_pipeline import Deployment, create_pipeline
 
-    fingerprint = make_source(config.data).fingerprint()
+    fingerprint = corrected_fingerprint(make_source(config.data).fingerprint(), config.data.corrections)
     trainer = config.trainer
     weights = resolve_weights(trainer.weights, trainer.backbone, mirror=trainer.weights_mirror)
     note = f", random ones instead: {weights.reason}" if weights.reason else ""

@@ -16,6 +16,7 @@ from components.drift_validator.report import DRIFT_KEY, describe_report
 from components.evaluator.refusals import DRIFT_GATE
 from components.report_gen.facts import Sources, make_account
 from components.tuner import TRIALS_FILE
+from data.corrections import describe_corrections
 from data.groups import describe_groups
 from data.spans import describe_spans
 from data.split_origins import describe_split_origins
@@ -150,6 +151,8 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "spans", escape(spans)
     if origins := describe_split_origins(data.get("split_origins", {})):
         yield "splits", escape(origins)
+    if corrections := data.get("corrections"):
+        yield "labels", escape(describe_corrections(corrections))
     if data["duplicates_dropped"]:
         yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
     if groups := describe_groups(data.get("groups")):

@@ -15,6 +15,7 @@ from components.progress import report_progress
 from data.bit_depth import BIT_DEPTHS, WHOLE, least_bit_depth
 from data.features import SPLITS
 from data.image_check import is_stored_anew
+from data.image_figures import ImageFigures
 from data.image_statistics import SplitStatistics, measure_picture
 from data.picture import UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
@@ -76,18 +77,20 @@ def read_records(records_dir: str) -> Iterator[ImageRecord]:
     return (record for record, _ in _read_lines(records_dir))
 
 
-def collect_statistics(records_dir: str, rules: Rules) -> dict[str, SplitStatistics]:
+def collect_statistics(records_dir: str, rules: Rules, kept: ImageFigures) -> dict[str, SplitStatistics]:
     """Returns the statistics of each split's images, from what `add_check` wrote: read again, and not kept meanwhile.
 
     Args:
         records_dir: that of `add_check`.
         rules: which image is in which split.
+        kept: gets the figures of each image.
     """
     statistics = {split: SplitStatistics() for split in SPLITS}
     for record, figures in _read_lines(records_dir):
         if figures is not None and (split := rules.split_of(record.sha256, record.split, record.group)):
             depth = WHOLE if record.peak is None else rules.bit_depth
-            statistics[split].add(record.label, figures[str(depth)])
+            statistics[split].add(rules.label_of(record.sha256, record.label), figures[str(depth)])
+            kept.add(record.sha256, figures[str(depth)])
     return statistics
 
 

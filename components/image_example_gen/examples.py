@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -51,6 +52,7 @@ class MakeExamples(beam.DoFn):
             features.WEIGHT_KEY: float(image.weight),
             features.GROUP_KEY: self._rules.key_of(sha256, image.group).encode(),
         }
+        image = replace(image, label=self._rules.label_of(sha256, image.label))
         example = make_example(image, checked, sha256, {key: known[key] for key in self._rules.extras})
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 

@@ -19,11 +19,13 @@ from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.bit_depth import WHOLE, write_bit_depth
 from data.class_names import describe_similar
+from data.corrections import CORRECTIONS_FILE, corrected_fingerprint, describe_corrections, read_corrections
 from data.errors import UserError
 from data.extras import write_extras
 from data.features import SPLITS, WEIGHT_KEY
 from data.files import remove_path
 from data.groups import describe_groups
+from data.image_figures import ImageFigures
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
 from data.json_files import write_json
@@ -71,7 +73,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         ignored = source.prepare()
         for note in read_notes(source):
             report_progress(note, lasting=True)
-        fingerprint = source.fingerprint()
+        fingerprint = corrected_fingerprint(source.fingerprint(), settings.corrections)
 
         work_dir = os.path.join(artifact.uri, "work")
         split_dirs = {split: artifact_utils.get_split_uri([artifact], split) for split in SPLITS}
@@ -84,7 +86,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             add_check(pipeline, source, settings.max_pixels, work_dir, keeps_alike)
         alike = find_alike(work_dir) if keeps_alike else {}
-        selection = choose_images(read_records(work_dir), settings, alike)
+        corrections = read_corrections(settings.corrections) if settings.corrections else None
+        selection = choose_images(read_records(work_dir), settings, alike, corrections)
         for name, reason in selection.quarantined:
             _LOGGER.warning("quarantined: %s: %s", name, reason)
         try:
@@ -101,17 +104,20 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             with self._make_beam_pipeline() as pipeline:
                 add_examples(pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs)
         finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
-            if source.fingerprint() != fingerprint:
+            if corrected_fingerprint(source.fingerprint(), settings.corrections) != fingerprint:
                 raise UserError(
-                    f"data.path is {settings.path}, where images came, went or changed while they were read; run again"
-                    " when nothing writes there"
+                    f"data.path is {settings.path}, where images came, went or changed while they were read"
+                    f"{', or data.corrections' if settings.corrections else ''}; run again when nothing writes there"
                 )
-        write_image_statistics(collect_statistics(work_dir, selection.rules), artifact.uri)
+        write_image_statistics(collect_statistics(work_dir, selection.rules, kept := ImageFigures()), artifact.uri)
+        kept.write(artifact.uri)
         tf.io.gfile.rmtree(work_dir)
 
         examples_utils.set_payload_format(artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
         _write_summary(selection, ignored, artifact.uri, spans)
+        if settings.corrections:
+            tf.io.gfile.copy(settings.corrections, os.path.join(artifact.uri, CORRECTIONS_FILE), overwrite=True)
         report_progress(_summary_line(selection), lasting=True)
         if similar := describe_similar(selection.counts["train"]):
             report_progress(similar, lasting=True)
@@ -119,6 +125,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             report_progress(f"splits: {origins}", lasting=True)
         if groups := describe_groups(selection.groups):
             report_progress(f"groups: {groups}", lasting=True)
+        if selection.corrections:
+            report_progress(f"labels: {describe_corrections(selection.corrections)}", lasting=True)
 
 
 def _write_summary(selection: Selection, ignored: Sequence[str], uri: str, spans: Sequence[Span]) -> None:
@@ -150,6 +158,7 @@ def _facts(selection: Selection, ignored: Sequence[str], spans: Sequence[Span]) 
         **({"spans": make_span_facts(spans)} if spans else {}),
         **({"groups": selection.groups} if selection.groups else {}),
         **({"weighted": True} if WEIGHT_KEY in selection.rules.extras else {}),
+        **({"corrections": selection.corrections} if selection.corrections else {}),
     }
 
 

@@ -41,7 +41,9 @@ SOLVE = "solve"
 _CROPPED_AREA = 0.5
 
 
-def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, SolvedHead]:
+def solve_first_head(
+    made: Assembly, store: FeatureStore, leave: Callable[[Features, SolvedHead], None] | None = None
+) -> tuple[Start, SolvedHead]:
     """Gives the model the solved head, and opens the competition with it.
 
     The model goes on reading the widest pooling; what the head does not read of it has a kernel of 0 until the head is
@@ -50,6 +52,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
     Args:
         made: whose model reads the widest pooling.
         store: keeps the features.
+        leave: is given the features and the head.
     """
     started, settings, model = time.monotonic(), made.settings, made.model
     with Preemption() as preemption:
@@ -79,6 +82,8 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
             )
         except InterruptedSolveError:
             preemption.leave()
+    if leave is not None:
+        leave(features, solved)
     if made.base_head is not None and made.base_head[0] != solved.pooling:
         report_progress(f"the base's head reads {made.base_head[0]}: none of its rows can be kept", lasting=True)
     if made.file_head:

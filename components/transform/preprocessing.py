@@ -8,11 +8,13 @@ from typing import Any
 import tensorflow as tf
 
 from components.transform.features import (
+    FINGERPRINT_KEY,
     LABEL_VOCABULARY,
     TRANSFORMED_GROUP_KEY,
     TRANSFORMED_IMAGE_KEY,
     TRANSFORMED_LABEL_KEY,
     TRANSFORMED_WEIGHT_KEY,
+    fingerprint,
     pack_image,
 )
 from components.transform.label_vocabulary import apply_label_vocabulary
@@ -31,10 +33,11 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> d
         custom_config: `transform`, the dump of `TransformSettings`; other keys only mark the cache.
 
     Returns:
-        The features of `components.transform.features.TRANSFORMED_FEATURE_SPEC`, and those of `EXTRA_FEATURE_SPEC` that
-        the data set has, each of shape [batch].
+        The features of `components.transform.features.TRANSFORMED_FEATURE_SPEC`, the `FINGERPRINT_KEY`, and those of
+        `EXTRA_FEATURE_SPEC` that the data set has, each of shape [batch].
     """
     settings = TransformSettings.model_validate(custom_config["transform"])
+    encoded = _one_per_example(inputs[IMAGE_KEY])
     extras = {}
     if WEIGHT_KEY in inputs:
         extras[TRANSFORMED_WEIGHT_KEY] = _one_per_example(inputs[WEIGHT_KEY])
@@ -42,7 +45,8 @@ def preprocessing_fn(inputs: dict[str, Any], custom_config: dict[str, Any]) -> d
         groups = _one_per_example(inputs[GROUP_KEY])
         extras[TRANSFORMED_GROUP_KEY] = tf.strings.to_hash_bucket_fast(groups, tf.int64.max)
     return {
-        TRANSFORMED_IMAGE_KEY: _pack_images(_one_per_example(inputs[IMAGE_KEY]), settings),
+        TRANSFORMED_IMAGE_KEY: _pack_images(encoded, settings),
+        FINGERPRINT_KEY: fingerprint(encoded),
         TRANSFORMED_LABEL_KEY: apply_label_vocabulary(_one_per_example(inputs[LABEL_KEY]), LABEL_VOCABULARY),
         **extras,
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.weights import ResolvedWeights
+from data.corrections import corrected_fingerprint
 from data.detect import settings_for_name
 from data.errors import UserError
 from data.files import is_remote, read_bytes
@@ -90,6 +91,12 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
         from data.sources import make_source
 
         fingerprint = make_source(data).fingerprint()
+    if data.corrections and not uncached:
+        if offline or settings.schedule.cron:
+            uncached.append("ImageExampleGen")
+            notes.append(f"ImageExampleGen is not cached: whether {data.corrections} has changed by then is not known")
+        else:
+            fingerprint = corrected_fingerprint(fingerprint, data.corrections)
     weights = config.trainer.weights
     if weights == "auto":
         resolved = ResolvedWeights("none")
@@ -132,6 +139,7 @@ def check_places(config: PipelineConfig, settings: VertexSettings) -> None:
         "data.path": config.data.path,
         "data.class_names": config.data.class_names,
         **{f"data.uri_map.{uri}": folder for uri, folder in config.data.uri_map.items()},
+        "data.corrections": config.data.corrections,
         "schema_path": config.schema_path,
         "serving_model_dir": config.serving_model_dir,
         "trainer.weights": None if weights in ("auto", "imagenet", "none") else weights,
