@@ -285,6 +285,16 @@ def test_examples_do_not_depend_on_the_order_of_files(pets, run_folder, tmp_path
     assert read_all(run_folder()) == read_all(pets.examples)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_files_do_not_depend_on_the_number_of_threads(pets, run, monkeypatch, threads):
+    monkeypatch.setattr("data.threads.thread_count", lambda: threads)
+    artifact = run(source="image_folder", path=str(pets.tree))
+    written = {path.relative_to(artifact.uri): path.read_bytes() for path in Path(artifact.uri).rglob("*.*")}
+    expected = {path.relative_to(pets.examples.uri): path.read_bytes() for path in Path(pets.examples.uri).rglob("*.*")}
+    assert len(written) > len(SPLITS)
+    assert written == expected
+
+
 def test_what_a_killed_attempt_left_is_not_read(pets, run, tmp_path):
     second = tmp_path / "second"
     record = ImageRecord("cat/gone.jpg", "cat", None, sha256="0" * 64)

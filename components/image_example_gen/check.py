@@ -17,11 +17,12 @@ from data.image_statistics import SplitStatistics, measure_picture
 from data.picture import UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
 from data.splits import ImageRecord, Rules
+from data.threads import WorkInThreads
 
 _PROGRESS_STEP = 500
 
 
-class CheckImages(beam.DoFn):
+class CheckImages(WorkInThreads):
     """`SourceImage` -> an `ImageRecord`, and a usable image's figures by bit depth, as a line of JSON."""
 
     def __init__(self, max_pixels: int) -> None:
@@ -30,12 +31,16 @@ class CheckImages(beam.DoFn):
         self._checked = 0
 
     def process(self, image: SourceImage) -> Iterator[str]:
-        """Checks one image; a bad one is told by its record, never by an error."""
-        record, figures = self._check(image)
-        yield json.dumps({"record": vars(record), "figures": figures})
+        """See `WorkInThreads`; tells how far it is."""
+        yield from super().process(image)
         self._checked += 1
         if self._checked % _PROGRESS_STEP == 0:
             report_progress("checking images", completed=self._checked)
+
+    def work(self, image: SourceImage) -> list[str]:
+        """Checks one image; a bad one is told by its record, never by an error."""
+        record, figures = self._check(image)
+        return [json.dumps({"record": vars(record), "figures": figures})]
 
     def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, tuple[float, ...]] | None]:
         known = {

@@ -77,7 +77,7 @@ class ImageFolderSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
-        return ReadAll(self.list_images, _path_of, self._read_image)
+        return ReadAll(self.list_images, _path_of, self._read_image, one_by_one=True)
 
     def list_images(self) -> list[ImageFile]:
         """Returns all images, shuffled by the hash of their paths: training reads no class after the other.
