@@ -67,7 +67,11 @@ class FlatMapInThreads(WorkInThreads):
 
     def __init__(self, function: Callable[[Any], Iterable[Any]]) -> None:
         """Keeps the function, which must pickle."""
-        self.work = function  # type: ignore[method-assign]
+        self._function = function
+
+    def work(self, element: Any) -> Iterable[Any]:
+        """Calls it."""
+        return self._function(element)
 
 
 def _in_global_window(value: Any) -> WindowedValue:

@@ -1,6 +1,7 @@
 """ImageExampleGen as TFX runs it: what it writes, what it leaves out, and what stops it."""
 
 import collections
+import dataclasses
 import functools
 import hashlib
 import io
@@ -299,7 +300,7 @@ def test_what_a_killed_attempt_left_is_not_read(pets, run, tmp_path):
     second = tmp_path / "second"
     record = ImageRecord("cat/gone.jpg", "cat", None, sha256="0" * 64)
     for name, content in {
-        "work/records-00001-of-00002": json.dumps({"record": vars(record), "figures": None}).encode(),
+        "work/records-00001-of-00002": json.dumps({"record": dataclasses.asdict(record), "figures": None}).encode(),
         "Split-train/data_tfrecord-00001-of-00002.gz": next(
             Path(pets.examples.uri, "Split-train").iterdir()
         ).read_bytes(),

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import apache_beam as beam
 import tensorflow as tf
@@ -40,7 +41,7 @@ class CheckImages(WorkInThreads):
     def work(self, image: SourceImage) -> list[str]:
         """Checks one image; a bad one is told by its record, never by an error."""
         record, figures = self._check(image)
-        return [json.dumps({"record": vars(record), "figures": figures})]
+        return [json.dumps({"record": asdict(record), "figures": figures})]
 
     def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, tuple[float, ...]] | None]:
         known = {
@@ -96,4 +97,7 @@ def _read_lines(records_dir: str) -> Iterator[tuple[ImageRecord, dict[str, list[
         with tf.io.gfile.GFile(path) as file:
             for line in file:
                 values = json.loads(line)
-                yield ImageRecord(**values["record"]), values["figures"]
+                record = values["record"]
+                # The same few texts in each of a million lines.
+                shared = {name: sys.intern(record[name]) for name in ("label", "split", "group") if record[name]}
+                yield ImageRecord(**{**record, **shared}), values["figures"]

@@ -59,7 +59,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def without_pixels(record: bytes) -> bytes:
-    """Returns a serialised Example with one byte in place of its image."""
+    """Returns a serialised Example with one byte in place of its image, where it has one."""
     example = tf.train.Example.FromString(record)
-    example.features.feature[IMAGE_KEY].bytes_list.value[:] = [_STAND_IN]
+    if IMAGE_KEY in example.features.feature:
+        example.features.feature[IMAGE_KEY].bytes_list.value[:] = [_STAND_IN]
     return example.SerializeToString()

@@ -28,7 +28,7 @@ _SIDE_FILE = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """One file of the folder.
 

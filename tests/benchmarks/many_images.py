@@ -49,12 +49,29 @@ class NodeUse:
         seconds: wall time.
         peak_gib: the most anonymous memory of the process tree.
         start_gib: that of its first sample: what earlier nodes left.
+        cores: CPU time by wall time.
     """
 
     name: str
     seconds: float
     peak_gib: float
     start_gib: float
+    cores: float
+
+
+@dataclass
+class Sample:
+    """What the process tree holds and has used at a time.
+
+    Attributes:
+        at: by the monotonic clock, seconds.
+        gib: anonymous memory: what no file backs, so that it needs memory.
+        cpu_seconds: since the start, processes that have ended included.
+    """
+
+    at: float
+    gib: float
+    cpu_seconds: float
 
 
 def make_photographs(data_dir: Path, folder: Path, count: int) -> None:
@@ -86,9 +103,13 @@ def _make_crop(job: tuple[Path, Path, int]) -> None:
     crop = photograph.crop((left, top, left + width, top + height))
     if random.random() < 0.5:
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    # Encoded twice, since how well it compresses is known only then.
-    scale = (_FILE_BYTES / len(_encode(crop))) ** 0.6
-    encoded = _encode(crop.resize((round(crop.width * scale), round(crop.height * scale))))
+    encoded = _encode(crop)
+    side = 1.0
+    for _ in range(3):  # How well it compresses shows only then.
+        if 0.9 < len(encoded) / _FILE_BYTES < 1.1:
+            break
+        side *= (_FILE_BYTES / len(encoded)) ** 0.7
+        encoded = _encode(crop.resize((max(round(crop.width * side), 32), max(round(crop.height * side), 32))))
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     partial.write_bytes(encoded)
@@ -117,7 +138,7 @@ def run_pipeline(data_dir: Path, output_dir: Path, settings: Sequence[str]) -> l
         stderr=subprocess.STDOUT,
         text=True,
     )
-    samples: list[tuple[float, float]] = []
+    samples: list[Sample] = []
     sampler = threading.Thread(target=_sample, args=(process, samples), daemon=True)
     sampler.start()
     ends: list[tuple[str, float, float]] = []
@@ -134,39 +155,44 @@ def run_pipeline(data_dir: Path, output_dir: Path, settings: Sequence[str]) -> l
         raise RuntimeError(f"the run failed:\n{''.join(output)[-3000:]}")
     used = []
     for name, end, seconds in ends:
-        held = [gib for at, gib in samples if end - seconds <= at <= end]
-        if held:
-            used.append(NodeUse(name, seconds, max(held), held[0]))
-    used.append(NodeUse("whole run", sum(use.seconds for use in used), max(gib for _, gib in samples), 0.0))
-    return used
+        held = [sample for sample in samples if end - seconds <= sample.at <= end]
+        if len(held) > 1:
+            cores = (held[-1].cpu_seconds - held[0].cpu_seconds) / (held[-1].at - held[0].at)
+            used.append(NodeUse(name, seconds, max(sample.gib for sample in held), held[0].gib, cores))
+    whole = samples[-2].at - samples[0].at
+    peak = max(sample.gib for sample in samples)
+    return [*used, NodeUse("whole run", whole, peak, 0.0, max(sample.cpu_seconds for sample in samples) / whole)]
 
 
-def _sample(process: subprocess.Popen, samples: list[tuple[float, float]]) -> None:
+def _sample(process: subprocess.Popen, samples: list[Sample]) -> None:
     while process.poll() is None:
-        samples.append((time.monotonic(), _anonymous_gib(process.pid)))
+        samples.append(_look_at_tree(process.pid))
         time.sleep(1 / _SAMPLES_PER_SECOND)
 
 
-def _anonymous_gib(root: int) -> float:
-    """Returns the anonymous memory of a process and all below it, GiB: what no file backs, so that it needs memory."""
-    parents: dict[int, list[int]] = {}
+def _look_at_tree(root: int) -> Sample:
+    children: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 stat = Path(f"/proc/{entry}/stat").read_text(encoding="utf-8", errors="replace")
             except OSError:
                 continue
-            parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
-    total, waiting = 0, [root]
+            fields = stat.rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(entry))
+            ticks[int(entry)] = sum(map(int, fields[11:15]))
+    kib, cpu, waiting = 0, 0, [root]
     while waiting:
         pid = waiting.pop()
-        waiting += parents.get(pid, [])
+        waiting += children.get(pid, [])
+        cpu += ticks.get(pid, 0)
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
         except OSError:
             continue
-        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Anonymous:"))
-    return total / 2**20
+        kib += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Anonymous:"))
+    return Sample(time.monotonic(), kib / 2**20, cpu / os.sysconf("SC_CLK_TCK"))
 
 
 def measure_decoding(data_dir: Path, most: int = 2000) -> tuple[float, float]:
@@ -207,10 +233,12 @@ def main() -> None:
         one, two = measure_decoding(folder)
         print(f"decoding alone: {one:.0f} images/s in one process, {two:.0f} in two ({two / one:.2f} times)")
         uses = run_pipeline(folder, work / "output", arguments.set)
-        print(f"{'node':<20}{'seconds':>9}{'images/s':>10}{'peak GiB':>10}{'at start':>10}")
+        print(f"{'node':<20}{'seconds':>9}{'images/s':>10}{'cores':>8}{'peak GiB':>10}{'at start':>10}")
         for use in uses:
             rate = arguments.images / max(use.seconds, 0.05)
-            print(f"{use.name:<20}{use.seconds:9.1f}{rate:10.0f}{use.peak_gib:10.2f}{use.start_gib:10.2f}")
+            print(
+                f"{use.name:<20}{use.seconds:9.1f}{rate:10.0f}{use.cores:8.2f}{use.peak_gib:10.2f}{use.start_gib:10.2f}"
+            )
 
 
 if __name__ == "__main__":
