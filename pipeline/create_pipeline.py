@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tensorflow_data_validation import StatsOptions
-from tfx.components import ExampleValidator, Pusher, SchemaGen, StatisticsGen, Trainer
+from tfx.components import ExampleValidator, Pusher, SchemaGen, Trainer
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
@@ -28,16 +27,15 @@ from components.resolver.latest_blessed_base_model import LatestBlessedBaseModel
 from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, LatestBlessedOtherModelStrategy
 from components.schema_gen.component import CuratedSchemaGen
 from components.serving_validator.component import ServingValidator
+from components.statistics_gen.component import StatisticsGen
 from components.trainer.weights import WEIGHTS_DIR_KEY, ResolvedWeights
 from components.transform.component import Transform
 from components.tuner.component import TrialTunerNode
 from components.weights_mirror.component import WeightsMirror
-from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
 from data.source_kinds import SOURCES
 from pipeline.config import PipelineConfig
 
 PREPROCESSING_FN = "components.transform.preprocessing.preprocessing_fn"
-VALIDATED_FEATURES = (IMAGE_KEY, LABEL_KEY, HEIGHT_KEY, WIDTH_KEY, FORMAT_KEY)
 RUN_FN = "components.trainer.run_fn.run_fn"
 
 
@@ -86,10 +84,7 @@ def create_pipeline(
     code_hash = make_code_hash("components.image_example_gen.executor", source_module)
     example_gen = ImageExampleGen(config.data, source_fingerprint, code_hash)
     examples = example_gen.outputs["examples"]
-    # Not the names and hashes: each is another one, and a schema would list them as the only allowed values.
-    statistics_gen = StatisticsGen(
-        examples=examples, stats_options=StatsOptions(feature_allowlist=list(VALIDATED_FEATURES))
-    )
+    statistics_gen = StatisticsGen(examples)
     statistics = statistics_gen.outputs["statistics"]
     if config.schema_path is None:
         # From train alone: `eval` and `test` are then validated against something that they did not shape.

@@ -8,8 +8,9 @@ import pytest
 
 from data.errors import UserError
 from data.originals import MAX_ORIGINALS
+from data.selection_check import check_selection
 from data.settings import DataSettings
-from data.splits import ImageRecord, check_selection, choose_images
+from data.splits import ImageRecord, choose_images
 
 
 def sha(content):

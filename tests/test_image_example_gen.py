@@ -1,6 +1,7 @@
 """ImageExampleGen as TFX runs it: what it writes, what it leaves out, and what stops it."""
 
 import collections
+import dataclasses
 import functools
 import hashlib
 import io
@@ -30,9 +31,10 @@ from data.features import SPLITS
 from data.image_hashes import read_split_hashes
 from data.image_statistics import read_image_statistics
 from data.originals import read_originals
+from data.selection_check import check_selection
 from data.settings import DataSettings
 from data.sources import make_source
-from data.splits import ImageRecord, check_selection
+from data.splits import ImageRecord
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
 
@@ -285,11 +287,21 @@ def test_examples_do_not_depend_on_the_order_of_files(pets, run_folder, tmp_path
     assert read_all(run_folder()) == read_all(pets.examples)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_files_do_not_depend_on_the_number_of_threads(pets, run, monkeypatch, threads):
+    monkeypatch.setattr("data.threads.thread_count", lambda: threads)
+    artifact = run(source="image_folder", path=str(pets.tree))
+    written = {path.relative_to(artifact.uri): path.read_bytes() for path in Path(artifact.uri).rglob("*.*")}
+    expected = {path.relative_to(pets.examples.uri): path.read_bytes() for path in Path(pets.examples.uri).rglob("*.*")}
+    assert len(written) > len(SPLITS)
+    assert written == expected
+
+
 def test_what_a_killed_attempt_left_is_not_read(pets, run, tmp_path):
     second = tmp_path / "second"
     record = ImageRecord("cat/gone.jpg", "cat", None, sha256="0" * 64)
     for name, content in {
-        "work/records-00001-of-00002": json.dumps({"record": vars(record), "figures": None}).encode(),
+        "work/records-00001-of-00002": json.dumps({"record": dataclasses.asdict(record), "figures": None}).encode(),
         "Split-train/data_tfrecord-00001-of-00002.gz": next(
             Path(pets.examples.uri, "Split-train").iterdir()
         ).read_bytes(),

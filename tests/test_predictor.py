@@ -24,7 +24,7 @@ def predict(root: Path, examples: Artifact, model: Artifact, baseline: Artifact 
     output.uri = str(root / "predictions")
     inputs = {"examples": [examples], "model": [model], "baseline_model": [baseline] if baseline else []}
     Predictor_Executor().Do(inputs, {"predictions": [output]}, {"code_hash": ""})
-    return read_predictions(output.uri)
+    return read_predictions(output.uri, embeddings=True)
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def facts(artifacts: dict[str, Artifact]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def predictions(artifacts: dict[str, Artifact]) -> Predictions:
-    return read_predictions(artifacts["predictions"].uri)
+    return read_predictions(artifacts["predictions"].uri, embeddings=True)
 
 
 def test_the_page_prints_what_tfma_found(artifacts: dict[str, Artifact], facts: dict[str, Any]) -> None:

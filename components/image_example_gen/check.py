@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import apache_beam as beam
@@ -20,11 +21,12 @@ from data.image_statistics import SplitStatistics, measure_picture
 from data.picture import UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
 from data.splits import ImageRecord, Rules
+from data.threads import WorkInThreads
 
 _PROGRESS_STEP = 500
 
 
-class CheckImages(beam.DoFn):
+class CheckImages(WorkInThreads):
     """`SourceImage` -> an `ImageRecord`, and a usable image's figures by bit depth, as a line of JSON."""
 
     def __init__(self, max_pixels: int, describes: bool = False) -> None:
@@ -33,15 +35,19 @@ class CheckImages(beam.DoFn):
         self._checked = 0
 
     def process(self, image: SourceImage) -> Iterator[str]:
-        """Checks one image; a bad one is told by its record, never by an error."""
-        record, found = self._check(image)
-        yield json.dumps({"record": vars(record), "figures": None, **found})
+        """See `WorkInThreads`; tells how far it is."""
+        yield from super().process(image)
         self._checked += 1
         if self._checked % _PROGRESS_STEP == 0:
             report_progress("checking images", completed=self._checked)
 
+    def work(self, image: SourceImage) -> list[str]:
+        """Checks one image; a bad one is told by its record, never by an error."""
+        record, found = self._check(image)
+        return [json.dumps({"record": asdict(record), "figures": None, **found})]
+
     def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, Any]]:
-        known = {name: value for name, value in vars(image).items() if name != "encoded"}
+        known = {field.name: getattr(image, field.name) for field in fields(image) if field.name != "encoded"}
         record = ImageRecord(**known, sha256="")
         if image.problem or image.left_out:
             return record, {}
@@ -99,4 +105,7 @@ def _read_lines(records_dir: str) -> Iterator[tuple[ImageRecord, dict[str, list[
         with tf.io.gfile.GFile(path) as file:
             for line in file:
                 values = json.loads(line)
-                yield ImageRecord(**values["record"]), values["figures"]
+                record = values["record"]
+                # The same few texts in each of a million lines.
+                shared = {name: sys.intern(record[name]) for name in ("label", "split", "group") if record[name]}
+                yield ImageRecord(**{**record, **shared}), values["figures"]

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,18 +10,20 @@ import apache_beam as beam
 import tensorflow as tf
 from pydantic import TypeAdapter
 
+from components.image_example_gen.compressed_records import WriteCompressed, compress_record
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
 from data.json_files import read_json, write_json
 from data.originals import write_original
 from data.sources.source import Source, SourceImage
 from data.splits import Rules
+from data.threads import WorkInThreads
 
 _RULES = TypeAdapter(Rules)
 
 
-class MakeExamples(beam.DoFn):
-    """`SourceImage` -> a serialised `tf.train.Example` on the output of its split, or nothing."""
+class MakeExamples(WorkInThreads):
+    """`SourceImage` -> its `tf.train.Example`, as a part of a gzipped file, on the output of its split, or nothing."""
 
     def __init__(self, max_pixels: int, rules_path: str, examples_uri: str) -> None:
         """Keeps where the rules lie: with many exceptions they are too large for the job's own description."""
@@ -33,14 +35,14 @@ class MakeExamples(beam.DoFn):
         """Reads the rules."""
         self._rules = read_rules(self._rules_path)
 
-    def process(self, image: SourceImage) -> Iterator[Any]:
+    def work(self, image: SourceImage) -> list[Any]:
         """Makes the example of one image."""
         if image.problem or image.left_out:
-            return
+            return []
         sha256 = hashlib.sha256(image.encoded).hexdigest()
         split = self._rules.split_of(sha256, image.split, image.group)
         if split is None:
-            return
+            return []
         # Decoding is most of the work: only what was stored anew is decoded again.
         if sha256 in self._rules.reencoded:
             checked = check_image(image.encoded, self._max_pixels, self._rules.bit_depth)
@@ -54,7 +56,7 @@ class MakeExamples(beam.DoFn):
         }
         image = replace(image, label=self._rules.label_of(sha256, image.label))
         example = make_example(image, checked, sha256, {key: known[key] for key in self._rules.extras})
-        yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
+        return [beam.pvalue.TaggedOutput(split, compress_record(example.SerializeToString(deterministic=True)))]
 
 
 def make_example(
@@ -99,9 +101,7 @@ def add_examples(
     )
     for split, split_dir in split_dirs.items():
         # Without TFX's WriteSplit: its shuffle would keep all image bytes of an in-process run in memory.
-        examples[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
-            os.path.join(split_dir, "data_tfrecord"), file_name_suffix=".gz"
-        )
+        examples[split] | f"Write[{split}]" >> WriteCompressed(os.path.join(split_dir, "data_tfrecord"))
 
 
 def write_rules(rules: Rules, path: str) -> None:

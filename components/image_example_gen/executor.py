@@ -30,12 +30,13 @@ from data.image_hashes import make_image_hashes, split_hashes_file, write_image_
 from data.image_statistics import write_image_statistics
 from data.json_files import write_json
 from data.originals import ORIGINALS_DIR
+from data.selection_check import check_selection
 from data.settings import DataSettings
 from data.sources import make_source
 from data.sources.relabelled import read_notes
 from data.spans import Span, describe_spans, make_span_facts
 from data.split_origins import describe_split_origins
-from data.splits import Selection, check_selection, choose_images
+from data.splits import Selection, choose_images
 
 _LOGGER = logging.getLogger(__name__)
 

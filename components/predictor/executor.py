@@ -12,16 +12,14 @@ from components.exported_model.manifest import read_classes, read_manifest, save
 from components.exported_model.signatures import EMBED_SIGNATURE, EXAMPLES_SIGNATURE
 from components.predictor.predictions import PredictionsWriter
 from components.progress import report_progress
+from components.record_batches import images_at_once
 from components.transform.label_vocabulary import UNKNOWN_LABEL
 from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
 
 PREDICTIONS_KEY = "predictions"
 TEST_SPLIT = "test"
 
-# 16 images of 224 pixels: VGG16's largest layer then takes 200 MB.
 _USUAL_SIZE = 224
-_BATCH_PIXELS = 16 * _USUAL_SIZE**2
-_MAX_BATCH = 128
 _TEXT = tf.io.FixedLenFeature([], tf.string, "")
 _NUMBER = tf.io.FixedLenFeature([], tf.int64, 0)
 _SPEC = {
@@ -46,8 +44,7 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
     """
     path = saved_model_path(model)
     manifest = read_manifest(path)
-    image_size = manifest.image_size if manifest else _USUAL_SIZE
-    batch_size = max(1, min(_MAX_BATCH, _BATCH_PIXELS // image_size**2))
+    batch_size = images_at_once(manifest.image_size if manifest else _USUAL_SIZE)
     class_names, predict = read_classes(path), _load(path, EMBED_SIGNATURE)
     predict_baseline = None
     if baseline_model and read_classes(baseline := saved_model_path(baseline_model)) == class_names:

@@ -52,7 +52,7 @@ class Predictions(Answers):
         widths: int32 [images].
         formats: of the original files.
         probabilities: float32 [images, classes].
-        embeddings: float32 [images, channels], or None.
+        embeddings: float32 [images, channels], or None where there are none, or nobody asked.
         baseline_probabilities: float32 [images, classes], or None.
     """
 
@@ -111,8 +111,15 @@ def _to_arrow(values: Iterable | np.ndarray | None, kind: pa.DataType, count: in
     return pa.array(list(values), kind)
 
 
-def read_predictions(folder: str) -> Predictions:
-    """Reads the folder of a `predictions` artifact, local or `gs://`.
+def read_predictions(folder: str, *, embeddings: bool = False) -> Predictions:
+    """Reads the folder of a `predictions` artifact, local or `gs://`; what is not asked for takes no memory.
+
+    Per image that is its name and hash (about 200 bytes), 4 a class, as much again for a baseline, and 4 a channel of
+    the embeddings.
+
+    Args:
+        folder: of the artifact.
+        embeddings: whether they are read; else `Predictions.embeddings` is None.
 
     Raises:
         FileNotFoundError: it holds no predictions.
@@ -125,27 +132,37 @@ def read_predictions(folder: str) -> Predictions:
             copy = os.path.join(local, PREDICTIONS_FILE)
             tf.io.gfile.copy(path, copy)
             path = copy
-        table = pq.read_table(path)
-    names = json.loads(table.schema.metadata[_CLASS_NAMES])
-    probabilities = _matrix(table, "probabilities")
-    return Predictions(
-        class_names=tuple(names),
-        file_names=table["file_name"].to_pylist(),
-        hashes=table["content_sha256"].to_pylist(),
-        label_names=table["label"].to_pylist(),
-        labels=table["label_index"].to_numpy(),
-        heights=table["height"].to_numpy(),
-        widths=table["width"].to_numpy(),
-        formats=table["format"].to_pylist(),
-        probabilities=np.zeros([0, len(names)], np.float32) if probabilities is None else probabilities,
-        embeddings=_matrix(table, "embedding"),
-        baseline_probabilities=_matrix(table, "baseline_probabilities"),
-    )
+        with pq.ParquetFile(path) as file:
+            names = json.loads(file.schema_arrow.metadata[_CLASS_NAMES])
+            probabilities = _matrix(file, "probabilities")
+            return Predictions(
+                class_names=tuple(names),
+                file_names=_column(file, "file_name").to_pylist(),
+                hashes=_column(file, "content_sha256").to_pylist(),
+                label_names=_shared_texts(file, "label"),
+                labels=_column(file, "label_index").to_numpy(),
+                heights=_column(file, "height").to_numpy(),
+                widths=_column(file, "width").to_numpy(),
+                formats=_shared_texts(file, "format"),
+                probabilities=np.zeros([0, len(names)], np.float32) if probabilities is None else probabilities,
+                embeddings=_matrix(file, "embedding") if embeddings else None,
+                baseline_probabilities=_matrix(file, "baseline_probabilities"),
+            )
 
 
-def _matrix(table: pa.Table, name: str) -> np.ndarray | None:
+def _column(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
+    return file.read([name])[name]
+
+
+def _shared_texts(file: pq.ParquetFile, name: str) -> list[str]:
+    """Returns a column of few different texts, each once in memory."""
+    known: dict[str, str] = {}
+    return [known.setdefault(text, text) for text in _column(file, name).to_pylist()]
+
+
+def _matrix(file: pq.ParquetFile, name: str) -> np.ndarray | None:
     """Returns a column of lists of one length as float32 [rows, n]; None where it is null."""
-    column = table[name]
+    column = _column(file, name)
     if not len(column) or column.null_count:
         return None
     return np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks]).reshape(len(column), -1)

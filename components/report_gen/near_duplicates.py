@@ -20,6 +20,8 @@ from data.near_duplicates import LEAST_COSINE, VALUES, describe_image
 _MOST_IMAGES = 100_000
 """Of all splits together, `test` and `eval` first: reading 1.3 million photographs would take an hour."""
 _BLOCK = 1024
+_READ_RECORDS = 32
+"""Held up to five times: as read ahead, as parsed, and as bytes for the threads."""
 _THREADS = 2
 
 
@@ -89,7 +91,7 @@ def _describe(examples: Artifact, split: str, most: int) -> Descriptors:
     names: list[str] = []
     labels: list[str] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for records in read_records([examples], split, _BLOCK):
+        for records in read_records([examples], split, _READ_RECORDS):
             if len(names) >= most:
                 break
             parsed = {key: value.numpy() for key, value in tf.io.parse_example(records, spec).items()}

@@ -21,6 +21,7 @@ from components.trainer.extras import NO_EXTRAS, Extras, read_extras
 from components.trainer.image_cache import can_unpack, unpack
 from components.trainer.record_split import RecordSplit
 from components.transform.features import (
+    CHANNELS,
     TRANSFORMED_FEATURE_SPEC,
     TRANSFORMED_IMAGE_KEY,
     TRANSFORMED_LABEL_KEY,
@@ -29,7 +30,7 @@ from components.transform.features import (
 
 # Packed bytes, so that memory does not grow with the data or the image size.
 _MEMORY_BYTES = 512 * 2**20
-_READ_RECORDS = 1024
+_READ_BYTES = 8 * 2**20
 
 # A tensor of an array is a copy, made anew in each epoch: what is larger is read from the array.
 _COPIED_BYTES = 64 * 2**20
@@ -127,7 +128,6 @@ class ArraySplit:
         *,
         seed: int = 0,
         drop_remainder: bool = False,
-        decode: Callable[[tf.Tensor], tf.Tensor] | None = None,
         augment: Augment | None = None,
         views: int = 1,
         extras: Extras = NO_EXTRAS,
@@ -140,8 +140,7 @@ class ArraySplit:
             batch_size: examples in a batch, over all replicas.
             seed: of the order and of augmentation.
             drop_remainder: leave out of an epoch what does not fill a batch (where shapes must be static).
-            decode: maps a batch of `inputs` to what the model reads.
-            augment: changes the decoded inputs of an epoch, not those in order.
+            augment: changes the inputs of an epoch, not those in order.
             views: how many versions of each example there are; the epochs take turns.
             extras: see `Split`.
         """
@@ -149,7 +148,7 @@ class ArraySplit:
         self.labels, self.extras = np.asarray(labels, np.int64), extras
         self._inputs = inputs
         self.seed, self.drop_remainder = seed, drop_remainder
-        self._decode, self._augment, self._views = decode, augment, views
+        self._augment, self._views = augment, views
 
     @property
     def augmented(self) -> bool:
@@ -221,7 +220,7 @@ class ArraySplit:
             found = read(rows + view * self.count)
             found_labels = tf.where(batch >= 0, tf.gather(labels, rows), -1)
             own = None if weights is None else tf.gather(weights, rows)
-            return weigh(self._decode(found) if self._decode else found, found_labels, own)
+            return weigh(found, found_labels, own)
 
         indices = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size // share.count, full_batches)
         return indices.map(gather, num_parallel_calls=PARALLEL_CALLS)
@@ -258,39 +257,35 @@ def open_split(
     """
     files = sorted(tf.io.gfile.glob(list(file_patterns)))
     extras = read_extras(files)
-    if sum(tf.io.gfile.stat(file).length for file in files) <= _MEMORY_BYTES:
-        packed: list[np.ndarray] = []
-        labels: list[np.ndarray] = []
-        size = 0
-        for records in read_records(files).batch(_READ_RECORDS):
-            features = tf.io.parse_example(records, TRANSFORMED_FEATURE_SPEC)
-            packed.append(features[TRANSFORMED_IMAGE_KEY].numpy())
-            labels.append(features[TRANSFORMED_LABEL_KEY].numpy())
-            size += sum(map(len, packed[-1]))
-            if size > _MEMORY_BYTES:
-                break
-        else:
-            return ArraySplit(
-                tf.constant(np.concatenate(packed) if packed else [], tf.string),
-                np.concatenate(labels) if labels else np.zeros(0, np.int64),
-                batch_size,
-                seed=seed,
-                drop_remainder=drop_remainder,
-                decode=lambda strings: unpack_images(strings, image_size),
-                augment=augment,
-                extras=extras,
-            )
-    if image_cache and can_unpack(files, image_size):
-        images, unpacked_labels = unpack(files, image_size, name)
-        return ArraySplit(
-            images,
-            unpacked_labels,
-            batch_size,
-            seed=seed,
-            drop_remainder=drop_remainder,
-            augment=augment,
-            extras=extras,
-        )
+    found = _read_into_memory(files, image_size)
+    if found is None and image_cache and can_unpack(files, image_size):
+        found = unpack(files, image_size, name)
+    if found is not None:
+        return ArraySplit(*found, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment, extras=extras)
     return RecordSplit(
         files, image_size, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment, extras=extras
     )
+
+
+def _read_into_memory(files: Sequence[str], image_size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns uint8 images [examples, image_size, image_size, 3] and int64 labels [examples], None of too many.
+
+    One copy, and what one batch needs while it is read: the array is made for the most images that may be held, and
+    the system gives memory to what is written.
+    """
+    if sum(tf.io.gfile.stat(file).length for file in files) > _MEMORY_BYTES:
+        return None
+    image_bytes = image_size * image_size * CHANNELS
+    images = np.empty([_MEMORY_BYTES // image_bytes, image_size, image_size, CHANNELS], np.uint8)
+    labels: list[np.ndarray] = [np.zeros(0, np.int64)]
+    size = count = 0
+    for records in read_records(files).batch(max(1, _READ_BYTES // image_bytes)):
+        features = tf.io.parse_example(records, TRANSFORMED_FEATURE_SPEC)
+        packed = features[TRANSFORMED_IMAGE_KEY]
+        size += int(tf.reduce_sum(tf.strings.length(packed)))
+        if size > _MEMORY_BYTES:
+            return None
+        labels.append(features[TRANSFORMED_LABEL_KEY].numpy())
+        images[count : count + len(labels[-1])] = unpack_images(packed, image_size)
+        count += len(labels[-1])
+    return images[:count], np.concatenate(labels)

@@ -29,7 +29,7 @@ from components.transform.features import (
 
 # Packed bytes, so that memory does not grow with the data or the image size.
 _SHUFFLE_BYTES = 256 * 2**20
-_READ_RECORDS = 1024
+_READ_RECORDS = 64
 
 
 class RecordSplit:

@@ -70,7 +70,7 @@ class ImageFolderSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
-        return ReadAll(self.list_images, path_of, self._read_image)
+        return ReadAll(self.list_images, path_of, self._read_image, one_by_one=True)
 
     def list_images(self) -> list[ImageFile]:
         """Returns all images, in an order that mixes the classes.

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import apache_beam as beam
 
+from data.threads import FlatMapInThreads
+
 
 @dataclass(frozen=True)
 class SourceImage:
@@ -79,6 +81,7 @@ class ReadAll(beam.PTransform):
         list_fn: module-level function (or method of an object that pickles) without arguments: the references, small.
         key_fn: reference -> a str that no other reference has.
         read_fn: reference -> `SourceImage`s.
+        one_by_one: whether a reference is one image, so that several can be read at once, ahead of who takes them.
     """
 
     def __init__(
@@ -86,11 +89,12 @@ class ReadAll(beam.PTransform):
         list_fn: Callable[[], Iterable[Any]],
         key_fn: Callable[[Any], str],
         read_fn: Callable[[Any], Iterable[SourceImage]],
+        one_by_one: bool = False,
     ) -> None:
         super().__init__()
         self._list_fn = list_fn
         self._key_fn = key_fn
-        self._read_fn = read_fn
+        self._read = beam.ParDo(FlatMapInThreads(read_fn)) if one_by_one else beam.FlatMap(read_fn)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """See the class. Only references pass through the grouping, which an in-process run keeps in memory."""
@@ -102,7 +106,7 @@ class ReadAll(beam.PTransform):
             | "Key" >> beam.WithKeys(self._key_fn)
             | "Spread" >> beam.GroupByKey()
             | "Ungroup" >> beam.FlatMap(_values)
-            | "Read" >> beam.FlatMap(self._read_fn)
+            | "Read" >> self._read
         )
 
 

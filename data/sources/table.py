@@ -82,7 +82,8 @@ class TableSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`: images that a table holds itself come in the order of its parts."""
-        return ReadAll(self.list_references, _key_of, partial(self._read, self._root))
+        holds_images = any(map(_is_parquet, self._files()))
+        return ReadAll(self.list_references, _key_of, partial(self._read, self._root), one_by_one=not holds_images)
 
     def list_references(self) -> list[ImageFile | RowGroup]:
         """Returns all image files, and the parts of tables that hold images.

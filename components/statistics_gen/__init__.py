@@ -1,0 +1,1 @@
+"""StatisticsGen: figures of what the examples hold, their pixels apart."""

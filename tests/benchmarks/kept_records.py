@@ -1,0 +1,134 @@
+"""What is kept of each image where all are decided on or reported: `python -m tests.benchmarks.kept_records`.
+
+Makes up records of 1.2 million images, has the driver of ImageExampleGen choose among them, and ReportGen read the
+predictions on a tenth of them; prints the most anonymous memory that each took, in GiB and in bytes an image.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from components.image_example_gen.check import read_records
+from components.predictor.predictions import PredictionsWriter, read_predictions
+from data.image_hashes import make_image_hashes
+from data.settings import DataSettings
+from data.splits import choose_images
+
+_CLASSES = 1000
+_CHANNELS = 512
+
+
+def measure(work: Callable[[int], object], images: int) -> float:
+    """Runs something in a process of its own and returns the GiB that it took beyond its imports."""
+    parent, child = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_watch, args=(child, work, images))
+    process.start()
+    gib = parent.recv()
+    process.join()
+    return gib
+
+
+def _watch(pipe, work: Callable[[int], object], images: int) -> None:
+    before = _anonymous_gib()
+    peak, done = [before], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.05):
+            peak.append(_anonymous_gib())
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    kept = work(images)
+    peak.append(_anonymous_gib())
+    done.set()
+    sampler.join()
+    del kept
+    pipe.send(max(peak) - before)
+
+
+def _anonymous_gib() -> float:
+    for line in Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) / 2**20
+    raise AssertionError
+
+
+def choose(images: int) -> object:
+    """What ImageExampleGen does between its two jobs, every split declared as in ImageNet's folders."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/records", "w", encoding="utf-8") as file:
+            for line in _record_lines(images):
+                file.write(line)
+        selection = choose_images(read_records(folder), DataSettings(source="image_folder", path=folder))
+    return selection, [make_image_hashes(hashes) for hashes in selection.content_hashes.values()]
+
+
+def _record_lines(images: int) -> Iterator[str]:
+    for i in range(images):
+        label, split = f"n{i % _CLASSES:08}", ("train", "train", "eval", "test")[i % 4]
+        yield (
+            f'{{"record": {{"name": "{split}/{label}/{label}_{i}.JPEG", "label": "{label}", "split": "{split}", '
+            f'"sha256": "{hashlib.sha256(str(i).encode()).hexdigest()}", "reencoded": false, "peak": null, '
+            '"problem": null, "fatal": false, "group": null, "weight": 1.0}, "figures": null}\n'
+        )
+
+
+def predict(images: int) -> object:
+    """What Predictor writes of a tenth of the images."""
+    folder = Path(tempfile.gettempdir(), "kept-records")
+    folder.mkdir(exist_ok=True)
+    names = [f"n{i:08}" for i in range(_CLASSES)]
+    random = np.random.default_rng(0)
+    with PredictionsWriter(str(folder), names) as writer:
+        for start in range(0, images // 10, 16):
+            numbers = range(start, min(start + 16, images // 10))
+            labels = [names[i % _CLASSES] for i in numbers]
+            writer.write(
+                {
+                    "file_name": [f"test/{label}/{label}_{i}.JPEG" for i, label in zip(numbers, labels, strict=True)],
+                    "content_sha256": [hashlib.sha256(str(i).encode()).hexdigest() for i in numbers],
+                    "label": labels,
+                    "label_index": [i % _CLASSES for i in numbers],
+                    "height": [500] * len(labels),
+                    "width": [400] * len(labels),
+                    "format": ["jpeg"] * len(labels),
+                    "probabilities": random.dirichlet(np.ones(_CLASSES), len(labels)).astype(np.float32),
+                    "embedding": random.random((len(labels), _CHANNELS), np.float32),
+                    "baseline_probabilities": None,
+                }
+            )
+    return None
+
+
+def read(images: int) -> object:
+    """What ReportGen reads of that."""
+    return read_predictions(str(Path(tempfile.gettempdir(), "kept-records")))
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1_200_000, help="made-up records (1,200,000)")
+    images = parser.parse_args().images
+    for name, work, count in (
+        ("ImageExampleGen's driver", choose, images),
+        ("Predictor", predict, images // 10),
+        ("ReportGen's predictions", read, images // 10),
+    ):
+        started = time.monotonic()
+        gib = measure(work, images)
+        print(
+            f"{name:<26}{count:>10,} images{gib:7.2f} GiB{gib * 2**30 / count:8.0f} bytes an image"
+            f"{time.monotonic() - started:7.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
