@@ -249,7 +249,7 @@ def _of_test_alone(predictions: Predictions) -> dict[str, Any]:
                 "suggested_probability": round(float(predictions.probabilities[i, suggested]), 6),
             }
         )
-    known = {"images": len(predictions), "accuracy": None, "unjudged": 0, "shortcuts": []}
+    known: dict[str, Any] = {"images": len(predictions), "accuracy": None, "unjudged": 0, "shortcuts": []}
     return {**known, "rows": rows, "skipped": issues["skipped"]}
 
 
