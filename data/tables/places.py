@@ -5,7 +5,7 @@ import posixpath
 import re
 import urllib.parse
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from data.errors import UserError
@@ -68,14 +68,15 @@ def find_files(
     return places, listed
 
 
-def _index(below: Iterable[str], wanted: Collection[str]) -> dict[str, list[str]]:
+def _index(below: Iterable[str], wanted: Set[str]) -> dict[str, list[str]]:
     """Returns name -> the files that are called so, of names that are wanted."""
     index = defaultdict(list)
     for path in below:
         known = normal_form(path)
         name = known.rpartition("/")[2]
-        for key in {known, os.path.splitext(known)[0], name, os.path.splitext(name)[0]} & set(wanted):
-            index[key].append(path)
+        for key in {known, os.path.splitext(known)[0], name, os.path.splitext(name)[0]}:
+            if key in wanted:
+                index[key].append(path)
     return index
 
 
@@ -109,6 +110,8 @@ def _names(path: str, candidates: Iterable[str], base: str) -> list[str]:
 
 def _forms(path: str) -> list[str]:
     """Returns a path as it is, with slashes for backslashes, and without percent signs; the first there counts."""
+    if "\\" not in path and "%" not in path:
+        return [path]
     forms = [path, path.replace("\\", "/")]
     return list(dict.fromkeys([*forms, *map(urllib.parse.unquote, forms)]))
 
@@ -149,6 +152,8 @@ def _join(base: str, path: str) -> str:
 
 def _normalise(path: str) -> str:
     """Returns a path without `.`, `..` and double `/`."""
+    if not re.search(r"/(/|\.)", path):
+        return path
     scheme, separator, rest = path.partition("://")
     # POSIX keeps two slashes at the beginning of a path.
     return f"{scheme}://{posixpath.normpath(rest)}" if separator else re.sub("^//", "/", posixpath.normpath(path))
