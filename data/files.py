@@ -24,7 +24,7 @@ _LEFT_BEHIND = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of a tree.
 

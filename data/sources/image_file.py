@@ -10,7 +10,7 @@ from data.files import FileEntry, is_remote, read_bytes
 from data.sources.source import SourceImage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """One file that a source names.
 
