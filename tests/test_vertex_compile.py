@@ -333,6 +333,7 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
         (["trainer.weights=/w.h5"], {}, "trainer.weights is /w.h5, which Vertex AI cannot see"),
         (["trainer.weights_mirror=file:///w"], {}, "trainer.weights_mirror is file:///w, which Vertex AI cannot see"),
         (["serving_model_dir=/served"], {}, "serving_model_dir is /served, which Vertex AI cannot see"),
+        (["data.uri_map={s3://b: /x}"], {}, "data.uri_map.s3://b is /x, which Vertex AI cannot see"),
         (
             ["data={source: cifar10}"],
             {"beam": {"runner": "dataflow"}},

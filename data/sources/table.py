@@ -121,7 +121,7 @@ class TableSource:
                 columns = {meaning: table.columns[place] for meaning, place in places.items()}
                 rows = read_rows(table, self._settings)
             notes.append(f"{name}: {', '.join(f'{meaning} from {column}' for meaning, column in columns.items())}")
-            tables.append((folder, [replace(row, split=row.split or split) for row in rows]))
+            tables.append((folder, rows if split is None else _with_split(rows, split)))
         names = ", ".join(name_of(path, self._root) for path in files)
         matched = match(tables, self._root, names, self._settings)
         if not matched.images and not parts:
@@ -203,6 +203,10 @@ class _Content:
     notes: list[str]
     parts: list[RowGroup]
     matched: Matched
+
+
+def _with_split(rows: Iterable[Row], split: str) -> Iterator[Row]:
+    return (replace(row, split=row.split or split) for row in rows)
 
 
 def _key_of(reference: ImageFile | RowGroup) -> str:

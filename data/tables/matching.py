@@ -52,13 +52,13 @@ def match(tables: Sequence[tuple[str, Iterable[Row]]], root: str, names: str, se
         places, there = find_files({row.path for row in kept if row.path}, folder, settings.uri_map)
         listed.update(there)
         for row in kept:
-            place = places.get(row.path)
-            if place and place.file:
-                name = name_of(place.file.path, root)
-                found[name] = place.file
+            place = places.get(row.path, "names no image")
+            if isinstance(place, FileEntry):
+                name = name_of(place.path, root)
+                found[name] = place
             else:
                 name = row.path or row.place
-                problems[name] = (place.problem if place else "") or "names no image"
+                problems[name] = place
             rows_of[name].append(row)
     images, ignored = [], []
     for name, rows in rows_of.items():

@@ -5,8 +5,8 @@ import posixpath
 import re
 import urllib.parse
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from functools import partial
 
 from data.errors import UserError
 from data.features import normal_form
@@ -21,22 +21,9 @@ _FEW = 20
 _MISSING = "no such file"
 
 
-@dataclass(frozen=True)
-class Place:
-    """What became of a row's path.
-
-    Attributes:
-        file: that it names, with its whole path; None where there is none, or not exactly one.
-        problem: why there is none.
-    """
-
-    file: FileEntry | None
-    problem: str | None = None
-
-
 def find_files(
-    paths: Iterable[str], base: str, uri_map: Mapping[str, str]
-) -> tuple[dict[str, Place], dict[str, FileEntry]]:
+    paths: Collection[str], base: str, uri_map: Mapping[str, str]
+) -> tuple[dict[str, FileEntry | str], dict[str, FileEntry]]:
     """Finds the files of a table's rows.
 
     Args:
@@ -45,20 +32,22 @@ def find_files(
         uri_map: beginning of a path -> what stands for it.
 
     Returns:
-        Path -> its place; and whole path -> entry of all files that were listed on the way.
+        Path -> its file, with its whole path, or why there is none; and the same by whole path of all files that were
+        listed on the way.
 
     Raises:
         UserError: a path is of a service that cannot be read, or a folder cannot be listed.
     """
     mapping = {key.replace("\\", "/").rstrip("/"): value.rstrip("/") for key, value in uri_map.items()}
-    candidates = {path: _candidates(path, base, mapping) for path in paths}
-    folders = {posixpath.dirname(candidate) for several in candidates.values() for candidate in several}
+    # Twice, and not kept: of a million rows they would take more room than all else.
+    candidates = partial(_candidates, base=base, uri_map=mapping)
+    folders = {posixpath.dirname(candidate) for path in paths for candidate in candidates(path)}
     listed = list_files(_few_folders(folders))
-    places = {}
-    for path, several in candidates.items():
-        file = next((listed[candidate] for candidate in several if candidate in listed), None)
-        places[path] = Place(file, None if file else _MISSING)
-    missing = {path: _names(path, candidates[path], base) for path, place in places.items() if place.file is None}
+    places: dict[str, FileEntry | str] = {
+        path: next((listed[candidate] for candidate in candidates(path) if candidate in listed), _MISSING)
+        for path in paths
+    }
+    missing = {path: _names(path, candidates(path), base) for path, place in places.items() if place == _MISSING}
     if any(missing.values()):
         below = [file for file in list_tree(base).files if file.path.lower().endswith(IMAGE_SUFFIXES)]
         whole = {file.path: FileEntry(_join(base, file.path), file.size, file.mtime_ns) for file in below}
@@ -68,25 +57,26 @@ def find_files(
     return places, listed
 
 
-def _index(below: Iterable[str], wanted: Collection[str]) -> dict[str, list[str]]:
+def _index(below: Iterable[str], wanted: Set[str]) -> dict[str, list[str]]:
     """Returns name -> the files that are called so, of names that are wanted."""
     index = defaultdict(list)
     for path in below:
         known = normal_form(path)
         name = known.rpartition("/")[2]
-        for key in {known, os.path.splitext(known)[0], name, os.path.splitext(name)[0]} & set(wanted):
-            index[key].append(path)
+        for key in {known, os.path.splitext(known)[0], name, os.path.splitext(name)[0]}:
+            if key in wanted:
+                index[key].append(path)
     return index
 
 
-def _look_up(names: Iterable[str], index: Mapping[str, list[str]], below: Mapping[str, FileEntry]) -> Place:
+def _look_up(names: Iterable[str], index: Mapping[str, list[str]], below: Mapping[str, FileEntry]) -> FileEntry | str:
     for name in names:
         found = index.get(name, [])
         if len(found) == 1:
-            return Place(below[found[0]])
+            return below[found[0]]
         if found:
-            return Place(None, f"{len(found)} files are called so, such as {' and '.join(sorted(found)[:2])}")
-    return Place(None, _MISSING)
+            return f"{len(found)} files are called so, such as {' and '.join(sorted(found)[:2])}"
+    return _MISSING
 
 
 def _candidates(path: str, base: str, uri_map: Mapping[str, str]) -> list[str]:
@@ -109,6 +99,8 @@ def _names(path: str, candidates: Iterable[str], base: str) -> list[str]:
 
 def _forms(path: str) -> list[str]:
     """Returns a path as it is, with slashes for backslashes, and without percent signs; the first there counts."""
+    if "\\" not in path and "%" not in path:
+        return [path]
     forms = [path, path.replace("\\", "/")]
     return list(dict.fromkeys([*forms, *map(urllib.parse.unquote, forms)]))
 
@@ -149,6 +141,8 @@ def _join(base: str, path: str) -> str:
 
 def _normalise(path: str) -> str:
     """Returns a path without `.`, `..` and double `/`."""
+    if not re.search(r"/(/|\.)", path):
+        return path
     scheme, separator, rest = path.partition("://")
     # POSIX keeps two slashes at the beginning of a path.
     return f"{scheme}://{posixpath.normpath(rest)}" if separator else re.sub("^//", "/", posixpath.normpath(path))

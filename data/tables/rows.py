@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -30,7 +31,7 @@ class Table:
     own: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What a row says.
 
@@ -51,11 +52,6 @@ class Row:
     group: str | None
     weight: float
     problem: str | None
-
-    @property
-    def says(self) -> tuple[Any, ...]:
-        """All that two rows of one image must agree on."""
-        return self.label, self.split, self.group, self.weight, self.problem
 
 
 def read_rows(table: Table, settings: DataSettings) -> Iterator[Row]:
@@ -102,7 +98,7 @@ def make_row(place: str, said: Mapping[str, Any], settings: DataSettings) -> Row
     return Row(
         place=place,
         path=_text(said.get("path")),
-        label=normal_form(labels[0]) if labels else "",
+        label=sys.intern(normal_form(labels[0])) if labels else "",  # one text for all rows of a class
         split=split,
         group=_text(said.get("group")) or None,
         weight=weight or 1.0,
