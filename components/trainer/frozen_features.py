@@ -124,7 +124,7 @@ def _read_fingerprints(patterns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]
 
 def _write_arrays(path: str, **arrays: np.ndarray) -> None:
     content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a key for its own flag
+    np.savez(content, **arrays)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(content.getvalue())
