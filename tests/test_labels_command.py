@@ -11,7 +11,7 @@ import pytest
 
 from components.report_gen.label_doubts import write_doubtful
 from components.report_gen.report_files import write_report
-from data.corrections import Correction, read_corrections
+from data.corrections import Correction, read_corrections, read_table
 from pipeline import labels
 from pipeline.label_files import render_labeling_config, render_tasks
 from tests.report_run import make_test_account
@@ -46,7 +46,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def fill(path: Path, decisions: dict[str, str], delimiter: str = ",") -> None:
     """Decides as a person does in a spreadsheet, which saves with a delimiter of its own."""
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    rows = read_table(path.read_bytes(), str(path), ())
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), delimiter=delimiter)
     writer.writeheader()

@@ -249,8 +249,14 @@ def _of_test_alone(predictions: Predictions) -> dict[str, Any]:
                 "suggested_probability": round(float(predictions.probabilities[i, suggested]), 6),
             }
         )
-    known: dict[str, Any] = {"images": len(predictions), "accuracy": None, "unjudged": 0, "shortcuts": []}
-    return {**known, "rows": rows, "skipped": issues["skipped"]}
+    return {
+        "images": len(predictions),
+        "accuracy": None,
+        "unjudged": 0,
+        "rows": rows,
+        "shortcuts": [],
+        "skipped": issues["skipped"],
+    }
 
 
 def _read_corrections(sources: "Sources") -> dict[str, Correction] | None:
