@@ -1,25 +1,31 @@
 """What is kept of each image where all are decided on or reported: `python -m tests.benchmarks.kept_records`.
 
-Makes up records of 1.2 million images, has the driver of ImageExampleGen choose among them, and ReportGen read the
-predictions on a tenth of them; prints the most anonymous memory that each took, in GiB and in bytes an image.
+Makes up records of 1.2 million images, has ImageExampleGen list them and choose among them, Predictor write predictions
+on a tenth of them and ReportGen read these; prints the most anonymous memory that each took beyond its imports.
 """
 
 import argparse
+import functools
 import hashlib
 import multiprocessing
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 
 from components.image_example_gen.check import read_records
 from components.predictor.predictions import PredictionsWriter, read_predictions
 from data.image_hashes import make_image_hashes
 from data.settings import DataSettings
+from data.sources.image_folder import ImageFile
+from data.sources.source import ReadAll, SourceImage
 from data.splits import choose_images
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
 _CLASSES = 1000
 _CHANNELS = 512
@@ -35,7 +41,7 @@ def measure(work: Callable[[int], object], images: int) -> float:
     return gib
 
 
-def _watch(pipe, work: Callable[[int], object], images: int) -> None:
+def _watch(pipe: Connection, work: Callable[[int], object], images: int) -> None:
     before = _anonymous_gib()
     peak, done = [before], threading.Event()
 
@@ -58,6 +64,26 @@ def _anonymous_gib() -> float:
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) / 2**20
     raise AssertionError
+
+
+def list_images(images: int) -> None:
+    """What the first step of both jobs does with a folder's files; none is read."""
+    with beam.Pipeline(argv=list(IN_PROCESS_BEAM_ARGS)) as pipeline:
+        _ = pipeline | ReadAll(functools.partial(_image_files, images), _path_of, _read_nothing, one_by_one=True)
+
+
+def _image_files(images: int) -> list[ImageFile]:
+    return [
+        ImageFile(f"train/n{i % _CLASSES:08}/n{i}.JPEG", f"n{i % _CLASSES:08}", "train", None) for i in range(images)
+    ]
+
+
+def _path_of(image: ImageFile) -> str:
+    return image.path
+
+
+def _read_nothing(_: ImageFile) -> list[SourceImage]:
+    return []
 
 
 def choose(images: int) -> object:
@@ -118,6 +144,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_200_000, help="made-up records (1,200,000)")
     images = parser.parse_args().images
     for name, work, count in (
+        ("ImageExampleGen's listing", list_images, images),
         ("ImageExampleGen's driver", choose, images),
         ("Predictor", predict, images // 10),
         ("ReportGen's predictions", read, images // 10),

@@ -2,11 +2,12 @@
 
 Makes crops of the photographs in DIR, encoded anew as JPEGs of 120 KB, runs the pipeline on them at 64 px (random
 weights, one epoch of the head, no fine-tuning), and prints of every node its time, its images a second and the most
-anonymous memory that the run's processes held together while it ran, sampled five times a second. Beside it what one
-process and two make of the same files when they do nothing but decode.
+anonymous memory that the run's processes held together while it ran, sampled five times a second. With `--speed`: what
+a second core gains ImageExampleGen, beside what it gains where files are decoded and nothing else.
 """
 
 import argparse
+import contextlib
 import io
 import multiprocessing
 import os
@@ -16,14 +17,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tfx.types import standard_artifacts
 
+from components.image_example_gen.component import ImageExampleGen
+from components.image_example_gen.executor import ImageExampleGenExecutor
+from data.settings import DataSettings
+from data.sources import make_source
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests.benchmarks.whole_process import ROOT, describe_machine
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -195,23 +202,62 @@ def _look_at_tree(root: int) -> Sample:
     return Sample(time.monotonic(), kib / 2**20, cpu / os.sysconf("SC_CLK_TCK"))
 
 
-def measure_decoding(data_dir: Path, most: int = 2000) -> tuple[float, float]:
-    """Returns images/s of one process and of two that read, hash and decode files, and do nothing else."""
-    files = sorted(data_dir.rglob("*.jpg"))[:most]
-    speeds = []
-    for count in (1, 2):
-        with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(_decode, files[:64], chunksize=8))
-            started = time.monotonic()
-            list(pool.map(_decode, files, chunksize=32))
-            speeds.append(len(files) / (time.monotonic() - started))
-    return speeds[0], speeds[1]
+def measure_decoding(data_dir: Path, processes: int) -> float:
+    """Returns images/s of processes, each on a core, that read and decode files and do nothing else."""
+    files = sorted(data_dir.rglob("*.jpg"))
+    with _cores(processes), ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_decode, files[:64], chunksize=8))
+        started = time.monotonic()
+        list(pool.map(_decode, files, chunksize=16))
+        return len(files) / (time.monotonic() - started)
 
 
 def _decode(path: Path) -> int:
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         image.load()
         return image.width
+
+
+def measure_example_gen(data_dir: Path, cores: int) -> float:
+    """Returns images/s of ImageExampleGen, which checks and writes in as many threads as it has cores."""
+    count = len(list(data_dir.rglob("*.jpg")))
+    with _cores(cores), ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return count / pool.submit(_generate_examples, str(data_dir)).result()
+
+
+def _generate_examples(data_dir: str) -> float:
+    settings = DataSettings(source="image_folder", path=data_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = standard_artifacts.Examples()
+        artifact.uri = os.path.join(folder, "examples")
+        component = ImageExampleGen(settings, make_source(settings).fingerprint(), code_hash="")
+        context = ImageExampleGenExecutor.Context(
+            beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=folder, unique_id="1"
+        )
+        started = time.monotonic()
+        ImageExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(component.exec_properties))
+        return time.monotonic() - started
+
+
+@contextlib.contextmanager
+def _cores(count: int) -> Iterator[None]:
+    """Inside it, this process and those that it starts have so many cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def compare_with_decoding(folder: Path) -> None:
+    """Prints how much faster two cores make ImageExampleGen, and processes that only decode."""
+    decoding = {cores: measure_decoding(folder, cores) for cores in (1, 2)}
+    generating = {cores: measure_example_gen(folder, cores) for cores in (1, 2)}
+    gained = {name: speeds[2] / speeds[1] for name, speeds in (("decoding", decoding), ("generating", generating))}
+    print(f"decoding alone: {decoding[1]:.1f} images/s on one core, {decoding[2]:.1f} on two: {gained['decoding']:.2f}")
+    print(f"ImageExampleGen: {generating[1]:.1f} on one, {generating[2]:.1f} on two: {gained['generating']:.2f}, of")
+    print(f"what decoding gains {gained['generating'] / gained['decoding']:.2f}")
 
 
 def main() -> None:
@@ -222,6 +268,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=5000, help="photographs to make and train on (5000)")
     parser.add_argument("--work", type=Path, help="where they are made and kept; else a temporary folder")
+    parser.add_argument("--speed", action="store_true", help="only compare ImageExampleGen with decoding alone")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="further settings of the run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -230,8 +277,8 @@ def main() -> None:
         make_photographs(arguments.data, folder, arguments.images)
         sizes = [path.stat().st_size for path in folder.rglob("*.jpg")]
         print(f"{len(sizes):,} JPEGs, {np.mean(sizes) / 1000:.0f} KB on average; {describe_machine()}")
-        one, two = measure_decoding(folder)
-        print(f"decoding alone: {one:.0f} images/s in one process, {two:.0f} in two ({two / one:.2f} times)")
+        if arguments.speed:
+            return compare_with_decoding(folder)
         uses = run_pipeline(folder, work / "output", arguments.set)
         print(f"{'node':<20}{'seconds':>9}{'images/s':>10}{'cores':>8}{'peak GiB':>10}{'at start':>10}")
         for use in uses:
