@@ -64,6 +64,30 @@ class OutputDir:
         _, pipeline_root, below = uri.rpartition("/pipeline_root/")
         return uri if not pipeline_root or "://" in uri else f"{self.root}{pipeline_root}{below}"
 
+    def check_name(self) -> None:
+        """Looks whether Beam can write here.
+
+        Raises:
+            UserError: the path is a pattern.
+        """
+        if any(character in str(self.root) for character in "*?[\\"):
+            raise UserError(
+                f"{self.root}: cannot be the output folder, since Beam takes *, ?, [ and \\ in a path for a pattern;"
+                " choose another with --output-dir"
+            )
+
+    def check_space(self, free_bytes: int, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
+        """Looks whether the disk has room for any run.
+
+        Raises:
+            UserError: it has not.
+        """
+        if free_bytes < least_free_bytes:
+            raise UserError(
+                f"{self.root}: lies on a disk with {free_bytes >> 20} MiB left, and no run does with less than"
+                f" {least_free_bytes >> 20}; free some, or choose another with --output-dir"
+            )
+
     @contextlib.contextmanager
     def locked(self, least_free_bytes: int | None = None) -> Iterator[None]:
         """Holds the folder for one run; the kernel lets go of the lock when the process ends, however it ends.
@@ -74,11 +98,7 @@ class OutputDir:
         Raises:
             UserError: another run holds it, or the folder cannot be made or written.
         """
-        if any(character in str(self.root) for character in "*?[\\"):
-            raise UserError(
-                f"{self.root}: cannot be the output folder, since Beam takes *, ?, [ and \\ in a path for a pattern;"
-                " choose another with --output-dir"
-            )
+        self.check_name()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("ab+", buffering=0)
@@ -87,12 +107,7 @@ class OutputDir:
             raise UserError(
                 f"{self.root}: cannot be used as the output folder: {error.strerror}; choose another with --output-dir"
             ) from None
-        least_free_bytes = LEAST_FREE_BYTES if least_free_bytes is None else least_free_bytes
-        if free_bytes < least_free_bytes:
-            raise UserError(
-                f"{self.root}: lies on a disk with {free_bytes >> 20} MiB left, and no run does with less than"
-                f" {least_free_bytes >> 20}; free some, or choose another with --output-dir"
-            )
+        self.check_space(free_bytes, LEAST_FREE_BYTES if least_free_bytes is None else least_free_bytes)
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

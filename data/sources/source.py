@@ -83,22 +83,38 @@ class ReadAll(beam.PTransform):
         read_fn: Callable[[Any], Iterable[SourceImage]],
     ) -> None:
         super().__init__()
-        self._list_fn = list_fn
+        self.list_fn = list_fn
         self._key_fn = key_fn
-        self._read_fn = read_fn
+        self.read_fn = read_fn
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """See the class. Only references pass through the grouping, which an in-process run keeps in memory."""
         return (
             begin
             | "Start" >> beam.Create([None])
-            | "List" >> beam.FlatMap(_list_references, self._list_fn)
+            | "List" >> beam.FlatMap(_list_references, self.list_fn)
             # Not beam.Reshuffle: its keys are random, and so would be the order of the records.
             | "Key" >> beam.WithKeys(self._key_fn)
             | "Spread" >> beam.GroupByKey()
             | "Ungroup" >> beam.FlatMap(_values)
-            | "Read" >> beam.FlatMap(self._read_fn)
+            | "Read" >> beam.FlatMap(self.read_fn)
         )
+
+
+class ReadInOrder(beam.PTransform):
+    """Reads all images in one place, in the order of the function.
+
+    Args:
+        read_fn: module-level function (or method of an object that pickles) without arguments: `SourceImage`s.
+    """
+
+    def __init__(self, read_fn: Callable[[], Iterable[SourceImage]]) -> None:
+        super().__init__()
+        self.read_fn = read_fn
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        """See the class."""
+        return begin | "Start" >> beam.Create([None]) | "Read" >> beam.FlatMap(_list_references, self.read_fn)
 
 
 # Any: Beam reads annotations, and cannot read those of functions.
