@@ -69,9 +69,11 @@ def survey_source(
         read_seconds: how long bytes are read for at most; the first `SAMPLE` images always are.
     """
     read = source.read()
-    references = list(read.list_fn()) if isinstance(read, ReadAll) else None
-    named = bool(references) and hasattr(references[0], "label")
-    records, sample, seen_bytes, whole = [], [], 0, True
+    references = list_references(read)
+    named = references is not None and _are_images(references)
+    records: list[ImageRecord] = []
+    sample: list[SourceImage] = []
+    seen_bytes, whole = 0, True
     deadline = time.monotonic() + read_seconds
     for number, image in enumerate(_read_images(read, references)):
         if number >= SAMPLE and time.monotonic() > deadline:
@@ -104,11 +106,26 @@ def survey_source(
     )
 
 
-def _read_images(read: ReadAll | ReadInOrder, references: Sequence[Any] | None) -> Iterator[SourceImage]:
-    if references is None:
+def list_references(read: Any) -> list[Any] | None:
+    """Returns what a source lists, images or the files that hold them; None where only reading tells."""
+    return list(read.list_fn()) if isinstance(read, ReadAll) else None
+
+
+def count_listed(source: Source) -> int | None:
+    """Returns how many images a source's listing names; None where only reading tells."""
+    references = list_references(source.read())
+    return len(references) if references is not None and _are_images(references) else None
+
+
+def _are_images(references: Sequence[Any]) -> bool:
+    """Says whether each reference is one image, as those that have its label are."""
+    return all(hasattr(reference, "label") for reference in references[:1])
+
+
+def _read_images(read: Any, references: Sequence[Any] | None) -> Iterator[SourceImage]:
+    if isinstance(read, ReadInOrder):
         yield from read.read_fn()
-        return
-    for reference in references:
+    for reference in references or ():
         yield from read.read_fn(reference)
 
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ml_metadata.proto import metadata_store_pb2
+from ml_metadata.proto.metadata_store_pb2 import Artifact, Event, Execution
 
 from pipeline.output_dir import OutputDir
 from pipeline.report_lineage import NODE_CONTEXT, OUTPUT_EVENTS, PIPELINE_CONTEXT, RUN_CONTEXT
 
 RESUME_DIR = ".resume"
 _RESUMED_NODES = ("Trainer", "Tuner")
-_Execution, _Artifact = metadata_store_pb2.Execution, metadata_store_pb2.Artifact
 # Of a run whose model is only served: the serving folder has the model, and nobody trains on its images again.
 _BULK = frozenset({"Examples", "Model", "ModelRun", "PushedModel", "TransformGraph"})
 _PUSHED_DESTINATION = "pushed_destination"
@@ -31,9 +30,9 @@ class Metadata:
         runs: ids of each run's executions, the first run first.
     """
 
-    artifacts: dict[int, _Artifact]
-    executions: dict[int, _Execution]
-    events: list[metadata_store_pb2.Event]
+    artifacts: dict[int, Artifact]
+    executions: dict[int, Execution]
+    events: list[Event]
     nodes: dict[int, str] = field(default_factory=dict)
     pipelines: dict[str, list[int]] = field(default_factory=dict)
     runs: list[list[int]] = field(default_factory=list)
@@ -65,9 +64,9 @@ class Needs:
     resumable: set[str] = field(default_factory=set)
 
 
-def is_output_event(event: metadata_store_pb2.Event) -> bool:
+def is_output_event(event: Event) -> bool:
     """Says whether an event is about what an execution gave out."""
-    return metadata_store_pb2.Event.Type.Name(event.type) in OUTPUT_EVENTS
+    return Event.Type.Name(event.type) in OUTPUT_EVENTS
 
 
 def read_metadata(store: Any) -> Metadata:
@@ -134,8 +133,8 @@ def _find_latest_blessed(store: Any, known: Metadata, output: OutputDir, mine: s
     channels: dict[str, list[Any]] = {specs.MODEL_KEY: [], specs.MODEL_BLESSING_KEY: [], CANDIDATE_KEY: []}
     for artifact in (known.artifacts[one] for one in sorted(ids)):
         key = {"Model": specs.MODEL_KEY, "ModelBlessing": specs.MODEL_BLESSING_KEY}.get(artifact.type)
-        if key and artifact.state == _Artifact.LIVE:
-            there = _Artifact.FromString(artifact.SerializeToString())
+        if key and artifact.state == Artifact.LIVE:
+            there = Artifact.FromString(artifact.SerializeToString())
             there.uri = output.rebase(artifact.uri)  # of a folder that was moved
             (kind,) = store.get_artifact_types_by_id([artifact.type_id])
             channels[key].append(artifact_utils.deserialize_artifact(kind, there))
@@ -173,9 +172,9 @@ def _need_resumable(
         ran = [
             one
             for one in sorted(mine)
-            if known.nodes.get(one) == node and known.executions[one].last_known_state != _Execution.CACHED
+            if known.nodes.get(one) == node and known.executions[one].last_known_state != Execution.CACHED
         ]
-        if ran and known.executions[ran[-1]].last_known_state != _Execution.COMPLETE:
+        if ran and known.executions[ran[-1]].last_known_state != Execution.COMPLETE:
             needs.resumable.add(f"{name}/{node}")
             run = next(run for run in runs if ran[-1] in run)
             if run != runs[-1] and _has_checkpoints(output.pipeline_root / RESUME_DIR / name / node):
@@ -200,5 +199,5 @@ def _record_of(known: Metadata, runs: list[list[int]], artifact_id: int, wanted:
 
 
 def _came_to_report(known: Metadata, run: list[int]) -> bool:
-    done = (_Execution.COMPLETE, _Execution.CACHED)
+    done = (Execution.COMPLETE, Execution.CACHED)
     return any(known.nodes.get(one) == "ReportGen" and known.executions[one].last_known_state in done for one in run)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_metadata.proto import metadata_store_pb2
+from ml_metadata.proto.metadata_store_pb2 import Artifact
 
 from components.pusher.executor import LOCK_FILE, PARTIAL_PREFIX, locked_for_push
 from components.trainer.checkpoints import FEATURES_PREFIX
@@ -24,7 +24,6 @@ ARTIFACTS, WORK, ORPHANS, TRAININGS, TEMPORARY = (
     "temporary files",
 )
 _SYSTEM_FOLDERS = ("executor_execution", "driver_execution", "stateful_working_dir")
-_Artifact = metadata_store_pb2.Artifact
 # What `output_dir.write_whole` and `data.json_files.write_json` rename, and what a run has in this folder.
 _PARTIAL = re.compile(r"\.(config\.yaml|(report|model_card)[^/]*\.(html|md))\.\d+|summary\.json\.\d+\.tmp")
 
@@ -59,7 +58,7 @@ class Plan:
 
 def make_plan(known: Metadata, needs: Needs, output: OutputDir) -> Plan:
     """Looks through an output folder; what no run of this project makes is not in the plan, whatever it is."""
-    live = {one.id for one in known.artifacts.values() if one.state == _Artifact.LIVE}
+    live = {one.id for one in known.artifacts.values() if one.state == Artifact.LIVE}
     found = [
         *((path, TEMPORARY) for path in _find_temporary(output)),
         *((path, WORK) for path in _find_work(known, output)),
@@ -83,7 +82,7 @@ def carry_out(plan: Plan, store: Any, known: Metadata, output: OutputDir) -> Non
         if place.why != ARTIFACTS:
             _remove(place.path, output, failed)
     for artifact_id in plan.marked:
-        known.artifacts[artifact_id].state = _Artifact.DELETED
+        known.artifacts[artifact_id].state = Artifact.DELETED
     if plan.marked:  # in one transaction
         store.put_artifacts([known.artifacts[artifact_id] for artifact_id in plan.marked])
     for place in with_mark:

@@ -9,9 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import tensorflow as tf
 
 from components.evaluator.eval_config import make_eval_config
 from components.schema_gen.component import hash_schema
@@ -74,7 +71,7 @@ def look_ahead(config: PipelineConfig, output: OutputDir, progress: Callable[[st
     """
     found = Findings()
     progress("looking at the output folder")
-    runs, has_baseline = _look_at_output(found, output)
+    has_baseline = _look_at_output(found, output)
     with found.collecting():
         _check_serving_dir(config)
     with found.collecting():
@@ -112,8 +109,8 @@ def look_ahead(config: PipelineConfig, output: OutputDir, progress: Callable[[st
     return found
 
 
-def _look_at_output(found: Findings, output: OutputDir) -> tuple[int, bool]:
-    """Returns how many runs a folder holds, and whether one of their models was blessed."""
+def _look_at_output(found: Findings, output: OutputDir) -> bool:
+    """Returns whether a model of the folder was blessed."""
     with found.collecting():
         output.check_name()
     with found.collecting():
@@ -129,7 +126,7 @@ def _look_at_output(found: Findings, output: OutputDir) -> tuple[int, bool]:
                 found.problems.append(f"{output.root}: another run (process {owner}) is using this output folder")
     if not output.metadata_path.is_file():
         found.tell("output", f"{output.root}: {'no runs yet' if output.root.exists() else 'will be made'}")
-        return 0, False
+        return False
     try:
         with contextlib.closing(sqlite3.connect(f"{output.metadata_path.as_uri()}?mode=ro", uri=True)) as database:
             (runs,) = database.execute(
@@ -145,10 +142,10 @@ def _look_at_output(found: Findings, output: OutputDir) -> tuple[int, bool]:
             f"{output.metadata_path}: is damaged ({error}); remove it to run everything anew, or choose another output"
             " folder"
         )
-        return 0, False
+        return False
     same = "; what did not change since then is served from cache" if runs else ""
     found.tell("output", f"{output.root}: {runs} runs, {blessed} blessed models{same}")
-    return int(runs), bool(blessed)
+    return bool(blessed)
 
 
 def _nearest(path: Path) -> Path:
