@@ -15,7 +15,7 @@ from data.image_check import check_image, is_stored_anew
 from data.image_statistics import measure_picture
 from data.picture import UnusableImage, read_picture
 from data.settings import DataSettings
-from data.sources.source import ReadAll, ReadInOrder, Source, SourceImage
+from data.sources.source import ReadInOrder, Source, SourceImage, are_images, list_references
 from data.splits import ImageRecord
 
 SAMPLE = 64
@@ -70,7 +70,7 @@ def survey_source(
     """
     read = source.read()
     references = list_references(read)
-    named = references is not None and _are_images(references)
+    named = references is not None and are_images(references)
     records: list[ImageRecord] = []
     sample: list[SourceImage] = []
     seen_bytes, whole = 0, True
@@ -104,22 +104,6 @@ def survey_source(
         bad=list(problems.items()),
         **costs,
     )
-
-
-def list_references(read: Any) -> list[Any] | None:
-    """Returns what a source lists, images or the files that hold them; None where only reading tells."""
-    return list(read.list_fn()) if isinstance(read, ReadAll) else None
-
-
-def count_listed(source: Source) -> int | None:
-    """Returns how many images a source's listing names; None where only reading tells."""
-    references = list_references(source.read())
-    return len(references) if references is not None and _are_images(references) else None
-
-
-def _are_images(references: Sequence[Any]) -> bool:
-    """Says whether each reference is one image, as those that have its label are."""
-    return all(hasattr(reference, "label") for reference in references[:1])
 
 
 def _read_images(read: Any, references: Sequence[Any] | None) -> Iterator[SourceImage]:

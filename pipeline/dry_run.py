@@ -29,6 +29,7 @@ from pipeline.clean import describe_bytes
 from pipeline.config import PipelineConfig
 from pipeline.dry_run_costs import Costs, estimate_costs
 from pipeline.output_dir import OutputDir
+from pipeline.time_left import describe_seconds
 
 _SHOWN = 5
 _SHOWN_CLASSES = 20
@@ -255,10 +256,3 @@ def _total_memory_bytes() -> int:
     with contextlib.suppress(ValueError, OSError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return 0
-
-
-def describe_seconds(seconds: float) -> str:
-    """Returns a time in the greatest unit that says enough: `40 s`, `12 min`, `3.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

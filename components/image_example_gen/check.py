@@ -18,15 +18,15 @@ from data.picture import UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
 from data.splits import ImageRecord, Rules
 
-_PROGRESS_STEP = 500
+PROGRESS_STEP = 500
 
 
 class CheckImages(beam.DoFn):
     """`SourceImage` -> an `ImageRecord`, and a usable image's figures by bit depth, as a line of JSON."""
 
-    def __init__(self, max_pixels: int) -> None:
-        """Keeps the limit: images of more pixels are not decoded."""
-        self._max_pixels = max_pixels
+    def __init__(self, max_pixels: int, total: int | None = None) -> None:
+        """Keeps the limit: images of more pixels are not decoded; and how many there are, where that is known."""
+        self._max_pixels, self._total = max_pixels, total
         self._checked = 0
 
     def process(self, image: SourceImage) -> Iterator[str]:
@@ -34,8 +34,8 @@ class CheckImages(beam.DoFn):
         record, figures = self._check(image)
         yield json.dumps({"record": vars(record), "figures": figures})
         self._checked += 1
-        if self._checked % _PROGRESS_STEP == 0:
-            report_progress("checking images", completed=self._checked)
+        if self._checked % PROGRESS_STEP == 0:
+            report_progress("checking images", completed=self._checked, total=self._total)
 
     def _check(self, image: SourceImage) -> tuple[ImageRecord, dict[str, tuple[float, ...]] | None]:
         known = {
@@ -56,12 +56,14 @@ class CheckImages(beam.DoFn):
         return record, {str(depth): measure_picture(picture.at(depth)) for depth in depths}
 
 
-def add_check(pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str) -> None:
+def add_check(
+    pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str, total: int | None = None
+) -> None:
     """Adds the job to a pipeline; `read_records` reads what it writes into `records_dir`."""
     (
         pipeline
         | "ReadImages" >> source.read()
-        | "CheckImages" >> beam.ParDo(CheckImages(max_pixels))
+        | "CheckImages" >> beam.ParDo(CheckImages(max_pixels, total))
         | "WriteRecords" >> beam.io.WriteToText(os.path.join(records_dir, "records"))
     )
 

@@ -9,6 +9,8 @@ import apache_beam as beam
 import tensorflow as tf
 from pydantic import TypeAdapter
 
+from components.image_example_gen.check import PROGRESS_STEP
+from components.progress import report_progress
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
 from data.json_files import read_json, write_json
@@ -22,8 +24,9 @@ _RULES = TypeAdapter(Rules)
 class MakeExamples(beam.DoFn):
     """`SourceImage` -> a serialised `tf.train.Example` on the output of its split, or nothing."""
 
-    def __init__(self, max_pixels: int, rules_path: str, examples_uri: str) -> None:
+    def __init__(self, max_pixels: int, rules_path: str, examples_uri: str, total: int | None = None) -> None:
         """Keeps where the rules lie: with many exceptions they are too large for the job's own description."""
+        self._done, self._total = 0, total
         self._max_pixels = max_pixels
         self._rules_path = rules_path
         self._examples_uri = examples_uri
@@ -34,6 +37,9 @@ class MakeExamples(beam.DoFn):
 
     def process(self, image: SourceImage) -> Iterator[Any]:
         """Makes the example of one image."""
+        self._done += 1
+        if self._done % PROGRESS_STEP == 0:
+            report_progress("writing examples", completed=self._done, total=self._total)
         if image.problem:
             return
         sha256 = hashlib.sha256(image.encoded).hexdigest()
@@ -79,12 +85,14 @@ def add_examples(
     rules_path: str,
     examples_uri: str,
     split_dirs: dict[str, str],
+    total: int | None = None,
 ) -> None:
     """Adds the job to a pipeline: `split_dirs` (split -> folder) get gzipped TFRecord files, the artifact originals."""
     examples = (
         pipeline
         | "ReadImages" >> source.read()
-        | "MakeExamples" >> beam.ParDo(MakeExamples(max_pixels, rules_path, examples_uri)).with_outputs(*split_dirs)
+        | "MakeExamples"
+        >> beam.ParDo(MakeExamples(max_pixels, rules_path, examples_uri, total)).with_outputs(*split_dirs)
     )
     for split, split_dir in split_dirs.items():
         # Without TFX's WriteSplit: its shuffle would keep all image bytes of an in-process run in memory.

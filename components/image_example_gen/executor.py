@@ -27,6 +27,7 @@ from data.json_files import write_json
 from data.originals import ORIGINALS_DIR
 from data.settings import DataSettings
 from data.sources import make_source
+from data.sources.source import count_listed
 from data.split_origins import describe_split_origins
 from data.splits import Selection, check_selection, choose_images
 
@@ -71,7 +72,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         tf.io.gfile.makedirs(work_dir)
         report_progress("checking images")
         with self._make_beam_pipeline() as pipeline:
-            add_check(pipeline, source, settings.max_pixels, work_dir)
+            add_check(pipeline, source, settings.max_pixels, work_dir, count_listed(source))
         selection = choose_images(read_records(work_dir), settings)
         for name, reason in selection.quarantined:
             _LOGGER.warning("quarantined: %s: %s", name, reason)
@@ -87,7 +88,9 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         write_rules(selection.rules, rules_path)
         try:
             with self._make_beam_pipeline() as pipeline:
-                add_examples(pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs)
+                add_examples(
+                    pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs, selection.images_read
+                )
         finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
             if source.fingerprint() != fingerprint:
                 raise UserError(

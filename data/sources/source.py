@@ -124,3 +124,19 @@ def _list_references(_: None, list_fn: Any) -> Iterable[Any]:
 
 def _values(keyed: Any) -> Iterable[Any]:
     return keyed[1]
+
+
+def list_references(read: Any) -> list[Any] | None:
+    """Returns what a source lists, images or the files that hold them; None where only reading tells."""
+    return list(read.list_fn()) if isinstance(read, ReadAll) else None
+
+
+def count_listed(source: Source) -> int | None:
+    """Returns how many images a source's listing names; None where only reading tells."""
+    references = list_references(source.read())
+    return len(references) if references is not None and are_images(references) else None
+
+
+def are_images(references: Sequence[Any]) -> bool:
+    """Says whether each reference is one image, as those that have its label are."""
+    return all(hasattr(reference, "label") for reference in references[:1])
