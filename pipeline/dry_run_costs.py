@@ -33,14 +33,16 @@ _FIXED_SECONDS = {
     "Predictor": 0.7,
     "ReportGen": 3.2,
 }
-_OVERHEAD_SECONDS = 0.11  # of `_measure_overhead` on that machine
+_OVERHEAD_SECONDS = 0.85  # of `_measure_overhead` on that machine
 _BEAM_SECONDS = 0.0008  # an image through one of Beam's steps there
 # Forward passes of the serving check for each image that it sends: four signatures and the reference, and in turns.
 _SERVING_PASSES = 5.5
 _EXPLAINED_IMAGES, _GRAD_CAM_PASSES = 36, 2.6
 _HEAD_STEP_SECONDS = 0.001
 _BASE_BYTES = 1.3 * 2**30  # what TFX, TensorFlow, Beam and TFMA fill by the end of a run on 48 tiny images
-_ACTIVATIONS = 40.0  # bytes of a forward pass for each number of the images of a batch: 16 float32 channels
+# Bytes for each number of a batch's images, VGG16's: two outputs of its first block in a forward pass, and in a training
+# step all that lie between image and head, with their gradients.
+_FORWARD_BYTES, _TRAINED_BYTES = 170.0, 800.0
 _FIXED_DISK_BYTES = 3 * 2**20
 
 
@@ -125,10 +127,12 @@ def _disk_bytes(config: PipelineConfig, survey: Survey, plan: Plan, counts: dict
 
 
 def _memory_bytes(config: PipelineConfig, survey: Survey, plan: Plan) -> float:
-    size = config.transform.image_size
-    pixels = 3.0 * size * size
-    batch = plan.settings.batch_size
-    return _BASE_BYTES + batch * pixels * _ACTIVATIONS + survey.images * (survey.stored_bytes + pixels)
+    """Returns what all processes need at the peak: what is loaded, a batch's step, and the images that Beam keeps."""
+    settings, pixels = plan.settings, 3.0 * config.transform.image_size**2
+    shares = BACKBONES[settings.backbone].block_shares
+    learning = sum(shares[-settings.fine_tune_blocks :]) if settings.fine_tune_epochs else 0.0
+    step = pixels * max(_FORWARD_BYTES, _TRAINED_BYTES * learning)
+    return _BASE_BYTES + settings.batch_size * step + survey.images * (survey.stored_bytes + pixels)
 
 
 def _measure_overhead() -> float:
