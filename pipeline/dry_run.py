@@ -95,6 +95,9 @@ def look_ahead(config: PipelineConfig, output: OutputDir, progress: Callable[[st
         return found
     with found.collecting():
         make_eval_config(config.evaluator, sorted(selection.counts["train"]))
+    if config.trainer.strategy == "multi_worker":
+        found.warnings.append("trainer.strategy is multi_worker: what that takes cannot be measured on one machine")
+        return found
     with found.collecting():
         plan = _plan(config, weights, selection)
         check_batch(

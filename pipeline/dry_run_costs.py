@@ -40,8 +40,8 @@ _SERVING_PASSES = 5.5
 _EXPLAINED_IMAGES, _GRAD_CAM_PASSES = 36, 2.6
 _HEAD_STEP_SECONDS = 0.001
 _BASE_BYTES = 1.3 * 2**30  # what TFX, TensorFlow, Beam and TFMA fill by the end of a run on 48 tiny images
-# Bytes for each number of a batch's images, VGG16's: two outputs of its first block in a forward pass, and in a training
-# step all that lie between image and head, with their gradients.
+# Bytes for each number of a batch's images, VGG16's: two outputs of its first block in a forward pass, and in a step
+# that trains all that lies between image and head, with its gradients.
 _FORWARD_BYTES, _TRAINED_BYTES = 170.0, 800.0
 _FIXED_DISK_BYTES = 3 * 2**20
 
@@ -95,6 +95,8 @@ def estimate_costs(
     seconds["StatisticsGen"] += images * beam
     seconds["Transform"] += images * (survey.transform_seconds + beam)
     seconds["Trainer"] += work.expect_seconds(per_image) + _head_seconds(settings, counts["train"], slower)
+    if config.tuner.enabled:
+        seconds["Tuner"] = config.tuner.max_trials * work.expect_seconds(per_image)
     seconds["ServingValidator"] += _SERVING_PASSES * config.serving_validator.images * forward
     seconds["Evaluator"] += test * (models * forward + beam)
     seconds["Predictor"] += test * models * forward
