@@ -212,8 +212,10 @@ def _look_at_images(found: Findings, config: PipelineConfig, survey: Survey) -> 
     try:
         check_selection(selection, config.data)
     except UserError as mistake:
-        # Of estimated splits chance may leave one without a class; of what is bad there can only be more.
-        if survey.contents_known or not selection.rules.cut or "cannot be used" in str(mistake):
+        # Of estimated splits chance may leave one without a class; of what is bad there can only be more, where all
+        # images are named.
+        named = survey.images == len(survey.records)
+        if survey.contents_known or (named and (not selection.rules.cut or "cannot be used" in str(mistake))):
             raise
         found.warnings.append(f"by estimate: {mistake}")
     return selection
