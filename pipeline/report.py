@@ -242,9 +242,12 @@ def _print_list(run: ReportRun) -> None:
     from components.report_gen.numbers import format_number
 
     for one in list_runs(run.output):
+        started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
+        if one.cleaned:
+            table.add_row(one.number, started, "cleaned", format_number(None))
+            continue
         account = one.load_account()
         accuracy = next((figure.value for figure in account.headline if figure.name == "accuracy"), None)
-        started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
         table.add_row(one.number, started, account.verdict.describe(), escape(format_number(accuracy)))
     print_table(table)
 

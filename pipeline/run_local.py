@@ -21,6 +21,7 @@ from pipeline.command_line import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_NOT_BLESSED,
+    EXIT_USER_ERROR,
     CommandLineParser,
     add_config_flags,
     command,
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_DONE
     output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / config.name).resolve())
     _check_places(config, output_dir)
+    if arguments.dry_run:
+        return _dry_run(config, output_dir)
     with output_dir.locked():
         return run(config, output_dir, enable_cache=not arguments.no_cache, verbose=arguments.verbose)
 
@@ -89,6 +92,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-cache", action="store_true", help="run every node anew")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be trained on, what a run would refuse, and what it takes in time, disk and memory; half a"
+        " minute, and nothing is written into the output folder",
+    )
     parser.add_argument("--verbose", action="store_true", help="show the log on screen, too")
     return parser
 
@@ -149,6 +158,24 @@ def _describe_other_data(config: PipelineConfig, output_dir: OutputDir) -> str |
         f"data.path is {' '.join(filter(None, now))}; the last run in this folder had {' '.join(filter(None, before))}:"
         " its blessed models stay what new ones are compared with"
     )
+
+
+def _dry_run(config: PipelineConfig, output_dir: OutputDir) -> int:
+    """Tells what a run would do; returns the exit status: 2 if it would refuse."""
+    from pipeline.display import output_to_log
+
+    with output_to_log(Path(os.devnull), verbose=False) as console:
+        with console.status("loading TensorFlow") as status:
+            from pipeline.dry_run import look_ahead
+
+            found = look_ahead(config, output_dir, status.update)
+        for title, text in found.lines:
+            console.print(f"{title:<8} {text}", markup=False, soft_wrap=True)
+        for warning in found.warnings:
+            console.print(f"warning  {warning}", markup=False, soft_wrap=True)
+    for problem in found.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return EXIT_USER_ERROR if found.problems else EXIT_DONE
 
 
 def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, verbose: bool) -> int:

@@ -23,23 +23,29 @@ from data.sources.source import Source, SourceImage
 from data.splits import ImageRecord, Rules
 from data.threads import WorkInThreads
 
-_PROGRESS_STEP = 500
+PROGRESS_STEP = 500
 
 
 class CheckImages(WorkInThreads):
     """`SourceImage` -> an `ImageRecord`, and a usable image's figures by bit depth, as a line of JSON."""
 
-    def __init__(self, max_pixels: int, describes: bool = False) -> None:
-        """Keeps the limit: images of more pixels are not decoded; and whether near duplicates are looked for."""
-        self._max_pixels, self._describes = max_pixels, describes
+    def __init__(self, max_pixels: int, total: int | None = None, describes: bool = False) -> None:
+        """Keeps what is asked of it.
+
+        Args:
+            max_pixels: the limit.
+            total: how many images there are, where that is known.
+            describes: whether near duplicates are looked for.
+        """
+        self._max_pixels, self._total, self._describes = max_pixels, total, describes
         self._checked = 0
 
     def process(self, image: SourceImage) -> Iterator[str]:
         """See `WorkInThreads`; tells how far it is."""
         yield from super().process(image)
         self._checked += 1
-        if self._checked % _PROGRESS_STEP == 0:
-            report_progress("checking images", completed=self._checked)
+        if self._checked % PROGRESS_STEP == 0:
+            report_progress("checking images", completed=self._checked, total=self._total)
 
     def work(self, image: SourceImage) -> list[str]:
         """Checks one image; a bad one is told by its record, never by an error."""
@@ -67,13 +73,18 @@ class CheckImages(WorkInThreads):
 
 
 def add_check(
-    pipeline: beam.Pipeline, source: Source, max_pixels: int, records_dir: str, describes: bool = False
+    pipeline: beam.Pipeline,
+    source: Source,
+    max_pixels: int,
+    records_dir: str,
+    total: int | None = None,
+    describes: bool = False,
 ) -> None:
     """Adds the job to a pipeline, whose lines `read_records` and, of images that it describes, `find_alike` read."""
     (
         pipeline
         | "ReadImages" >> source.read()
-        | "CheckImages" >> beam.ParDo(CheckImages(max_pixels, describes))
+        | "CheckImages" >> beam.ParDo(CheckImages(max_pixels, total, describes))
         | "WriteRecords" >> beam.io.WriteToText(os.path.join(records_dir, "records"))
     )
 

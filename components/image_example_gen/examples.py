@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,9 @@ import apache_beam as beam
 import tensorflow as tf
 from pydantic import TypeAdapter
 
+from components.image_example_gen.check import PROGRESS_STEP
 from components.image_example_gen.compressed_records import WriteCompressed, compress_record
+from components.progress import report_progress
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
 from data.json_files import read_json, write_json
@@ -25,8 +27,9 @@ _RULES = TypeAdapter(Rules)
 class MakeExamples(WorkInThreads):
     """`SourceImage` -> its `tf.train.Example`, as a part of a gzipped file, on the output of its split, or nothing."""
 
-    def __init__(self, max_pixels: int, rules_path: str, examples_uri: str) -> None:
+    def __init__(self, max_pixels: int, rules_path: str, examples_uri: str, total: int | None = None) -> None:
         """Keeps where the rules lie: with many exceptions they are too large for the job's own description."""
+        self._done, self._total = 0, total
         self._max_pixels = max_pixels
         self._rules_path = rules_path
         self._examples_uri = examples_uri
@@ -34,6 +37,13 @@ class MakeExamples(WorkInThreads):
     def setup(self) -> None:
         """Reads the rules."""
         self._rules = read_rules(self._rules_path)
+
+    def process(self, image: SourceImage) -> Iterator[Any]:
+        """See `WorkInThreads`; tells how far it is."""
+        yield from super().process(image)
+        self._done += 1
+        if self._done % PROGRESS_STEP == 0:
+            report_progress("writing examples", completed=self._done, total=self._total)
 
     def work(self, image: SourceImage) -> list[Any]:
         """Makes the example of one image."""
@@ -92,12 +102,14 @@ def add_examples(
     rules_path: str,
     examples_uri: str,
     split_dirs: dict[str, str],
+    total: int | None = None,
 ) -> None:
     """Adds the job to a pipeline: `split_dirs` (split -> folder) get gzipped TFRecord files, the artifact originals."""
     examples = (
         pipeline
         | "ReadImages" >> source.read()
-        | "MakeExamples" >> beam.ParDo(MakeExamples(max_pixels, rules_path, examples_uri)).with_outputs(*split_dirs)
+        | "MakeExamples"
+        >> beam.ParDo(MakeExamples(max_pixels, rules_path, examples_uri, total)).with_outputs(*split_dirs)
     )
     for split, split_dir in split_dirs.items():
         # Without TFX's WriteSplit: its shuffle would keep all image bytes of an in-process run in memory.

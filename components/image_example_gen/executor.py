@@ -34,6 +34,7 @@ from data.selection_check import check_selection
 from data.settings import DataSettings
 from data.sources import make_source
 from data.sources.relabelled import read_notes
+from data.sources.source import count_listed
 from data.spans import Span, describe_spans, make_span_facts
 from data.split_origins import describe_split_origins
 from data.splits import Selection, choose_images
@@ -85,7 +86,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         report_progress("checking images")
         keeps_alike = settings.near_duplicates == "keep_together"
         with self._make_beam_pipeline() as pipeline:
-            add_check(pipeline, source, settings.max_pixels, work_dir, keeps_alike)
+            add_check(pipeline, source, settings.max_pixels, work_dir, count_listed(source), keeps_alike)
         alike = find_alike(work_dir) if keeps_alike else {}
         corrections = read_corrections(settings.corrections) if settings.corrections else None
         selection = choose_images(read_records(work_dir), settings, alike, corrections)
@@ -103,7 +104,9 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         write_rules(selection.rules, rules_path)
         try:
             with self._make_beam_pipeline() as pipeline:
-                add_examples(pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs)
+                add_examples(
+                    pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs, selection.images_read
+                )
         finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
             if corrected_fingerprint(source.fingerprint(), settings.corrections) != fingerprint:
                 raise UserError(

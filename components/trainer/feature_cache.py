@@ -135,5 +135,5 @@ class FeatureCache:
                 parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
                 features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
                 done += int((weights > 0).sum())
-                report_progress(f"computing features of {name}", completed=done)
+                report_progress(f"computing features of {name}", completed=done, total=max(1, views) * split.count)
                 yield features[weights > 0], labels[weights > 0]
