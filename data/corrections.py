@@ -6,24 +6,16 @@ source itself stays as it is.
 
 import csv
 import difflib
-import hashlib
 import io
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import tensorflow as tf
+from typing import Any
 
 from data.errors import UserError
 from data.features import SPLITS, normal_form
-from data.files import is_remote, read_bytes
-
-if TYPE_CHECKING:
-    from data.splits import ImageRecord
+from data.image_record import ImageRecord
 
 REMOVE = "REMOVE"
 """In place of a label: the image shows none of the classes, and is left out."""
@@ -66,7 +58,7 @@ class Applied:
     """
 
     labels: dict[str, str] = field(default_factory=dict)
-    removed: "list[ImageRecord]" = field(default_factory=list)
+    removed: list[ImageRecord] = field(default_factory=list)
     already: int = 0
     not_found: list[str] = field(default_factory=list)
 
@@ -102,31 +94,16 @@ def describe_corrections(facts: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def corrected_fingerprint(fingerprint: str, path: str | None) -> str:
-    """Returns a source's fingerprint with the state of the corrections in it; the same where there are none.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    if path is None:
-        return fingerprint
-    return hashlib.sha256(fingerprint.encode() + _read(path)).hexdigest()
-
-
-def read_corrections(path: str) -> dict[str, Correction]:
-    """Reads a local or `gs://` file.
-
-    Returns:
-        Content hash -> correction, in the order of the file.
-
-    Raises:
-        UserError: it cannot be read, or a line is no correction.
-    """
-    return parse_corrections(_read(path), f"data.corrections: {path}")
-
-
 def parse_corrections(content: bytes, name: str) -> dict[str, Correction]:
-    """Does what `read_corrections` does with the bytes of a file, called `name` in errors."""
+    """Returns content hash -> correction, in the order of a file.
+
+    Args:
+        content: of the file.
+        name: of the file, in errors.
+
+    Raises:
+        UserError: a line is no correction.
+    """
     found: dict[str, Correction] = {}
     for number, row in enumerate(read_table(content, name, ("content_sha256", "label", "was")), start=2):
         one = Correction(
@@ -186,29 +163,9 @@ def merge_corrections(old: Mapping[str, Correction], new: Iterable[Correction]) 
     return merged
 
 
-def write_corrections(corrections: Mapping[str, Correction], path: str) -> None:
-    """Writes a local or `gs://` file whole or not at all.
-
-    Raises:
-        OSError, tf.errors.OpError: it cannot be written.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((one.sha256, one.label, one.was, one.who, one.when) for one in corrections.values())
-    part = f"{path}.{os.getpid()}.tmp"
-    if not is_remote(path):
-        Path(part).write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(part, path)
-        return
-    with tf.io.gfile.GFile(part, "w") as file:
-        file.write(text.getvalue())
-    tf.io.gfile.rename(part, path, overwrite=True)
-
-
 def apply_corrections(
-    records: "Sequence[ImageRecord]", corrections: Mapping[str, Correction], path: str
-) -> "tuple[list[ImageRecord], Applied]":
+    records: Sequence[ImageRecord], corrections: Mapping[str, Correction], path: str
+) -> tuple[list[ImageRecord], Applied]:
     """Gives images their corrected labels, and leaves out those that are to be removed.
 
     Copies of an image are all meant. Two labels of it are settled by one correction, if one of them is what it `was`.
@@ -254,13 +211,3 @@ def apply_corrections(
             applied.already += 1
         kept.append(replace(record, label=one.label))
     return kept, applied
-
-
-def _read(path: str) -> bytes:
-    try:
-        return read_bytes(path)
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise UserError(
-            f"data.corrections is {path}, which cannot be read ({reason}); give a file of python -m pipeline.labels"
-        ) from None

@@ -11,43 +11,11 @@ from data.corrections import Correction, apply_corrections
 from data.errors import UserError
 from data.features import GROUP_KEY, SPLITS, WEIGHT_KEY
 from data.groups import GroupCount, join_keys, make_key
+from data.image_record import ImageRecord
 from data.left_out import count_left_out
 from data.originals import MAX_ORIGINALS
 from data.settings import DataSettings
 from data.split_origins import make_split_origins
-
-
-@dataclass(frozen=True, slots=True)  # A dict each would be as much again, of 1.2 million.
-class ImageRecord:
-    """What is known of one image after its check.
-
-    Attributes:
-        name: where it lies, relative to its source.
-        label: class name; may be empty where `problem` says why.
-        split: `train`, `eval` or `test` where the source declares it, else None.
-        sha256: of the original file's bytes, hexadecimal; empty where they could not be had.
-        reencoded: whether its example holds a PNG in place of the original bytes.
-        peak: the largest value of a channel, 0..65535; None where that has 8 bits.
-        problem: why it cannot be used, else None.
-        fatal: whether the problem hides further images, so that the run must stop.
-        group: of `SourceImage`.
-        weight: of `SourceImage`.
-        given_label: of `SourceImage`.
-        left_out: of `SourceImage`.
-    """
-
-    name: str
-    label: str
-    split: str | None
-    sha256: str
-    reencoded: bool = False
-    peak: int | None = None
-    problem: str | None = None
-    fatal: bool = False
-    group: str | None = None
-    weight: float = 1.0
-    given_label: str | None = None
-    left_out: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import tensorflow as tf
 from data.bit_depth import WHOLE
 from data.decode import decode_image
 from data.image_check import check_image, is_stored_anew
+from data.image_record import ImageRecord
 from data.image_statistics import measure_picture
 from data.picture import UnusableImage, read_picture
 from data.settings import DataSettings
 from data.sources.source import ReadInOrder, Source, SourceImage, are_images, list_references
-from data.splits import ImageRecord
 
 SAMPLE = 64
 _READ_SECONDS, _CHECK_SECONDS = 20.0, 15.0

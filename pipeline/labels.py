@@ -142,13 +142,8 @@ def _read_images(run: Any, wanted: set[str]) -> dict[str, str]:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from data.corrections import (
-        REMOVE,
-        Correction,
-        merge_corrections,
-        read_corrections,
-        write_corrections,
-    )
+    from data.corrections import REMOVE, Correction, merge_corrections
+    from data.corrections_file import read_corrections, write_corrections
     from data.files import is_remote, read_bytes
     from pipeline.label_files import read_decisions
 

@@ -251,7 +251,7 @@ def _make_pipeline(
     """Looks up what only this machine knows, the weights and the state of the images, and builds the graph."""
     from components.pusher.component import AtomicPusher
     from components.trainer.weights import resolve_weights
-    from data.corrections import corrected_fingerprint
+    from data.corrections_file import corrected_fingerprint
     from data.sources import make_source
     from pipeline.create_pipeline import Deployment, create_pipeline
 

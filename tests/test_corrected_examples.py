@@ -13,7 +13,8 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.image_example_gen.component import ImageExampleGen
 from components.image_example_gen.executor import ImageExampleGenExecutor
-from data.corrections import REMOVE, Correction, corrected_fingerprint, write_corrections
+from data.corrections import REMOVE, Correction
+from data.corrections_file import corrected_fingerprint, write_corrections
 from data.errors import UserError
 from data.features import CONTENT_HASH_KEY, LABEL_KEY, SPLITS
 from data.image_figures import read_image_figures

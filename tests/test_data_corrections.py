@@ -5,19 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from data.corrections import (
-    REMOVE,
-    Correction,
-    corrected_fingerprint,
-    describe_corrections,
-    merge_corrections,
-    parse_corrections,
-    read_corrections,
-    write_corrections,
-)
+from data.corrections import REMOVE, Correction, describe_corrections, merge_corrections, parse_corrections
+from data.corrections_file import corrected_fingerprint, read_corrections, write_corrections
 from data.errors import UserError
+from data.image_record import ImageRecord
 from data.settings import DataSettings
-from data.splits import ImageRecord, Selection, choose_images
+from data.splits import Selection, choose_images
 
 SETTINGS = DataSettings(corrections="/c.csv")
 

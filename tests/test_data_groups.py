@@ -10,8 +10,9 @@ import pytest
 from data.errors import UserError
 from data.features import GROUP_KEY, WEIGHT_KEY
 from data.groups import describe_groups
+from data.image_record import ImageRecord
 from data.settings import DataSettings
-from data.splits import ImageRecord, choose_images
+from data.splits import choose_images
 
 
 def sha(content):

@@ -6,12 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from data.errors import UserError
+from data.image_record import ImageRecord
 from data.selection_check import check_selection
 from data.settings import DataSettings
 from data.sources import make_source
 from data.sources.relabelled import RelabelledSource, relabel
 from data.sources.source import SourceImage
-from data.splits import ImageRecord, choose_images
+from data.splits import choose_images
 from pipeline.config import load_config
 
 LABELS = {"kirik": "Fracture", "Skip": None}

@@ -11,13 +11,14 @@ from pydantic import ValidationError
 
 from data.detect import settings_for_path
 from data.errors import UserError
+from data.image_record import ImageRecord
 from data.settings import DataSettings
 from data.sources import make_source
 from data.sources.source import Source
 from data.sources.spans import SpanSource
 from data.spans import Span, describe_spans, find_spans, make_span_facts
 from data.split_origins import describe_split_origins
-from data.splits import ImageRecord, choose_images
+from data.splits import choose_images
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
 

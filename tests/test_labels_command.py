@@ -11,7 +11,8 @@ import pytest
 
 from components.report_gen.label_doubts import write_doubtful
 from components.report_gen.report_files import write_report
-from data.corrections import Correction, read_corrections, read_table
+from data.corrections import Correction, read_table
+from data.corrections_file import read_corrections
 from pipeline import labels
 from pipeline.label_files import render_labeling_config, render_tasks
 from tests.report_run import make_test_account

@@ -43,7 +43,8 @@ from components.trainer.frozen_features import (
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.transform_graph import TransformGraph
 from components.transform.features import TRANSFORMED_IMAGE_KEY, fingerprint, unpack_images
-from data.corrections import Correction, write_corrections
+from data.corrections import Correction
+from data.corrections_file import write_corrections
 from data.features import IMAGE_KEY
 from pipeline import report
 from pipeline.config import load_config

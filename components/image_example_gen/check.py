@@ -17,10 +17,11 @@ from data.bit_depth import BIT_DEPTHS, WHOLE, least_bit_depth
 from data.features import SPLITS
 from data.image_check import is_stored_anew
 from data.image_figures import ImageFigures
+from data.image_record import ImageRecord
 from data.image_statistics import SplitStatistics, measure_picture
 from data.picture import UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
-from data.splits import ImageRecord, Rules
+from data.splits import Rules
 from data.threads import WorkInThreads
 
 PROGRESS_STEP = 500

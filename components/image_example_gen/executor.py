@@ -19,7 +19,8 @@ from components.image_example_gen.examples import add_examples, write_rules
 from components.progress import report_progress
 from data.bit_depth import WHOLE, write_bit_depth
 from data.class_names import describe_similar
-from data.corrections import CORRECTIONS_FILE, corrected_fingerprint, describe_corrections, read_corrections
+from data.corrections import CORRECTIONS_FILE, describe_corrections
+from data.corrections_file import corrected_fingerprint, read_corrections
 from data.errors import UserError
 from data.extras import write_extras
 from data.features import SPLITS, WEIGHT_KEY

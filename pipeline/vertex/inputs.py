@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.weights import ResolvedWeights
-from data.corrections import corrected_fingerprint
+from data.corrections_file import corrected_fingerprint
 from data.detect import settings_for_name
 from data.errors import UserError
 from data.files import is_remote, read_bytes
