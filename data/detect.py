@@ -45,7 +45,11 @@ def _describe(path: str) -> str:
     if not tf.io.gfile.exists(path):
         return "which matches no TFRecord file" if has_glob(path) else "which does not exist"
     if not tf.io.gfile.isdir(path):
-        return "a file of another kind"
+        return (
+            "a spreadsheet: save it as CSV"
+            if re.search(r"\.(xlsx?|xlsm|ods|numbers)$", path)
+            else "a file of another kind"
+        )
     names = list_names(path)
     described = f"a folder of {len(names)} files and no folder (each image lies in a folder named after its class)"
     if tables := find_tables(names):

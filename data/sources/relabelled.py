@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import apache_beam as beam
 
@@ -40,9 +41,12 @@ class RelabelledSource:
         return self._source.read() | "Relabel" >> beam.Map(relabel, self._labels)
 
 
-# Any: Beam reads annotations, and cannot read all of typing's.
-def relabel(image: SourceImage, labels: Mapping[str, str | None]) -> SourceImage:
-    """Returns an image with its label as `data.labels` has it; one that is left out without its bytes."""
+# Any: Beam reads annotations, and makes another type of each bound argument that has one.
+def relabel(image: SourceImage, labels: Any) -> SourceImage:
+    """Returns an image with its label as `data.labels`, label -> class name or None, has it.
+
+    One that is left out has no bytes.
+    """
     if image.label not in labels:
         return image
     label = labels[image.label]

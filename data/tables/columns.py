@@ -1,6 +1,7 @@
 """Which column of a table means what, by its name."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from data.errors import UserError
@@ -73,10 +74,8 @@ def choose_columns(
         if len(found) > 1:
             names = " and ".join(repr(columns[place]) for place in found)
             none = f", or data.columns.{meaning}='\"\"' for none" if meaning not in _NEEDED else ""
-            raise UserError(
-                f"{table} has {names}, each of which may be the {meaning}; name one: --set"
-                f" data.columns.{meaning}={columns[found[0]]}{none}"
-            )
+            one = shlex.quote(f"data.columns.{meaning}={columns[found[0]]}")
+            raise UserError(f"{table} has {names}, each of which may be the {meaning}; name one: --set {one}{none}")
         if found:
             places[meaning] = found[0]
         elif meaning == "label" or (meaning == "path" and needs_path):

@@ -1,5 +1,6 @@
 """What a table's rows say of its images."""
 
+import contextlib
 import json
 import math
 import sys
@@ -82,8 +83,7 @@ def make_row(place: str, said: Mapping[str, Any], settings: DataSettings) -> Row
         settings: name the splits.
     """
     problem = split = None
-    labels = said.get("label")
-    labels = [text for item in (labels if isinstance(labels, list) else [labels]) if (text := _text(item))]
+    labels = [text for item in _items(said.get("label")) if (text := _text(item))]
     if len(set(labels)) > 1:
         problem = f"has several labels: {', '.join(labels)}"
     word = _text(said.get("split"))
@@ -104,6 +104,16 @@ def make_row(place: str, said: Mapping[str, Any], settings: DataSettings) -> Row
         weight=weight or 1.0,
         problem=problem,
     )
+
+
+def _items(cell: Any) -> list[Any]:
+    """Returns what a cell lists, or itself; several choices are `{"choices": [...]}` in Label Studio's small exports."""
+    if isinstance(cell, str) and cell.startswith('{"choices":'):
+        with contextlib.suppress(ValueError):
+            cell = json.loads(cell)
+    if isinstance(cell, dict) and isinstance(cell.get("choices"), list):
+        cell = cell["choices"]
+    return cell if isinstance(cell, list) else [cell]
 
 
 def _text(cell: Any) -> str:
