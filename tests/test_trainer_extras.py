@@ -16,7 +16,7 @@ from components.trainer.feature_cache import FeatureCache
 from components.trainer.inputs import ArraySplit, Split, open_split
 from components.trainer.learner import Judge, Learner
 from components.trainer.logistic_regression import FOLDS, Examples, choose_strength, fit, make_folds, make_zero_head
-from components.trainer.mixing import UNMIXED, mix
+from components.trainer.mixing import UNMIXED
 from components.trainer.model import set_trainable_blocks
 from components.trainer.noise import StepNoise
 from components.trainer.phases import Phase
@@ -124,7 +124,6 @@ def test_mixed_examples_have_mixed_weights() -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, [4, 8, 8, 3]).astype(np.uint8)
     drawn = np.array([1.0, 0.75, 0.0, 0.0], np.float32)
-    seen: list[np.ndarray] = []
     model = make_model()
     settings = make_settings(mixup_alpha=0.5)
     set_trainable_blocks(model, 1)
@@ -138,10 +137,7 @@ def test_mixed_examples_have_mixed_weights() -> None:
     weights = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
     labels = tf.constant([0, 1, 0, 1], tf.int64)
     sums = learner.train_step(tf.constant(0, tf.int64), drawn, tf.constant(images), labels, tf.constant(weights))
-    seen.append(sums.numpy())
-    assert seen[0][2] == pytest.approx((0.75 * weights + 0.25 * weights[::-1]).sum())
-    _, targets = mix(tf.constant(images), tf.one_hot(labels, 2), tf.constant(drawn))
-    assert targets.shape == [4, 2]
+    assert sums.numpy()[2] == pytest.approx((0.75 * weights + 0.25 * weights[::-1]).sum())
 
 
 def test_evaluation_counts_each_image_once() -> None:
@@ -179,7 +175,8 @@ def test_training_learns_what_weighs_more(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         model = make_model()
         history, _ = train(model, split, right, settings, str(folder), CheckpointDir(str(folder / "resume")))
-        assert (history[-1].eval_accuracy > 0.9) == (extras.weights is not None)
+        accuracy = history[-1].eval_accuracy
+        assert accuracy > 0.8 if extras.weights is not None else accuracy < 0.7
 
 
 def make_examples(count: int = 90, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
