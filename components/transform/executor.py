@@ -10,7 +10,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import json_utils
 
-from components.record_batches import records_at_once
+from components.record_batches import reading_in_batches, records_at_once
 from components.transform.features import CHANNELS
 from components.transform.settings import TransformSettings
 from data.bit_depth import read_bit_depth, write_bit_depth
@@ -42,8 +42,8 @@ class Executor(tfx_executor.Executor):
             tf.io.gfile.makedirs(artifact.uri)
         examples = artifact_utils.get_single_instance(input_dict[specs.EXAMPLES_KEY])
         settings = TransformSettings.model_validate(json_utils.loads(exec_properties["custom_config"])["transform"])
-        self._batch_size = records_at_once(examples, SPLITS, settings.image_size**2 * CHANNELS)
-        super().Do(input_dict, output_dict, exec_properties)
+        with reading_in_batches(records_at_once(examples, SPLITS, settings.image_size**2 * CHANNELS)):
+            super().Do(input_dict, output_dict, exec_properties)
         source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
         target = artifact_utils.get_single_uri(output_dict[specs.TRANSFORMED_EXAMPLES_KEY])
         for split in SPLITS:
@@ -51,6 +51,3 @@ class Executor(tfx_executor.Executor):
             tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name))
         copy_image_statistics(source, target)
         write_bit_depth(read_bit_depth(source), target)
-
-    def _GetDesiredBatchSize(self, *_: Any) -> int:  # TFX's own leaves it to Beam
-        return self._batch_size
