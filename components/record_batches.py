@@ -1,11 +1,14 @@
 """How many examples are taken at a time, where Beam would go by time alone: up to 1,000, whatever they weigh."""
 
+import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils
+from tfx_bsl.coders import batch_util
 
 _BATCH_BYTES = 16 * 2**20
 _MOST_RECORDS = 1000
@@ -37,3 +40,21 @@ def records_at_once(examples: Artifact, splits: Iterable[str], made_bytes: int =
         sizes = [len(record) for record in itertools.islice(records, _SAMPLED_RECORDS)]
         means.append(sum(sizes) // max(len(sizes), 1))
     return max(1, min(_MOST_RECORDS, _BATCH_BYTES // max(*means, 1)))
+
+
+@contextlib.contextmanager
+def reading_in_batches(size: int) -> Iterator[None]:
+    """Pipelines that are built inside it read examples by so many, where TFX's executors leave that to Beam.
+
+    They have no argument for it, and the flag of TFX's library goes by the bytes of what is read alone.
+    """
+    choose = batch_util.GetBatchElementsKwargs
+
+    def choose_bounded(batch_size: int | None, element_size_fn: Callable[[Any], int] = len) -> dict[str, Any]:
+        return choose(batch_size or size, element_size_fn)
+
+    batch_util.GetBatchElementsKwargs = choose_bounded
+    try:
+        yield
+    finally:
+        batch_util.GetBatchElementsKwargs = choose

@@ -1,21 +1,16 @@
 """TFX's Evaluator, with an EvalConfig that is made when the model's classes are known."""
 
-import contextlib
-import functools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from apache_beam.utils import shared
 from tfx.components.evaluator import constants
 from tfx.components.evaluator import executor as tfx_executor
-from tfx.components.util import tfxio_utils
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils, proto_utils
-from tfx_bsl.public.tfxio import TFXIO
 
 from components.drift_validator.report import DRIFT_KEY
 from components.evaluator.baseline import check_baseline, write_baseline
@@ -26,7 +21,7 @@ from components.evaluator.results import read_results
 from components.evaluator.settings import EvaluatorSettings
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
 from components.progress import report_progress
-from components.record_batches import images_at_once, records_at_once
+from components.record_batches import images_at_once, reading_in_batches, records_at_once
 
 SETTINGS_KEY = "settings"
 CODE_HASH_KEY = "code_hash"
@@ -94,7 +89,7 @@ class Executor(tfx_executor.Executor):
             input_dict[specs.MODEL_KEY],
         )
         # TFX knows its own thresholds only; its file stays in the temporary folder.
-        with tempfile.TemporaryDirectory() as blessing.uri, _reading_in_batches(batch_size):
+        with tempfile.TemporaryDirectory() as blessing.uri, reading_in_batches(batch_size):
             super().Do(
                 input_dict,
                 output_dict,
@@ -105,28 +100,6 @@ class Executor(tfx_executor.Executor):
         shared.Shared().acquire(_Nothing)
         results = read_results(evaluation_uri)
         _write_verdict(blessing, bool(results.passed), results.refusals)
-
-
-@contextlib.contextmanager
-def _reading_in_batches(size: int) -> Iterator[None]:
-    """Inside it, TFX's executor reads so many examples at a time; it has no argument for that."""
-    make_factory = tfxio_utils.get_tfxio_factory_from_artifact
-
-    def make_batching_factory(*args: Any, **kwargs: Any) -> Callable[[Any], TFXIO]:
-        make = make_factory(*args, **kwargs)
-
-        def make_batching(file_pattern: Any) -> TFXIO:
-            source = make(file_pattern)
-            source.BeamSource = functools.partial(source.BeamSource, size)
-            return source
-
-        return make_batching
-
-    tfxio_utils.get_tfxio_factory_from_artifact = make_batching_factory
-    try:
-        yield
-    finally:
-        tfxio_utils.get_tfxio_factory_from_artifact = make_factory
 
 
 def _batch_size(examples: Artifact, splits: list[str], model: list[Artifact]) -> int:

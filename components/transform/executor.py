@@ -11,7 +11,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import json_utils
 
-from components.record_batches import records_at_once
+from components.record_batches import reading_in_batches, records_at_once
 from components.transform.extra_schema import extend_schema
 from components.transform.features import CHANNELS
 from components.transform.settings import TransformSettings
@@ -45,9 +45,9 @@ class Executor(tfx_executor.Executor):
             tf.io.gfile.makedirs(artifact.uri)
         examples = artifact_utils.get_single_instance(input_dict[specs.EXAMPLES_KEY])
         settings = TransformSettings.model_validate(json_utils.loads(exec_properties["custom_config"])["transform"])
-        self._batch_size = records_at_once(examples, SPLITS, settings.image_size**2 * CHANNELS)
+        batch_size = records_at_once(examples, SPLITS, settings.image_size**2 * CHANNELS)
         source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
-        with tempfile.TemporaryDirectory(prefix="schema-") as folder:
+        with tempfile.TemporaryDirectory(prefix="schema-") as folder, reading_in_batches(batch_size):
             if extras := read_extras(source):
                 schema = extend_schema(input_dict[specs.SCHEMA_KEY], extras, folder)
                 input_dict = {**input_dict, specs.SCHEMA_KEY: schema}
@@ -58,6 +58,3 @@ class Executor(tfx_executor.Executor):
             tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name))
         copy_image_statistics(source, target)
         write_bit_depth(read_bit_depth(source), target)
-
-    def _GetDesiredBatchSize(self, *_: Any) -> int:  # TFX's own leaves it to Beam
-        return self._batch_size
