@@ -154,7 +154,7 @@ def _measure(
         zlib.compress(example)
         written = time.monotonic()
         pixels = transform(example).numpy()
-        if not done:  # It was traced.
+        if done == len(bad):  # It was traced.
             written, pixels = time.monotonic(), transform(example).numpy()
         compressed = zlib.compress(pixels.tobytes())
         seconds["check"] += checked - before
