@@ -3,8 +3,8 @@
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import tensorflow as tf
@@ -16,7 +16,9 @@ from data.image_record import ImageRecord
 from data.image_statistics import measure_picture
 from data.picture import UnusableImage, read_picture
 from data.settings import DataSettings
-from data.sources.source import ReadInOrder, Source, SourceImage, are_images, list_references
+from data.sources.reading import ReadInOrder, are_images, list_references, parts_of
+from data.sources.relabelled import relabel
+from data.sources.source import Source, SourceImage
 
 SAMPLE = 64
 _READ_SECONDS, _CHECK_SECONDS = 20.0, 15.0
@@ -68,26 +70,26 @@ def survey_source(
         resize: uint8 [height, width, 3] -> uint8 [image_size, image_size, 3].
         read_seconds: how long bytes are read for at most; the first `SAMPLE` images always are.
     """
-    read = source.read()
-    references = list_references(read)
-    named = references is not None and are_images(references)
+    parts = [(read, list_references(read)) for read in parts_of(source.read())]
+    listed = [references for _, references in parts if references is not None]
+    references = [reference for some in listed for reference in some]
+    named = len(listed) == len(parts) and all(map(are_images, listed))
     records: list[ImageRecord] = []
     sample: list[SourceImage] = []
     seen_bytes, whole = 0, True
     deadline = time.monotonic() + read_seconds
-    for number, image in enumerate(_read_images(read, references)):
+    for number, image in enumerate(image for part in parts for image in _read_images(*part)):
         if number >= SAMPLE and time.monotonic() > deadline:
             whole = False
             break
         records.append(_record(image))
         seen_bytes += len(image.encoded)
-        if len(sample) < SAMPLE and not image.problem:
+        if len(sample) < SAMPLE and not image.problem and not image.left_out:
             sample.append(image)
     seen = len(records)
     images = seen
     if not whole and named:
-        assert references is not None
-        records += [_unread(reference) for reference in references[seen:]]
+        records += [_unread(reference, settings.labels) for reference in references[seen:]]
         images = len(references)
     elif not whole:
         images = max(seen, _estimate_images(references, seen, seen_bytes))
@@ -114,14 +116,15 @@ def _read_images(read: Any, references: Sequence[Any] | None) -> Iterator[Source
 
 
 def _record(image: SourceImage) -> ImageRecord:
-    known = {name: getattr(image, name) for name in ("name", "label", "split", "problem", "fatal", "group", "weight")}
+    known = {field.name: getattr(image, field.name) for field in fields(image) if field.name != "encoded"}
     return ImageRecord(**known, sha256=hashlib.sha256(image.encoded).hexdigest() if not image.problem else "")
 
 
-def _unread(reference: Any) -> ImageRecord:
+def _unread(reference: Any, labels: Mapping[str, str | None]) -> ImageRecord:
     """Returns the record of an image that only the listing tells of: its name's hash is as random as its content's."""
-    sha256 = "" if reference.problem else hashlib.sha256(reference.path.encode()).hexdigest()
-    return ImageRecord(reference.path, reference.label, reference.split, sha256, problem=reference.problem)
+    known = {name: getattr(reference, name) for name in ("label", "split", "problem", "group", "weight")}
+    record = _record(relabel(SourceImage(reference.path, encoded=b"", **known), labels))
+    return record if record.problem else replace(record, sha256=hashlib.sha256(reference.path.encode()).hexdigest())
 
 
 def _estimate_images(references: Sequence[Any] | None, seen: int, seen_bytes: int) -> int:

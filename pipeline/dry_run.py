@@ -19,10 +19,15 @@ from components.trainer.strategy import count_hosts, is_tpu_strategy, make_strat
 from components.trainer.weights import ResolvedWeights, resolve_weights
 from components.transform.resize import resize_image
 from data.class_names import describe_similar
+from data.corrections import describe_corrections
+from data.corrections_file import read_corrections
 from data.errors import UserError
 from data.features import SPLITS
+from data.groups import describe_groups
 from data.selection_check import check_selection
 from data.sources import make_source
+from data.sources.relabelled import read_notes
+from data.spans import describe_spans, make_span_facts
 from data.split_origins import describe_split_origins
 from data.splits import Selection, choose_images
 from data.survey import Survey, survey_source
@@ -169,6 +174,10 @@ def _survey(found: Findings, config: PipelineConfig) -> Survey:
     source.fingerprint()
     ignored = source.prepare()
     found.tell("images", " ".join(filter(None, [config.data.source, config.data.path])))
+    if spans := describe_spans(make_span_facts(getattr(source, "spans", ()))):
+        found.tell("spans", spans)
+    for note in read_notes(source):
+        found.tell("", note)
     if ignored:
         more = ", ..." if len(ignored) > _SHOWN else ""
         found.tell("ignored", f"{len(ignored):,}: {', '.join(ignored[:_SHOWN])}{more}")
@@ -182,7 +191,8 @@ def _look_at_images(found: Findings, config: PipelineConfig, survey: Survey) -> 
         UserError: a run would refuse these images.
     """
     certain = survey.contents_known and survey.sampled == len(survey.records)
-    selection = choose_images(survey.records, config.data)
+    corrections = read_corrections(config.data.corrections) if config.data.corrections else None
+    selection = choose_images(survey.records, config.data, corrections=corrections if survey.contents_known else None)
     about = "" if survey.images == len(survey.records) else "about "
     found.tell("", f"{about}{survey.images:,} images, {describe_bytes(survey.encoded_bytes)}; {survey.sampled} decoded")
     for split in SPLITS:
@@ -194,6 +204,13 @@ def _look_at_images(found: Findings, config: PipelineConfig, survey: Survey) -> 
         shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:_SHOWN_CLASSES])
         more = f", ... ({len(counts)} classes)" if len(counts) > _SHOWN_CLASSES else ""
         found.tell(split, f"{sum(counts.values()):,}{how}: {shown}{more}")
+    if selection.left_out:
+        labels = ", ".join(f"{label} {number:,}" for label, number in selection.left_out.items())
+        found.tell("left out", f"{sum(selection.left_out.values()):,} by data.labels: {labels}")
+    if selection.corrections:
+        found.tell("labels", describe_corrections(selection.corrections))
+    if groups := describe_groups(selection.groups):
+        found.tell("groups", groups)
     if origins := describe_split_origins(selection.origins):
         found.tell("splits", origins)
     if similar := describe_similar(selection.counts["train"]):

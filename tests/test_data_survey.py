@@ -8,7 +8,7 @@ import tensorflow as tf
 from data import survey
 from data.settings import DataSettings
 from data.sources import make_source
-from data.sources.source import count_listed
+from data.sources.reading import count_listed
 from data.survey import survey_source
 from tests.images import make_image_tree, make_jpeg, make_truncated_jpeg
 
@@ -86,3 +86,24 @@ def test_a_source_that_is_read_in_one_place_is_read() -> None:
     found = survey_source(make_source(settings), settings, resize)
     assert (found.images, found.contents_known) == (1797, True)
     assert found.transformed_bytes > 0
+
+
+@pytest.mark.parametrize("read_seconds", [20.0, 0.0])
+def test_labels_are_those_of_a_run(tree: Path, read_seconds: float) -> None:
+    settings = DataSettings(source="image_folder", path=str(tree), labels={"a": "cat", "b": None})
+    found = survey_source(make_source(settings), settings, resize, read_seconds)
+    assert (
+        sorted((record.label, record.left_out) for record in found.records)
+        == [("b", True)] * 50 + [("cat", False)] * 50
+    )
+    assert count_listed(make_source(settings)) == 100
+
+
+@pytest.mark.parametrize("read_seconds", [20.0, 0.0])
+def test_all_spans_are_looked_at(tmp_path: Path, read_seconds: float) -> None:
+    for number in (7, 8):
+        make_image_tree(tmp_path / f"day-{number}", ["a", "b"], per_class=40)
+    settings = DataSettings(source="image_folder", path=str(tmp_path / "day-{SPAN}"), num_spans=2)
+    found = survey_source(make_source(settings), settings, resize, read_seconds)
+    assert (found.images, len(found.records)) == (160, 160)
+    assert found.sampled == survey.SAMPLE

@@ -34,8 +34,8 @@ from data.originals import ORIGINALS_DIR
 from data.selection_check import check_selection
 from data.settings import DataSettings
 from data.sources import make_source
+from data.sources.reading import count_listed
 from data.sources.relabelled import read_notes
-from data.sources.source import count_listed
 from data.spans import Span, describe_spans, make_span_facts
 from data.split_origins import describe_split_origins
 from data.splits import Selection, choose_images

@@ -17,7 +17,8 @@ from data.errors import UserError
 from data.files import is_remote, open_binary, stat_file
 from data.settings import DataSettings
 from data.sources.plain_pickle import Unbuilt, read_plain_pickle
-from data.sources.source import ReadInOrder, SourceImage
+from data.sources.reading import ReadInOrder
+from data.sources.source import SourceImage
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

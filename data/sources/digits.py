@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from data.settings import DataSettings
-from data.sources.source import ReadInOrder, SourceImage
+from data.sources.reading import ReadInOrder
+from data.sources.source import SourceImage
 
 
 class DigitsSource:

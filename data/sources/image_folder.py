@@ -14,7 +14,8 @@ from data.files import FileEntry, Tree, list_names, list_tree, read_bytes
 from data.folder_layout import declared_splits, refuse_wrapper
 from data.settings import DataSettings
 from data.sources.image_file import ImageFile, find_problem, mix, path_of, read_image
-from data.sources.source import ReadAll, SourceImage
+from data.sources.reading import ReadAll
+from data.sources.source import SourceImage
 from data.tables.names import find_tables
 
 # What lies beside images: notes, tables and annotations; what cameras, telephones and editors write with a picture;

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import apache_beam as beam
 
+from data.sources.reading import then
 from data.sources.source import Source, SourceImage
 from data.spans import Span
 
@@ -38,11 +39,10 @@ class RelabelledSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
-        return self._source.read() | "Relabel" >> beam.Map(relabel, self._labels)
+        return then(self._source.read(), partial(relabel, labels=self._labels))
 
 
-# Any: Beam reads annotations, and makes another type of each bound argument that has one.
-def relabel(image: SourceImage, labels: Any) -> SourceImage:
+def relabel(image: SourceImage, labels: Mapping[str, str | None]) -> SourceImage:
     """Returns an image with its label as `data.labels`, label -> class name or None, has it.
 
     One that is left out has no bytes.

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import apache_beam as beam
 
 from data.settings import DataSettings
 from data.source_kinds import SOURCES
+from data.sources.reading import ReadParts, then
 from data.sources.relabelled import read_notes
 from data.sources.source import Source, SourceImage
 from data.spans import Span, find_spans
@@ -55,29 +57,16 @@ class SpanSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`: where several spans are wanted, names begin with that of the span."""
-        pairs = zip(self.spans, self._sources, strict=True)
-        return _ReadSpans([(str(span.number), source.read()) for span, source in pairs], self._named)
+        parts = []
+        for span, source in zip(self.spans, self._sources, strict=True):
+            read = source.read()
+            named = then(read, partial(_add_span, number=span.number)) if self._named else read
+            parts.append((f"Span{span.number}", named))
+        return ReadParts(parts)
 
     def _name(self, span: Span, name: str) -> str:
         return f"{span.number}/{name}" if self._named else name
 
 
-class _ReadSpans(beam.PTransform):
-    """All deliveries, one after the other."""
-
-    def __init__(self, parts: list[tuple[str, beam.PTransform]], named: bool) -> None:
-        super().__init__()
-        self._parts, self._named = parts, named
-
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
-        """See the class."""
-        read = []
-        for number, transform in self._parts:
-            images = begin | f"Span{number}" >> transform
-            read.append(images | f"Name{number}" >> beam.Map(_add_span, number) if self._named else images)
-        return read[0] if len(read) == 1 else tuple(read) | "Flatten" >> beam.Flatten()
-
-
-# Any: see `data.sources.source`.
-def _add_span(image: SourceImage, number: str) -> SourceImage:
+def _add_span(image: SourceImage, number: int) -> SourceImage:
     return replace(image, name=f"{number}/{image.name}")

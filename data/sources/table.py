@@ -13,7 +13,8 @@ from data.errors import UserError
 from data.files import has_glob, list_names, open_binary, read_bytes, stat_file
 from data.settings import DataSettings
 from data.sources.image_file import ImageFile, mix, read_image, source_image
-from data.sources.source import ReadAll, SourceImage
+from data.sources.reading import ReadAll
+from data.sources.source import SourceImage
 from data.tables.columns import choose_columns
 from data.tables.matching import IGNORING, Matched, match, name_of
 from data.tables.names import TABLE_NAME
