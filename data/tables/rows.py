@@ -107,7 +107,7 @@ def make_row(place: str, said: Mapping[str, Any], settings: DataSettings) -> Row
 
 
 def _items(cell: Any) -> list[Any]:
-    """Returns what a cell lists, or itself; several choices are `{"choices": [...]}` in Label Studio's small exports."""
+    """Returns what a cell lists, or itself; several choices are `{"choices": [...]}` in Label Studio's small export."""
     if isinstance(cell, str) and cell.startswith('{"choices":'):
         with contextlib.suppress(ValueError):
             cell = json.loads(cell)
