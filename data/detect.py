@@ -38,7 +38,7 @@ def settings_for_name(path: str) -> dict[str, str]:
 
 def _describe(path: str) -> str:
     if not tf.io.gfile.exists(path):
-        return "which matches no TFRecord file" if has_glob(path) else "which does not exist"
+        return "which matches no TFRecord or Parquet file" if has_glob(path) else "which does not exist"
     if not tf.io.gfile.isdir(path):
         return "a spreadsheet: save it as CSV" if _SPREADSHEET.search(path) else "a file of another kind"
     names = list_names(path)
