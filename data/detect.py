@@ -10,6 +10,8 @@ from data.source_kinds import SOURCES
 from data.spans import check_span_pattern, find_spans, has_span
 from data.tables.names import find_tables
 
+_SPREADSHEET = re.compile(r"\.(xls[xmb]?|ods|numbers)$", re.IGNORECASE)
+
 
 def settings_for_path(path: str) -> dict[str, str]:
     """Returns the settings of the data section that a path stands for: `source` and `path`.
@@ -43,13 +45,9 @@ def settings_for_name(path: str) -> dict[str, str]:
 
 def _describe(path: str) -> str:
     if not tf.io.gfile.exists(path):
-        return "which matches no TFRecord file" if has_glob(path) else "which does not exist"
+        return "which matches no TFRecord or Parquet file" if has_glob(path) else "which does not exist"
     if not tf.io.gfile.isdir(path):
-        return (
-            "a spreadsheet: save it as CSV"
-            if re.search(r"\.(xlsx?|xlsm|ods|numbers)$", path)
-            else "a file of another kind"
-        )
+        return "a spreadsheet: save it as CSV" if _SPREADSHEET.search(path) else "a file of another kind"
     names = list_names(path)
     described = f"a folder of {len(names)} files and no folder (each image lies in a folder named after its class)"
     if tables := find_tables(names):

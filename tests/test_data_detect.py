@@ -52,7 +52,7 @@ def test_kinds(root, path, source):
     ("path", "message"),
     [
         ("nowhere", "does not exist"),
-        ("nothing*", "matches no TFRecord file"),
+        ("nothing*", "matches no TFRecord or Parquet file"),
         ("flat", "a folder of 2 files and no folder"),
         ("flat/1.png", "a file of another kind"),
         ("flat/labels.xlsx", "labels.xlsx, a spreadsheet: save it as CSV; give"),
