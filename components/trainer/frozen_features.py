@@ -1,7 +1,7 @@
 """What the Trainer leaves for whoever judges labels: the features that it solved the head on, and whose they are.
 
-Float16, which halves the file: bfloat16, in which features may be computed, has fewer bits. At most `MOST_IMAGES` images,
-which are 200 MiB where there are 2,048 features.
+Float16, which halves the file: bfloat16, in which features may be computed, has fewer bits. At most `MOST_IMAGES`
+images, which are 200 MiB where there are 2,048 features.
 """
 
 import io
