@@ -7,6 +7,8 @@ import tensorflow as tf
 from data.errors import UserError
 from data.files import has_glob, list_names
 from data.source_kinds import SOURCES
+from data.spans import check_span_pattern, find_spans, has_span
+from data.tables.names import find_tables
 
 
 def settings_for_path(path: str) -> dict[str, str]:
@@ -17,12 +19,20 @@ def settings_for_path(path: str) -> dict[str, str]:
     Raises:
         UserError: there is no such place, or it is of no kind that can be read.
     """
+    if (scheme := path.partition("://")[0]) not in (path, "gs"):
+        raise UserError(f"--data is {path}, and {scheme}:// is not read; copy the images to a folder or a gs:// bucket")
+    if has_span(path):
+        try:
+            check_span_pattern(path)
+        except ValueError as error:
+            raise UserError(f"--data: {error}") from None
+    place = find_spans(path)[-1].path if has_span(path) else path
     places = {name: kind.place for name, kind in SOURCES.items() if kind.place}
     for name in places:
-        if SOURCES[name].load().lies_at(path):
+        if SOURCES[name].load().lies_at(place):
             return {"source": name, "path": path}
     *most, last = places.values()
-    raise UserError(f"--data is {path}, {_describe(path)}; give {', '.join(most)}, or {last}")
+    raise UserError(f"--data is {path}, {_describe(place)}; give {', '.join(most)}, or {last}")
 
 
 def settings_for_name(path: str) -> dict[str, str]:
@@ -35,6 +45,13 @@ def _describe(path: str) -> str:
     if not tf.io.gfile.exists(path):
         return "which matches no TFRecord file" if has_glob(path) else "which does not exist"
     if not tf.io.gfile.isdir(path):
-        return "a file of another kind"
-    count = len(list_names(path))
-    return f"a folder of {count} files and no folder (each image lies in a folder named after its class)"
+        return (
+            "a spreadsheet: save it as CSV"
+            if re.search(r"\.(xlsx?|xlsm|ods|numbers)$", path)
+            else "a file of another kind"
+        )
+    names = list_names(path)
+    described = f"a folder of {len(names)} files and no folder (each image lies in a folder named after its class)"
+    if tables := find_tables(names):
+        described += f"; is {tf.io.gfile.join(path, tables[0])} their table"
+    return described

@@ -23,6 +23,13 @@ FORMAT_KEY = "format"
 CONTENT_HASH_KEY = "content_sha256"
 """bytes [1]: hexadecimal SHA-256 of the original file's bytes."""
 
+WEIGHT_KEY = "weight"
+"""float [1]: what the image weighs in training, above 0; in all examples of a data set in which one is not 1."""
+
+GROUP_KEY = "group"
+"""bytes [1]: the same in all images that stay in one split, see `data.groups`; in all examples of a data set in which
+several images belong together by more than their bytes."""
+
 SPLITS = ("train", "eval", "test")
 """`train` fits weights, `eval` chooses epochs and stops early, `test` gates the push and chooses nothing."""
 

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import IO
 
 import tensorflow as tf
@@ -66,7 +67,7 @@ def has_glob(path: str) -> bool:
 
 def list_names(folder: str) -> list[str]:
     """Returns the names in a folder, in no order, but for hidden ones and what systems leave behind."""
-    return [name for given in tf.io.gfile.listdir(folder) if not _is_ignored(name := given.rstrip("/"))]
+    return [name for given in tf.io.gfile.listdir(folder) if not is_left_behind(name := given.rstrip("/"))]
 
 
 def list_tree(root: str) -> Tree:
@@ -89,7 +90,33 @@ def list_tree(root: str) -> Tree:
     return Tree(tuple(sorted(files, key=lambda file: file.path)), tuple(sorted(folders)), tuple(sorted(ignored)))
 
 
-def _is_ignored(name: str) -> bool:
+def list_files(folders: Iterable[str]) -> dict[str, FileEntry]:
+    """Lists the files of folders, hidden ones too, and of those in a bucket all below.
+
+    Returns:
+        Absolute path, or with its `gs://`, -> entry, with that path. A folder that is not there has no files.
+
+    Raises:
+        UserError: one cannot be listed.
+    """
+    found: dict[str, FileEntry] = {}
+    for folder in folders:
+        try:
+            if is_remote(folder):
+                listed = [replace(file, path=f"{folder}/{file.path}") for file in _list_remote(folder)[0]]
+            else:
+                with os.scandir(folder) as entries:
+                    listed = [_entry(entry, entry.path) for entry in entries if not _is_folder(entry)]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} cannot be listed: {' '.join(str(error).split())}; images lie there") from error
+        found.update((file.path, file) for file in listed)
+    return found
+
+
+def is_left_behind(name: str) -> bool:
+    """Says whether a file or folder is a hidden one, or one that systems leave behind."""
     return name.startswith(".") or name.casefold() in _LEFT_BEHIND
 
 
@@ -108,7 +135,7 @@ def _list_local(root: str) -> tuple[list[FileEntry], list[str], list[str]]:
         with os.scandir(absolute) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if _is_ignored(entry.name):
+                if is_left_behind(entry.name):
                     ignored.append(_printable(path))
                 elif _is_folder(entry):
                     if not _is_utf8(path):
@@ -158,7 +185,7 @@ def _list_remote(root: str) -> tuple[list[FileEntry], list[str], list[str]]:
         # "folder/" objects of size 0 are how consoles show an empty folder.
         if path.endswith("/"):
             continue
-        if depth := next((i for i, part in enumerate(parts, 1) if _is_ignored(part)), None):
+        if depth := next((i for i, part in enumerate(parts, 1) if is_left_behind(part)), None):
             ignored.add("/".join(parts[:depth]))
             folders.update("/".join(parts[:i]) for i in range(1, depth))
             continue

@@ -1,14 +1,26 @@
 """Settings of the data section."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from data.features import normal_form
 from data.section import LocalPath, Settings
 from data.source_kinds import SOURCES
+from data.spans import check_span_pattern, has_span
+from data.tables.columns import TableColumns
 
 Share = Annotated[float, Field(gt=0, le=0.5)]
+
+
+def _as_text(value: Any) -> Any:
+    """Returns what a YAML number or a name stands for as a label; what is neither, as it is."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return normal_form(str(value)) if is_number or isinstance(value, str) else value
+
+
+LabelText = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]
 
 _ALSO_CALLED = {"training": "train", "testing": "test"}
 
@@ -53,11 +65,16 @@ class DataSettings(Settings):
 
     source: Literal[tuple(SOURCES)] = "digits"  # type: ignore[valid-type]  # mypy wants each name written out
     """The kind of source: `digits` (1,797 handwritten digits that come with scikit-learn), `image_folder` (one folder a
-    class, or `train|val|test/<class>`), `cifar10` (`cifar-10-python.tar.gz`) or `tfrecords` (of `tf.train.Example`)."""
+    class, or `train|val|test/<class>`), `table` (CSV, JSON or Parquet with a row for each image), `archive`
+    (ZIP or tar of a folder), `cifar10` (`cifar-10-python.tar.gz`) or `tfrecords` (of `tf.train.Example`)."""
 
     path: LocalPath | None = None
-    """The folder (`image_folder`), the archive (`cifar10`; without it the archive is downloaded) or the file, folder or
-    glob (`tfrecords`): a local path or `gs://...`. `digits` takes none."""
+    """The folder (`image_folder`), the archive (`archive`, `cifar10`; without it the latter is downloaded) or the file,
+    folder or glob (`tfrecords`, `table`): a local path or `gs://...`. `digits` takes none."""
+
+    num_spans: Annotated[int, Field(ge=1)] = 1
+    """How many deliveries are read together, a rolling window of the newest, where `path` has a `{SPAN}`: a number, as
+    in TFX, in the name of a folder or file (`day-{SPAN}`, or `{SPAN:8}` of eight digits). Each run looks for them."""
 
     eval_share: Share = 0.1
     """Share of the train images cut off as `eval`, by the hash of their content, if the source declares no `eval`."""
@@ -66,16 +83,37 @@ class DataSettings(Settings):
     """Share of the train images cut off as `test`, by the hash of their content, if the source declares no `test`."""
 
     split_folders: SplitFolders = SplitFolders()
-    """Which folder names declare which split (`image_folder`, `tfrecords`)."""
+    """Which folder names declare which split (`image_folder`, `tfrecords`); in tables, which values."""
 
     class_names: LocalPath | None = None
     """A text file of class names. `image_folder`: lines `<folder> <class name>`, such as ImageNet's
     `n01440764 tench, Tinca tinca`; a name that several folders have gets the folder appended. `tfrecords` with integer
     labels: line N (from 0) is the name of label N. Without it, folder names and numbers are the names."""
 
+    labels: dict[LabelText, LabelText | None] = {}
+    """Label -> the class name to use in its place, or null to leave its images out: `{kirik: Fracture, Skip: null}`."""
+
+    columns: TableColumns = TableColumns()
+    """Which column of a table means what."""
+
+    uri_map: dict[str, LocalPath] = {}
+    """How paths begin in a table -> the folder that stands for it: `{"s3://bucket/x": /data/x}`; the longest counts."""
+
+    unlabelled: Literal["quarantine", "ignore"] = "quarantine"
+    """`table`: what becomes of images without a label, in a row or because they have no row and lie beside one that
+    has: `ignore` leaves them out, where a table names a selection."""
+    corrections: LocalPath | None = None
+    """A CSV file of corrected labels, of `python -m pipeline.labels`: a local path or `gs://...`. They are applied to
+    the images that they name by content, before labels are compared; the source stays as it is."""
+
     duplicates: Literal["drop_from_train", "keep", "fail"] = "drop_from_train"
-    """What happens where declared splits share an image, byte for byte: `drop_from_train` keeps it in `test`, else in
-    `eval`, and drops the other copies; `keep` keeps them all (figures are then too good); `fail` stops the run."""
+    """What happens where declared splits share an image, byte for byte, or a group: `drop_from_train` keeps it in
+    `test`, else in `eval`, and drops the other copies, or the group's other images; `keep` keeps them all (figures are
+    then too good); `fail` stops the run."""
+
+    near_duplicates: Literal["tell", "keep_together"] = "tell"
+    """What happens with images that differ in little but their bytes: `tell` counts those that splits share in the
+    report; `keep_together` also has all that are alike in one split, as if they were a group (up to 100,000 images)."""
 
     max_pixels: Annotated[int, Field(ge=1, le=89_000_000)] = 50_000_000
     """Images of more pixels (height x width) are quarantined before they are decoded."""
@@ -104,6 +142,12 @@ class DataSettings(Settings):
             raise ValueError(f"path is {self.path!r}, but source={self.source} reads no path; choose another source")
         if not self.path and kind.path == "needed":
             raise ValueError(f"source={self.source} needs path, the place of the images (--data PATH)")
+        if self.path and kind.local and "://" in self.path:
+            raise ValueError(f"path is {self.path}, an archive that is not on this machine; unpack it there or here")
+        if has_span(self.path):
+            check_span_pattern(self.path or "")
+        elif self.num_spans > 1:
+            raise ValueError(f"num_spans is {self.num_spans}, but path has no {{SPAN}} to count; leave one of them out")
         if self.class_names and "class_names" not in kind.reads:
             raise ValueError(f"class_names is set, but source={self.source} brings its own names; leave it out")
         if self.eval_share + self.test_share >= 1:

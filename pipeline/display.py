@@ -1,4 +1,4 @@
-"""What a person sees while a pipeline runs: a live line in a terminal, plain lines elsewhere."""
+"""What a person sees while a pipeline runs: a live line in a terminal, a plain one now and then elsewhere."""
 
 import contextlib
 import logging
@@ -17,6 +17,10 @@ from rich.segment import Segment
 
 from components.progress import LOGGER as PROGRESS_LOGGER
 from components.progress import Progress
+from pipeline.time_left import TimeLeft, describe_count
+
+_PLAIN_SECONDS = 30.0
+"""How often a passing state is told at most where there is no terminal: in a log, each line stays."""
 
 _MARKS = {"complete": "[green]✓[/]", "cached": "[cyan]=[/]", "failed": "[red]✗[/]"}
 
@@ -31,6 +35,8 @@ class Display(logging.Handler):
         self._live: LiveProgress | None = None
         self._task: TaskID | None = None
         self._node_id = ""
+        self._time_left = TimeLeft()
+        self._told_at = time.monotonic()
 
     @property
     def console(self) -> Console:
@@ -51,6 +57,7 @@ class Display(logging.Handler):
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
+                TextColumn("{task.fields[count]}"),
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
@@ -66,10 +73,10 @@ class Display(logging.Handler):
 
     def node_started(self, node_id: str) -> None:
         """Begins a node's live line."""
-        self._node_id = node_id
+        self._node_id, self._told_at = node_id, time.monotonic()
         if self._live is not None:
             self._end_live_line()
-            self._task = self._live.add_task(node_id, total=None)
+            self._task = self._live.add_task(node_id, total=None, count="")
 
     def node_ended(self, node_id: str, state: str, seconds: float) -> None:
         """Replaces the live line by the node's result."""
@@ -84,18 +91,34 @@ class Display(logging.Handler):
             return
         if progress.lasting:
             self.message(f"     {escape(progress.message)}")
-        elif self._live is not None and self._task is not None:
+            self._told_at = time.monotonic()
+            return
+        left = self._time_left.update(progress.completed, progress.total)
+        count = describe_count(progress.completed, progress.total, left)
+        if self._live is not None and self._task is not None:
             self._live.update(
                 self._task,
                 description=f"{self._node_id}  {escape(progress.message)}",
                 completed=progress.completed or 0,
                 total=progress.total,
+                count=count,
             )
+        elif self._live is None and time.monotonic() - self._told_at >= _PLAIN_SECONDS:
+            self.message(f"     {escape(' '.join(filter(None, [progress.message, count])))}")
+            self._told_at = time.monotonic()
 
     def _end_live_line(self) -> None:
         if self._live is not None and self._task is not None:
             self._live.remove_task(self._task)
             self._task = None
+
+
+class _Screen(Console):
+    """The real standard output of a run, which goes on if its reader leaves, as `| head` does: the log has it all."""
+
+    def on_broken_pipe(self) -> None:
+        """Is called by rich; prints to nobody from now on."""
+        self.file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 class Unpadded:
@@ -151,7 +174,7 @@ def output_to_log(path: Path, verbose: bool) -> Iterator[Console]:
         root.setLevel(logging.INFO)
         logging.captureWarnings(True)
         try:
-            yield Console(file=screen, width=None if screen.isatty() else 10_000, highlight=False)
+            yield _Screen(file=screen, width=None if screen.isatty() else 10_000, highlight=False)
         finally:
             logging.captureWarnings(False)
             root.setLevel(level)
@@ -162,4 +185,5 @@ def output_to_log(path: Path, verbose: bool) -> Iterator[Console]:
             os.dup2(screen.fileno(), 1)
             os.dup2(saved_stderr, 2)
             os.close(saved_stderr)
-            screen.close()
+            with contextlib.suppress(BrokenPipeError):
+                screen.close()

@@ -64,44 +64,63 @@ class OutputDir:
         _, pipeline_root, below = uri.rpartition("/pipeline_root/")
         return uri if not pipeline_root or "://" in uri else f"{self.root}{pipeline_root}{below}"
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the folder for one run; the kernel lets go of the lock when the process ends, however it ends.
+    def check_name(self) -> None:
+        """Looks whether Beam can write here.
 
         Raises:
-            UserError: another run holds it, or the folder cannot be made or written.
+            UserError: the path is a pattern.
         """
         if any(character in str(self.root) for character in "*?[\\"):
             raise UserError(
                 f"{self.root}: cannot be the output folder, since Beam takes *, ?, [ and \\ in a path for a pattern;"
                 " choose another with --output-dir"
             )
+
+    def check_space(self, free_bytes: int, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
+        """Looks whether the disk has room for any run.
+
+        Raises:
+            UserError: it has not.
+        """
+        if free_bytes < least_free_bytes:
+            raise UserError(
+                f"{self.root}: lies on a disk with {free_bytes >> 20} MiB left, and no run does with less than"
+                f" {least_free_bytes >> 20}; free some, or choose another with --output-dir"
+            )
+
+    @contextlib.contextmanager
+    def locked(self, least_free_bytes: int | None = None) -> Iterator[None]:
+        """Holds the folder for one run; the kernel lets go of the lock when the process ends, however it ends.
+
+        Args:
+            least_free_bytes: of the disk; `LEAST_FREE_BYTES` unless it is given.
+
+        Raises:
+            UserError: another run holds it, or the folder cannot be made or written.
+        """
+        self.check_name()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / ".lock").open("a+")
+            lock = (self.root / ".lock").open("ab+", buffering=0)
             free_bytes = shutil.disk_usage(self.root).free
         except OSError as error:
             raise UserError(
                 f"{self.root}: cannot be used as the output folder: {error.strerror}; choose another with --output-dir"
             ) from None
-        if free_bytes < LEAST_FREE_BYTES:
-            raise UserError(
-                f"{self.root}: lies on a disk with {free_bytes >> 20} MiB left, and no run does with less than"
-                f" {LEAST_FREE_BYTES >> 20}; free some, or choose another with --output-dir"
-            )
+        self.check_space(free_bytes, LEAST_FREE_BYTES if least_free_bytes is None else least_free_bytes)
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                owner = lock.read().strip() or "unknown"
+                owner = lock.read().decode().strip() or "unknown"
                 raise UserError(
                     f"{self.root}: another run (process {owner}) is using this output folder; wait for it, or choose "
                     "another with --output-dir"
                 ) from None
             lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            with contextlib.suppress(OSError):  # A full disk has no room even for the number, and is what one cleans.
+                lock.write(str(os.getpid()).encode())
             yield
 
 

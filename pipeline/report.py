@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.report_gen import CARD_FILE, REPORT_FILE
+from components.report_gen import CARD_FILE, DOUBTFUL_FILE, REPORT_FILE
 from components.report_gen.account import Account
 from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave
@@ -114,11 +114,15 @@ def publish_report(output: OutputDir, results: "Sequence[NodeResult]") -> Path |
     """
     if not any(result.node_id == "ReportGen" and result.outputs for result in results):
         return None
-    account = find_run(str(output.root)).load_account()
+    run = find_run(str(output.root))
+    account = run.load_account()
     nodes = [one.to_account() for one in results]
     account = replace(account, run={**(account.run or {"title": "", "lineage": []}), "nodes": nodes})
     with _writing(output.report_path, f"make it writable, then run python -m pipeline.report {output.root}"):
         _write_files(account, output.report_path)
+        doubtful = Path(str(run.facts_path)).with_name(DOUBTFUL_FILE)
+        if doubtful.exists():
+            write_whole(output.report_path.with_name(DOUBTFUL_FILE), doubtful.read_text(encoding="utf-8"))
     return output.report_path
 
 
@@ -130,6 +134,7 @@ def withdraw_report(output: OutputDir) -> None:
     """
     with _writing(output.report_path, "move it away"):
         output.report_path.unlink(missing_ok=True)
+        output.report_path.with_name(DOUBTFUL_FILE).unlink(missing_ok=True)
 
 
 def _write_page(run: ReportRun, arguments: argparse.Namespace) -> None:
@@ -237,9 +242,12 @@ def _print_list(run: ReportRun) -> None:
     from components.report_gen.numbers import format_number
 
     for one in list_runs(run.output):
+        started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
+        if one.cleaned:
+            table.add_row(one.number, started, "cleaned", format_number(None))
+            continue
         account = one.load_account()
         accuracy = next((figure.value for figure in account.headline if figure.name == "accuracy"), None)
-        started = f"{one.record.started:%Y-%m-%d %H:%M:%S}" if one.record else ""
         table.add_row(one.number, started, account.verdict.describe(), escape(format_number(accuracy)))
     print_table(table)
 

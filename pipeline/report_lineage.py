@@ -10,8 +10,8 @@ from typing import Any
 from data.errors import UserError
 from pipeline.output_dir import OutputDir
 
-_RUN_CONTEXT, _NODE_CONTEXT = "pipeline_run", "node"
-_OUTPUT_KINDS = ("OUTPUT", "INTERNAL_OUTPUT")
+PIPELINE_CONTEXT, RUN_CONTEXT, NODE_CONTEXT = "pipeline", "pipeline_run", "node"
+OUTPUT_EVENTS = ("OUTPUT", "INTERNAL_OUTPUT")
 _STATES = {"COMPLETE": "complete", "CACHED": "cached", "FAILED": "failed"}
 
 
@@ -24,12 +24,14 @@ class RunRecord:
         nodes: `{"id", "state", "seconds"}`, in the order in which they began.
         lineage: `{"artifact", "node", "inputs", "uri"}`, one for each output.
         uris: (node, output) to the artifact's folder.
+        cleaned: of `uris`, those that were removed by `pipeline.clean`.
     """
 
     started: datetime.datetime
     nodes: list[dict[str, Any]] = field(default_factory=list)
     lineage: list[dict[str, Any]] = field(default_factory=list)
     uris: dict[tuple[str, str], str] = field(default_factory=dict)
+    cleaned: set[tuple[str, str]] = field(default_factory=set)
 
     def to_account(self, root: Path | None) -> dict[str, Any]:
         """Returns the account's `run`; folders below `root` are named from there."""
@@ -57,6 +59,22 @@ def check_database(path: str) -> None:
         )
 
 
+def open_store(metadata_path: Path) -> Any:
+    """Opens the metadata of an output folder, a file that is there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    check_database(str(metadata_path))
+    from ml_metadata.metadata_store import metadata_store
+    from ml_metadata.proto import metadata_store_pb2
+
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.sqlite.filename_uri = str(metadata_path)
+    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
+    return metadata_store.MetadataStore(connection)
+
+
 def read_runs(metadata_path: Path) -> list[RunRecord]:
     """Reads all runs of an output folder, the latest first.
 
@@ -68,15 +86,8 @@ def read_runs(metadata_path: Path) -> list[RunRecord]:
     """
     if not metadata_path.is_file():
         return []
-    check_database(str(metadata_path))
-    from ml_metadata.metadata_store import metadata_store
-    from ml_metadata.proto import metadata_store_pb2
-
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(metadata_path)
-    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
-    store = metadata_store.MetadataStore(connection)
-    contexts = [context for context in store.get_contexts() if context.type == _RUN_CONTEXT]
+    store = open_store(metadata_path)
+    contexts = [context for context in store.get_contexts() if context.type == RUN_CONTEXT]
     runs = [_read_run(store, context, OutputDir(metadata_path.parent)) for context in contexts]
     return sorted((run for run in runs if run.nodes), key=lambda run: run.started, reverse=True)
 
@@ -100,11 +111,13 @@ def _read_run(store: Any, context: Any, output: OutputDir) -> RunRecord:
         kinds = {event.artifact_id: metadata_store_pb2.Event.Type.Name(event.type) for event in mine}
         keys = {event.artifact_id: event.path.steps[0].key for event in mine if event.path.steps}
         # By the name that its maker gave it; the next node may take it in by another.
-        inputs = [made.get(i, f"{keys.get(i, '')} {i}") for i, kind in kinds.items() if kind not in _OUTPUT_KINDS]
+        inputs = [made.get(i, f"{keys.get(i, '')} {i}") for i, kind in kinds.items() if kind not in OUTPUT_EVENTS]
         for artifact_id, kind in kinds.items():
-            if kind in _OUTPUT_KINDS and artifact_id in artifacts:
+            if kind in OUTPUT_EVENTS and artifact_id in artifacts:
                 key, uri = keys.get(artifact_id, ""), output.rebase(artifacts[artifact_id].uri)
                 run.uris[node, key] = uri
+                if artifacts[artifact_id].state == metadata_store_pb2.Artifact.DELETED:
+                    run.cleaned.add((node, key))
                 artifact = made.setdefault(artifact_id, f"{key} {artifact_id}")
                 run.lineage.append({"artifact": artifact, "node": node, "inputs": sorted(inputs), "uri": uri})
     return run
@@ -112,6 +125,6 @@ def _read_run(store: Any, context: Any, output: OutputDir) -> RunRecord:
 
 def _node_id(store: Any, execution: Any) -> str:
     for context in store.get_contexts_by_execution(execution.id):
-        if context.type == _NODE_CONTEXT:
+        if context.type == NODE_CONTEXT:
             return context.name.rpartition(".")[2]
     return execution.type.rpartition(".")[2]

@@ -23,7 +23,8 @@ class ReportRun:
         evaluation_uri: what TFMA wrote, where there is no `facts.json`.
         record: what ML Metadata knows of the run, or None.
         output: the output folder that it belongs to, or None.
-        latest: whether it is its output folder's last run.
+        latest: whether it is its output folder's last run that has its report or evaluation.
+        cleaned: whether its report was removed by `pipeline.clean`; `facts_path` is where it was.
     """
 
     title: str
@@ -32,6 +33,7 @@ class ReportRun:
     record: RunRecord | None = None
     output: OutputDir | None = None
     latest: bool = False
+    cleaned: bool = False
 
     @property
     def number(self) -> str:
@@ -44,6 +46,11 @@ class ReportRun:
         Raises:
             UserError: the folder holds none that can be read.
         """
+        if self.cleaned:
+            raise UserError(
+                f"{self.title}: python -m pipeline.clean has removed its report; run the pipeline again with its"
+                " settings, or name another run of --list"
+            )
         if self.facts_path is None:
             account = _account_of_evaluation(str(self.evaluation_uri), self.title)
         else:
@@ -69,12 +76,14 @@ def find_run(text: str | None) -> ReportRun:
         return _numbered_run(_newest_output(), text)
     path = Path(text)
     if _exists(f"{text}/{FACTS_FILE}"):
-        return _report_folder(text)
+        return _known_run(path) or ReportRun(path.name, f"{text}/{FACTS_FILE}")
     if _exists(f"{text}/{_TFMA_CONFIG}"):
         title = path.name if not path.name.isdigit() else f"{path.parent.name} {path.name}"
         return ReportRun(title, evaluation_uri=text)
     if OutputDir(path).pipeline_root.is_dir():
         return _last_run(OutputDir(path.resolve()))
+    if "://" not in text and (cleaned := _known_run(path)):
+        return cleaned
     raise UserError(
         f"{text}: is no run; give an output folder of pipeline.run_local, a folder of ReportGen, one that TFMA wrote, "
         "or a number of --list"
@@ -82,15 +91,19 @@ def find_run(text: str | None) -> ReportRun:
 
 
 def list_runs(output: OutputDir) -> list[ReportRun]:
-    """Returns all runs of an output folder that left a report or an evaluation, the latest first."""
+    """Returns all runs of an output folder that left a report or an evaluation, cleaned or not, the latest first."""
     runs: list[ReportRun] = []
+    whole = 0
     for record in read_runs(output.metadata_path):
         report, evaluation = record.uris.get(("ReportGen", "report")), record.uris.get(("Evaluator", "evaluation"))
         facts = f"{report}/{FACTS_FILE}" if report else None
         if facts and _exists(facts):
-            runs.append(ReportRun(_title(output, record, report), facts, None, record, output, latest=not runs))
+            runs.append(ReportRun(_title(output, record, report), facts, None, record, output, latest=not whole))
+        elif ("ReportGen", "report") in record.cleaned:
+            runs.append(ReportRun(_title(output, record, report), facts, None, record, output, cleaned=True))
         elif evaluation and _exists(evaluation):
-            runs.append(ReportRun(_title(output, record, None), None, evaluation, record, output, latest=not runs))
+            runs.append(ReportRun(_title(output, record, None), None, evaluation, record, output, latest=not whole))
+        whole += bool(runs and not runs[-1].cleaned)
     return runs
 
 
@@ -100,7 +113,7 @@ def _title(output: OutputDir, record: RunRecord, report: str | None) -> str:
 
 
 def _last_run(output: OutputDir) -> ReportRun:
-    runs = list_runs(output)
+    runs = [run for run in list_runs(output) if not run.cleaned]
     if not runs:
         raise UserError(f"{output.root}: holds no run with a report; run python -m pipeline.run_local first")
     return runs[0]
@@ -111,18 +124,18 @@ def _numbered_run(output: OutputDir, number: str) -> ReportRun:
     for run in runs:
         if run.number == number:
             return run
-    known = ", ".join(sorted({run.number for run in runs if run.number}, key=int))
+    known = ", ".join(sorted({run.number for run in runs if run.number and not run.cleaned}, key=int))
     raise UserError(f"{output.root} has no report {number}; there are {known or 'none'}")
 
 
-def _report_folder(text: str) -> ReportRun:
-    """Returns the run of a folder of ReportGen; inside an output folder with what ML Metadata knows."""
-    folder = Path(text).resolve()
+def _known_run(path: Path) -> ReportRun | None:
+    """Returns the run of a folder of ReportGen's in an output folder, there or cleaned; None outside of one."""
+    folder = path.resolve()
     for output in map(OutputDir, folder.parents):
         for run in list_runs(output) if output.pipeline_root.is_dir() else ():
             if run.facts_path and Path(run.facts_path).resolve().parent == folder:
                 return run
-    return ReportRun(Path(text).name, f"{text}/{FACTS_FILE}")
+    return None
 
 
 def _newest_output() -> OutputDir:

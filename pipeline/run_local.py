@@ -16,14 +16,17 @@ from rich.markup import escape
 
 from data.errors import UserError
 from data.json_files import write_json
+from data.spans import find_spans, has_span
 from pipeline.command_line import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_NOT_BLESSED,
+    EXIT_USER_ERROR,
     CommandLineParser,
     add_config_flags,
     command,
     find_full_disk,
+    reader_may_leave,
 )
 from pipeline.config import (
     DataChoice,
@@ -55,10 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = arguments.set + ["tuner.enabled=true"] * arguments.tune
     config = load_config(arguments.preset, arguments.config, data_choice(arguments.data), overrides)
     if arguments.print_config:
-        print(dump_config(config), end="")
+        with reader_may_leave():
+            print(dump_config(config), end="")
         return EXIT_DONE
     output_dir = OutputDir(Path(arguments.output_dir or DEFAULT_OUTPUT / config.name).resolve())
     _check_places(config, output_dir)
+    if arguments.dry_run:
+        return _dry_run(config, output_dir)
     with output_dir.locked():
         return run(config, output_dir, enable_cache=not arguments.no_cache, verbose=arguments.verbose)
 
@@ -77,13 +83,21 @@ def make_parser() -> argparse.ArgumentParser:
         "exit status: 0 pushed, 3 not blessed, 2 a mistake in the input, 1 a fault, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_config_flags(parser, "digits", ("PATH", "a folder of class folders, CIFAR-10's archive, or TFRecords"))
+    add_config_flags(
+        parser, "digits", ("PATH", "a folder of class folders, a table of images, an archive, or TFRecords")
+    )
     parser.add_argument("--output-dir", metavar="DIR", help="where everything goes (output/<name> in the checkout)")
     parser.add_argument(
         "--tune", action="store_true", help="first search for the Trainer's best settings, as the tuner section says"
     )
     parser.add_argument("--no-cache", action="store_true", help="run every node anew")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be trained on, what a run would refuse, and what it takes in time, disk and memory; half a"
+        " minute, and nothing is written into the output folder",
+    )
     parser.add_argument("--verbose", action="store_true", help="show the log on screen, too")
     return parser
 
@@ -111,9 +125,12 @@ def _check_places(config: PipelineConfig, output_dir: OutputDir) -> None:
     Raises:
         UserError: what it writes lies in the images, or these among what it may remove.
     """
-    if not config.data.path or not Path(config.data.path).is_dir():
+    path = (
+        find_spans(config.data.path)[-1].path if config.data.path and has_span(config.data.path) else config.data.path
+    )
+    if not path or not Path(path).is_dir():
         return
-    images = Path(config.data.path).resolve()
+    images = Path(path).resolve()
     for place, name in ((output_dir.root, "--output-dir"), (config.serving_model_dir, "serving_model_dir")):
         if place and "://" not in str(place) and Path(place).resolve().is_relative_to(images):
             raise UserError(
@@ -141,6 +158,24 @@ def _describe_other_data(config: PipelineConfig, output_dir: OutputDir) -> str |
         f"data.path is {' '.join(filter(None, now))}; the last run in this folder had {' '.join(filter(None, before))}:"
         " its blessed models stay what new ones are compared with"
     )
+
+
+def _dry_run(config: PipelineConfig, output_dir: OutputDir) -> int:
+    """Tells what a run would do; returns the exit status: 2 if it would refuse."""
+    from pipeline.display import output_to_log
+
+    with output_to_log(Path(os.devnull), verbose=False) as console:
+        with console.status("loading TensorFlow") as status:
+            from pipeline.dry_run import look_ahead
+
+            found = look_ahead(config, output_dir, status.update)
+        for title, text in found.lines:
+            console.print(f"{title:<8} {text}", markup=False, soft_wrap=True)
+        for warning in found.warnings:
+            console.print(f"warning  {warning}", markup=False, soft_wrap=True)
+    for problem in found.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return EXIT_USER_ERROR if found.problems else EXIT_DONE
 
 
 def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, verbose: bool) -> int:
@@ -216,10 +251,11 @@ def _make_pipeline(
     """Looks up what only this machine knows, the weights and the state of the images, and builds the graph."""
     from components.pusher.component import AtomicPusher
     from components.trainer.weights import resolve_weights
+    from data.corrections_file import corrected_fingerprint
     from data.sources import make_source
     from pipeline.create_pipeline import Deployment, create_pipeline
 
-    fingerprint = make_source(config.data).fingerprint()
+    fingerprint = corrected_fingerprint(make_source(config.data).fingerprint(), config.data.corrections)
     trainer = config.trainer
     weights = resolve_weights(trainer.weights, trainer.backbone, mirror=trainer.weights_mirror)
     note = f", random ones instead: {weights.reason}" if weights.reason else ""

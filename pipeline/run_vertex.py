@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", nargs="?", help="of status and cancel: the run's name or id; of cancel: a schedule's name"
     )
-    add_config_flags(parser, "digits", ("gs://...", "a folder of class folders, TFRecords, or CIFAR-10's archive"))
+    add_config_flags(parser, "digits", ("gs://...", "a folder of class folders, a table of images, or TFRecords"))
     add_flags(parser)
     parser.add_argument(
         "--compile-only", metavar="FILE", help="write the spec (JSON) and stop: no network, no credentials"

@@ -16,6 +16,9 @@ from components.drift_validator.report import DRIFT_KEY, describe_report
 from components.evaluator.refusals import DRIFT_GATE
 from components.report_gen.facts import Sources, make_account
 from components.tuner import TRIALS_FILE
+from data.corrections import describe_corrections
+from data.groups import describe_groups
+from data.spans import describe_spans
 from data.split_origins import describe_split_origins
 from pipeline.accuracy_interval import make_accuracy_interval
 from pipeline.config import PipelineConfig
@@ -144,12 +147,23 @@ def _data_lines(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     counts: dict[str, dict[str, int]] = data["counts"]
     totals = "  ".join(f"{split} {sum(by_class.values()):,}" for split, by_class in counts.items())
     yield "images", f"{totals}  ({len({name for by_class in counts.values() for name in by_class})} classes)"
+    if spans := describe_spans(data.get("spans", [])):
+        yield "spans", escape(spans)
     if origins := describe_split_origins(data.get("split_origins", {})):
         yield "splits", escape(origins)
+    if corrections := data.get("corrections"):
+        yield "labels", escape(describe_corrections(corrections))
     if data["duplicates_dropped"]:
         yield "", f"{data['duplicates_dropped']:,} duplicates of another split dropped"
+    if groups := describe_groups(data.get("groups")):
+        yield "groups", groups
+    if data.get("weighted"):
+        yield "weights", "images weigh differently in training"
     if (ignored := data.get("ignored", {})).get("number"):
         yield "", escape(f"{ignored['number']:,} files or folders ignored, such as {', '.join(ignored['names'])}")
+    if left_out := data.get("left_out"):
+        labels = ", ".join(f"{label} {number:,}" for label, number in left_out.items())
+        yield "", escape(f"{sum(left_out.values()):,} left out by data.labels: {labels}")
     if data["quarantined"]:
         yield "", f"[yellow]{data['quarantined']:,} quarantined[/], all of them in summary.json:"
         for item in data["quarantine"][:_SHOWN_LINES]:

@@ -206,7 +206,12 @@ def test_hash_does_not_depend_on_the_place(copied_packages: Path, monkeypatch: p
         ("components/report_gen/settings.py", "default=1400", "default=1500", {REPORT}),
         ("components/report_gen/templates/report.css", "", "p {}\n", {REPORT}),
         # What the Trainer computes, with what is tried before it and who reads its models.
-        ("components/trainer/temperature.py", "_PRIOR_DEVIATION = 0.5", "_PRIOR_DEVIATION = 0.4", {TRAINER, TUNER}),
+        (
+            "components/trainer/temperature.py",
+            "_PRIOR_DEVIATION = 0.5",
+            "_PRIOR_DEVIATION = 0.4",
+            {TRAINER, TUNER, REPORT},
+        ),
         ("components/trainer/run_fn.py", "", "EDITED = 1\n", {TRAINER}),
         ("components/transform/resize.py", "tf.round(resized)", "tf.floor(resized)", {PREPROCESSING}),
         ("components/tuner/__init__.py", "", "import os\n", {TUNER, REPORT}),

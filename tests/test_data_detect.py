@@ -23,6 +23,7 @@ def root(tmp_path):
     (tmp_path / "tfx" / "data_summary.json").touch()
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "1.png").touch()
+    (tmp_path / "flat" / "labels.xlsx").touch()
     with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "flat", "flat")
     return tmp_path
@@ -34,6 +35,7 @@ def root(tmp_path):
         ("classes", "image_folder"),
         ("splits", "image_folder"),
         ("cifar-10-python.tar.gz", "cifar10"),
+        ("other.tar.gz", "archive"),
         ("tfx", "tfrecords"),
         ("tfds", "tfrecords"),
         ("tfds/cifar10-train.tfrecord-00000-of-00001", "tfrecords"),
@@ -51,9 +53,9 @@ def test_kinds(root, path, source):
     [
         ("nowhere", "does not exist"),
         ("nothing*", "matches no TFRecord file"),
-        ("flat", "a folder of 1 files and no folder"),
+        ("flat", "a folder of 2 files and no folder"),
         ("flat/1.png", "a file of another kind"),
-        ("other.tar.gz", "a file of another kind"),
+        ("flat/labels.xlsx", "labels.xlsx, a spreadsheet: save it as CSV; give"),
     ],
 )
 def test_everything_else_is_refused(root, path, message):

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.report_gen.near_duplicates import LEAST_COSINE, _describe_image
 from components.report_gen.thumbnails import make_data_uri
 from components.serving_validator.probes import make_example, make_probes
 from data.bit_depth import BIT_DEPTHS, least_bit_depth
 from data.decode import decode_image
 from data.image_check import check_image
+from data.near_duplicates import LEAST_COSINE, describe_image
 from data.picture import MOST_PIXELS, UnusableImage, picture_of, read_picture
 from tests import images
 
@@ -34,7 +34,7 @@ def test_a_thumbnail_shows_what_the_model_decodes(name):
 
 def test_different_images_of_16_bits_are_no_near_duplicates():
     one, other = (images.encode(images.picture(seed=seed)[..., 0].astype(np.uint16) * 257, "PNG") for seed in (7, 8))
-    vectors = [_describe_image(encoded) for encoded in (one, other)]
+    vectors = [describe_image(encoded) for encoded in (one, other)]
     assert all(np.linalg.norm(vector) == pytest.approx(1) for vector in vectors)
     assert vectors[0] @ vectors[1] < LEAST_COSINE
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_shown_costs_itself_only():
     good, bad = images.make_png(), images.make_truncated_png()
     with pytest.raises(UnusableImage):
         make_data_uri(bad)
-    assert not _describe_image(bad).any()
+    assert not describe_image(bad).any()
     probes = {probe.name: probe for probe in make_probes([make_example(bad), make_example(good)])}
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(probes["PNG"].images[0]))), images.picture())
     with pytest.raises(ValueError, match="no image of the test split can be read"):

@@ -2,9 +2,10 @@
 
 import pytest
 
+from data.image_record import ImageRecord
 from data.settings import DataSettings
 from data.split_origins import describe_split_origins
-from data.splits import ImageRecord, choose_images
+from data.splits import choose_images
 
 
 def origins_of(*folders: str, source: str = "image_folder", eval_share: float = 0.1) -> dict:

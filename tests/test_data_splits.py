@@ -7,9 +7,11 @@ import re
 import pytest
 
 from data.errors import UserError
+from data.image_record import ImageRecord
 from data.originals import MAX_ORIGINALS
+from data.selection_check import check_selection
 from data.settings import DataSettings
-from data.splits import ImageRecord, check_selection, choose_images
+from data.splits import choose_images
 
 
 def sha(content):

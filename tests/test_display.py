@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from components.progress import passing_progress, report_progress
 from pipeline.display import Display, output_to_log
+from pipeline.time_left import TimeLeft, describe_count
 
 
 def shown(*, terminal: bool) -> str:
@@ -43,6 +45,57 @@ def test_a_terminal_also_sees_what_passes() -> None:
     text = shown(terminal=True)
     assert "Trainer  step" in text
     assert "epoch 1 loss [0.5]" in text
+
+
+def test_without_a_terminal_a_long_step_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pipeline.display.time", SimpleNamespace(monotonic=lambda: now[0], localtime=time.localtime))
+    screen = io.StringIO()
+    display = Display(Console(file=screen, width=80, color_system=None))
+    display._time_left = TimeLeft(lambda: now[0])
+    with display.listening():
+        display.node_started("ImageExampleGen")
+        for done in range(0, 5000, 500):
+            now[0] += 10
+            report_progress("checking images", completed=done, total=5000)
+    assert screen.getvalue().splitlines() == [
+        "     checking images 1,000 of 5,000, 80 s left",
+        "     checking images 2,500 of 5,000, 50 s left",
+        "     checking images 4,000 of 5,000, 20 s left",
+    ]
+
+
+def test_what_is_left_follows_the_pace_of_the_last_while() -> None:
+    now = [0.0]
+    left = TimeLeft(lambda: now[0])
+    assert left.update(0, 1000) is None
+    for _ in range(100):  # ten a second at first, one a second for the last 100 seconds
+        now[0] += 0.1
+        left.update(round(10 * now[0]), 1000)
+    assert left.update(100, 1000) == pytest.approx(90)
+    for _ in range(100):
+        now[0] += 1
+        found = left.update(100 + round(now[0] - 10), 1000)
+    assert found == pytest.approx(800)
+    assert left.update(5, 1000) is None  # another step
+    now[0] += 10
+    assert left.update(15, 1000) == pytest.approx(985)
+    assert left.update(15, None) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((None, None, None), ""),
+        ((1500, None, None), "1,500"),
+        ((1500, 4000, None), "1,500 of 4,000"),
+        ((1500, 4000, 150.0), "1,500 of 4,000, 2 min left"),
+    ],
+)
+def test_a_count_is_said_as_far_as_it_is_known(
+    arguments: tuple[int | None, int | None, float | None], text: str
+) -> None:
+    assert describe_count(*arguments) == text
 
 
 PRINTER = """
@@ -82,6 +135,7 @@ LIVE = """
 import sys, time
 from pathlib import Path
 from pipeline.display import Display, output_to_log
+from pipeline.time_left import TimeLeft, describe_count
 with output_to_log(Path(sys.argv[1]), verbose=False) as console:
     display = Display(console)
     with display.listening():
@@ -132,3 +186,26 @@ def test_the_progress_of_a_part_passes() -> None:
             report_progress("epoch 1 loss 0.5", lasting=True)
         report_progress("trial 1/2 done", lasting=True)
     assert screen.getvalue().splitlines() == ["     trial 1/2 done"]
+
+
+def test_a_run_goes_on_when_nobody_reads_its_screen_any_more(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from pipeline.display import output_to_log
+with output_to_log(Path(sys.argv[1]), verbose=False) as console:
+    for number in range(10_000):
+        console.print(number)
+    print("logged")
+print("after", file=sys.stderr)
+sys.exit(3)
+"""
+    arguments = [sys.executable, "-c", code, str(tmp_path / "run.log")]
+    run = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert run.stderr is not None
+    assert run.stdout.readline() == "0\n"
+    run.stdout.close()
+    assert run.stderr.read() == "after\n"
+    assert run.wait() == 3
+    assert (tmp_path / "run.log").read_text(encoding="utf-8") == "logged\n"

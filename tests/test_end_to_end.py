@@ -110,6 +110,10 @@ def test_first_run_pushes_and_tells_what_it_did(folder: Path, capfd: pytest.Capt
     assert summary["versions"]["tfx"]
     page = (folder / "output" / "report.html").read_text(encoding="utf-8")
     assert f">{summary['metrics']['accuracy']:.4f}<" in page
+    assert "images of all splits was judged by a regression on the others" in page
+    assert (
+        (folder / "output" / "doubtful.csv").read_text(encoding="utf-8").startswith("content_sha256,name,split,label,")
+    )
     assert all(f'<th scope="row">{node}</th>' in page for node in NODES)  # durations, which the node cannot know
     assert f"open {folder / 'output' / 'report.html'} in a browser" in "\n".join(lines)
     assert len(lines) <= 60

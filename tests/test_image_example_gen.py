@@ -29,11 +29,12 @@ from data.decode import decode_image
 from data.errors import UserError
 from data.features import SPLITS
 from data.image_hashes import read_split_hashes
+from data.image_record import ImageRecord
 from data.image_statistics import read_image_statistics
 from data.originals import read_originals
+from data.selection_check import check_selection
 from data.settings import DataSettings
 from data.sources import make_source
-from data.splits import ImageRecord, check_selection
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
 

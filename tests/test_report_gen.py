@@ -1,6 +1,7 @@
 """A real small run: Transform, an exported VGG16 with random weights, TFMA, the Predictor and ReportGen."""
 
 import csv
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+import tensorflow_transform as tft
 import tf_keras
 from PIL import Image
 from tfx.types import Artifact, standard_artifacts
@@ -20,14 +22,30 @@ from components.evaluator.executor import Executor as Evaluator
 from components.evaluator.settings import EvaluatorSettings
 from components.exported_model.manifest import read_manifest
 from components.predictor.component import Predictor_Executor as Predictor
+from components.predictor.executor import read_records
 from components.predictor.predictions import Predictions, read_predictions
 from components.report_gen.executor import Executor as ReportGen
+from components.report_gen.facts import Sources
 from components.report_gen.grad_cam import make_heat_maps
+from components.report_gen.label_doubts import find_corrected_figures
 from components.report_gen.label_issues import find_label_issues
+from components.report_gen.labelled_images import JoinedFeatures, join_features, read_labelled_images
+from components.report_gen.model_card import corrected_text
 from components.report_gen.settings import ReportSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.export import export_model, load_classifier
+from components.trainer.frozen_features import (
+    FROZEN_FEATURES_FILE,
+    keep_weights,
+    read_frozen_weights,
+    write_frozen_weights,
+)
 from components.trainer.model import ImageClassifier, make_model
+from components.trainer.transform_graph import TransformGraph
+from components.transform.features import TRANSFORMED_IMAGE_KEY, fingerprint, unpack_images
+from data.corrections import Correction
+from data.corrections_file import write_corrections
+from data.features import IMAGE_KEY
 from pipeline import report
 from pipeline.config import load_config
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
@@ -194,6 +212,99 @@ def test_grad_cam_is_the_papers_equation(model: ImageClassifier, artifacts: dict
         gradient = tape.gradient(score, maps)[i].numpy()
         expected = np.maximum((gradient.mean(axis=(0, 1)) * maps[i].numpy()).sum(axis=-1), 0)
         np.testing.assert_allclose(heat[i], expected / max(expected.max(), 1e-12), atol=1e-4)
+
+
+def leave_features(
+    model: ImageClassifier, artifacts: dict[str, Artifact], folder: Path, depths: tuple[int, ...]
+) -> None:
+    """Leaves what the Trainer would: of train and eval, in an order of its own."""
+    embed = tf.saved_model.load(artifacts["model"].uri + "/Format-Serving").signatures["embed_examples"]
+    records = [one for split in ("eval", "train") for one in read_records([artifacts["examples"]], split, 100)]
+    features = np.concatenate([embed(examples=one)["embeddings"].numpy() for one in records])
+    spec = {IMAGE_KEY: tf.io.FixedLenFeature([], tf.string)}
+    prints = [fingerprint(tf.io.parse_example(one, spec)[IMAGE_KEY]).numpy() for one in records]
+    arrays = {"features": features.astype(np.float16), "fingerprints": np.concatenate(prints)}
+    folder.mkdir()
+    np.savez(folder / FROZEN_FEATURES_FILE, **arrays, depths=np.array(depths), pooling="last", strength=1e-3)
+
+
+def join(artifacts: dict[str, Artifact], predictions: Predictions, folder: Path) -> JoinedFeatures | None:
+    examples = artifacts["examples"]
+    uris = artifacts["model"].uri + "/Format-Serving", str(folder), artifacts["transform_graph"].uri
+    return join_features(read_labelled_images(examples), examples, predictions, *uris)
+
+
+def test_features_of_all_splits_are_joined_by_image(
+    model: ImageClassifier, artifacts: dict[str, Artifact], predictions: Predictions, tmp_path: Path
+) -> None:
+    assert join(artifacts, predictions, tmp_path) is None  # nothing was left
+    folder = tmp_path / "run"
+    leave_features(model, artifacts, folder, (512,))
+    images = read_labelled_images(artifacts["examples"])
+    assert images.splits == ["train"] * 12 + ["eval"] * 6 + ["test"] * 24
+    assert images.positions.tolist() == [*range(12), *range(6), *range(24)]
+    joined = join(artifacts, predictions, folder)
+    assert joined is not None
+    assert joined.rows.tolist() == list(range(42))
+    embed = tf.saved_model.load(artifacts["model"].uri + "/Format-Serving").signatures["embed_examples"]
+    wanted = [
+        embed(examples=records)["embeddings"].numpy()
+        for split in SPLITS
+        for records in read_records([artifacts["examples"]], split, 100)
+    ]
+    np.testing.assert_allclose(joined.features, np.concatenate(wanted), rtol=2e-3, atol=1e-3)  # float16
+
+
+def test_of_a_fine_tuned_model_the_weights_before_give_the_features_of_test(
+    model: ImageClassifier, artifacts: dict[str, Artifact], predictions: Predictions, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    leave_features(model, artifacts, folder, (512,))
+    kept = keep_weights(model)
+    before = {**kept, "block5_conv3_bias": kept["block5_conv3_bias"] + 0.5}
+    write_frozen_weights(str(folder), before, model)
+    assert list(read_frozen_weights(str(folder))) == ["block5_conv3_bias"]
+    joined = join(artifacts, predictions, folder)
+    assert joined is not None
+    assert predictions.embeddings is not None
+    found = joined.features[joined.rows >= 18].astype(np.float32)
+    assert np.abs(found - predictions.embeddings).max() > 0.1
+    graph = TransformGraph(tft.TFTransformOutput(artifacts["transform_graph"].uri))
+    exported = artifacts["model"].uri + "/Format-Serving"
+    other = load_classifier(exported, read_manifest(exported))
+    other.get_layer("backbone").get_layer("block5_conv3").bias.assign(before["block5_conv3_bias"])
+    (records,) = read_records([artifacts["examples"]], "test", 100)
+    pixels = unpack_images(graph.apply(graph.parse(records, [IMAGE_KEY]))[TRANSFORMED_IMAGE_KEY], SIZE)
+    wanted = tf_keras.Model(other.input, other.get_layer("head").input)(pixels).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-3)
+
+
+def test_where_no_features_were_left_test_is_looked_at_alone(
+    facts: dict[str, Any], artifacts: dict[str, Artifact]
+) -> None:
+    doubts = facts["doubts"]
+    assert not doubts["all_splits"]
+    assert doubts["reason"] == "the images or the training are not at hand"  # no summary of the data
+    with Path(artifacts["report"].uri, "doubtful.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(of["label"] for of in doubts["counts"].values())
+    assert all(row["split"] == "test" for row in rows)
+
+
+def test_corrected_labels_of_test_are_judged_both_ways(predictions: Predictions, tmp_path: Path) -> None:
+    hashes = [f"{i:064x}" for i in range(len(predictions))]
+    wrong = int(np.flatnonzero(~predictions.correct)[0])
+    label, was = predictions.label_names[wrong], predictions.class_names[predictions.predicted[wrong]]
+    write_corrections({hashes[wrong]: Correction(hashes[wrong], label, was)}, str(tmp_path / "corrections.csv"))
+    known = Predictions(**{**vars_of(predictions), "hashes": hashes})
+    found = find_corrected_figures(Sources("x", {"examples": str(tmp_path)}), known)
+    assert found is not None
+    assert found["test_images"] == 1
+    assert found["accuracy"] == pytest.approx(predictions.correct.mean())
+    assert found["accuracy_before"] == pytest.approx(predictions.correct.mean() + 1 / len(predictions))
+    assert found["sha256"] == hashlib.sha256((tmp_path / "corrections.csv").read_bytes()).hexdigest()
+    assert "Labels of 1 test image were corrected: accuracy" in corrected_text(found)
+    assert find_corrected_figures(Sources("x", {"examples": str(tmp_path / "none")}), known) is None
 
 
 def test_flipped_labels_are_the_likely_label_errors() -> None:

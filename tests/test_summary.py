@@ -109,6 +109,7 @@ def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> No
         "duplicates_dropped": 2,
         "quarantine": [{"file": f"a/{i}[0].jpg", "reason": "is cut off"} for i in range(5)],
         "ignored": {"number": 7, "names": ["notes.txt", "cat/@eaDir"]},
+        "left_out": {"Not [sure]": 1200, "Skip": 3},
         "anomalies": ["test: label: Unexpected string values"],
     }
     text = render(data=data)
@@ -118,6 +119,7 @@ def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> No
         "a/2[0].jpg: is cut off",
         "2 duplicates",
         "7 files or folders ignored, such as notes.txt, cat/@eaDir",
+        "1,203 left out by data.labels: Not [sure] 1,200, Skip 3",
     ):
         assert part in text
     assert "a/3[0].jpg" not in text

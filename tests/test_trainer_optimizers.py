@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer import optimizers
-from components.trainer.inputs import balance_classes
+from components.trainer.class_weights import balance_classes
 from components.trainer.learner import Learner
 from components.trainer.mixing import UNMIXED
 from components.trainer.model import ImageClassifier, set_trainable_blocks

@@ -10,12 +10,16 @@ import pytest
 import tensorflow as tf
 
 from components.exported_model.manifest import read_manifest
+from components.exported_model.weights import weight_key
 from components.trainer import TRAINING_FILE, recipes, training
 from components.trainer.checkpoints import FEATURES_PREFIX
+from components.trainer.export import load_classifier
 from components.trainer.feature_store import FeatureStore
+from components.trainer.frozen_features import read_frozen_features, read_frozen_weights
 from components.trainer.run_fn import HISTORY_FILE
+from components.transform.features import TRANSFORMED_IMAGE_KEY, fingerprint, unpack_images
 from tests.trainer_run import CLASSES, make_images, read_weights, run_trainer
-from tests.transform_run import make_example
+from tests.transform_run import make_example, read_transformed
 
 QUICK = {"recipe": "quick", "weights": "none", "batch_size": 8, "precision": "float32"}
 TUNED = {**QUICK, "recipe": "balanced", "fine_tune_epochs": 2, "fine_tune_learning_rate": 1e-3, "deterministic": True}
@@ -98,6 +102,42 @@ def tuned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("tuned")
     run_trainer(root, output, TUNED)
     return output
+
+
+def check_frozen_features(root: Path, output: Path) -> None:
+    """Computes them anew, by the exported model with the weights that its backbone had, and finds each by its image."""
+    left = read_frozen_features(str(output / "model_run"))
+    assert left is not None
+    raw = [*make_images(30, seed=0), *make_images(12, seed=1)]
+    prints = fingerprint(tf.constant([encoded for encoded, _ in raw])).numpy()
+    assert sorted(prints) == sorted(left.fingerprints)
+    export = str(output / "model" / "Format-Serving")
+    model = load_classifier(export, read_manifest(export))
+    changed = read_frozen_weights(str(output / "model_run"))
+    for weight in model.get_layer("backbone").weights:
+        if weight_key(weight) in changed:
+            weight.assign(changed[weight_key(weight)])
+    packed = [row[TRANSFORMED_IMAGE_KEY] for split in ("train", "eval") for row in read_transformed(root, split)]
+    embedder = tf.keras.Model(model.input, model.get_layer("head").input)
+    wanted = embedder(unpack_images(tf.constant(packed), 32)).numpy()
+    # In process Transform keeps the order of the images; the Trainer must not depend on that.
+    found = left.features[[left.fingerprints.tolist().index(one) for one in prints]]
+    np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-3)  # float16
+    assert sum(left.depths) == wanted.shape[1]
+
+
+def test_the_features_of_train_and_eval_are_left_by_image(root: Path, quick: Path) -> None:
+    check_frozen_features(root, quick)
+    assert not read_frozen_weights(str(quick / "model_run"))
+    left = read_frozen_features(str(quick / "model_run"))
+    assert left is not None
+    assert left.strength == read_record(quick)["recipe"]["solved"]["strength"]
+
+
+def test_what_fine_tuning_changed_of_the_backbone_is_left_as_it_was(root: Path, tuned: Path) -> None:
+    shipped = read_record(tuned)["shipped"]
+    assert bool(read_frozen_weights(str(tuned / "model_run"))) == (shipped == "fine-tune")
+    check_frozen_features(root, tuned)
 
 
 def test_fine_tuning_starts_from_the_solved_head_and_competes_with_it(tuned: Path) -> None:

@@ -252,6 +252,15 @@ def test_images_in_a_bucket_are_read_anew_unless_a_manifest_tells_of_changes(tmp
     )
 
 
+def test_each_run_of_a_schedule_looks_for_the_newest_span() -> None:
+    config = image_config(path="gs://my-bucket/day-{SPAN}", num_spans=2)
+    job = compile_spec(config, make_settings(), find_inputs(config, make_settings(), offline=True))
+    tasks = container_tasks(job["pipelineSpec"])
+    (example_gen,) = (task for task in tasks if task.node == "ImageExampleGen")
+    assert example_gen.spec["cachingOptions"] == {}
+    assert "gs://my-bucket/day-{SPAN}" in json.dumps(example_gen.spec)  # found by the node, not now
+
+
 @pytest.mark.parametrize(
     ("path", "name", "source"),
     [
@@ -324,6 +333,7 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
         (["trainer.weights=/w.h5"], {}, "trainer.weights is /w.h5, which Vertex AI cannot see"),
         (["trainer.weights_mirror=file:///w"], {}, "trainer.weights_mirror is file:///w, which Vertex AI cannot see"),
         (["serving_model_dir=/served"], {}, "serving_model_dir is /served, which Vertex AI cannot see"),
+        (["data.uri_map={s3://b: /x}"], {}, "data.uri_map.s3://b is /x, which Vertex AI cannot see"),
         (
             ["data={source: cifar10}"],
             {"beam": {"runner": "dataflow"}},
@@ -335,6 +345,11 @@ def test_weights_are_known_by_their_hash_without_a_download() -> None:
             "serving_model_dir is gs://b/served and endpoint.name is e; the model is pushed to one place",
         ),
         (["schema_path=gs://b/s.pbtxt"], {}, "schema_path is gs://b/s.pbtxt, which --compile-only cannot read"),
+        (
+            ["data={source: image_folder, path: 'gs://b/{SPAN}'}"],
+            {"data_manifest": "list"},
+            "data.path is gs://b/{SPAN}, whose newest spans each run looks for",
+        ),
         ([], {"data_manifest": "/no/list"}, "data_manifest is /no/list, which cannot be read: No such file"),
         ([], {"data_manifest": "gs://b/list"}, "data_manifest is gs://b/list, which --compile-only cannot read"),
         ([], {"data_manifest": "list", "schedule": {"cron": "0 3 * * *"}}, "data_manifest is list, which is read once"),

@@ -1,7 +1,7 @@
 """Runs the Transform executor on images made in a test."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from tfx.utils import json_utils
 from components.transform.executor import Executor
 from components.transform.features import TRANSFORMED_FEATURE_SPEC
 from data.bit_depth import write_bit_depth
-from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY
+from data.extras import write_extras
+from data.features import GROUP_KEY, IMAGE_KEY, LABEL_KEY, NAME_KEY, WEIGHT_KEY
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
@@ -34,10 +35,14 @@ def make_artifact(kind: type, uri: Path, splits: list[str] | None = None) -> Any
     return artifact
 
 
-def make_example(encoded: bytes, label: str, name: str) -> bytes:
-    """Returns a serialised Example of the raw features that matter here."""
+def make_example(encoded: bytes, label: str, name: str, extras: tuple[float, str] | None = None) -> bytes:
+    """Returns a serialised Example of the raw features that matter here; `extras` are weight and group."""
     values = {IMAGE_KEY: encoded, LABEL_KEY: label.encode(), NAME_KEY: name.encode()}
+    if extras:
+        values[GROUP_KEY] = extras[1].encode()
     features = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()}
+    if extras:
+        features[WEIGHT_KEY] = tf.train.Feature(float_list=tf.train.FloatList(value=[extras[0]]))
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
@@ -46,6 +51,7 @@ def run_transform(
     images: Mapping[str, Iterable[tuple[bytes, str]]],
     settings: Mapping[str, Any],
     feature_shape: str = FIXED_SHAPE,
+    extras_of: Callable[[str, int], tuple[float, str]] | None = None,
 ) -> tft.TFTransformOutput:
     """Writes Examples to `root/examples`, transforms them to `root/transformed` and the graph to `root/graph`.
 
@@ -54,6 +60,7 @@ def run_transform(
         images: split to (encoded image, label).
         settings: of `TransformSettings`.
         feature_shape: of each raw feature, as it stands in the schema.
+        extras_of: split and number of an image -> its weight and group; None where the data set has none.
     """
     examples = make_artifact(standard_artifacts.Examples, root / "examples", SPLITS)
     for split in SPLITS:
@@ -62,10 +69,12 @@ def run_transform(
         pairs = list(images[split])
         with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), options="GZIP") as writer:
             for number, (encoded, label) in enumerate(pairs):
-                writer.write(make_example(encoded, label, f"{split}/{number}"))
+                extras = extras_of(split, number) if extras_of else None
+                writer.write(make_example(encoded, label, f"{split}/{number}", extras))
         hashes = make_image_hashes(hashlib.sha256(encoded).hexdigest() for encoded, _ in pairs)
         write_image_hashes(hashes, str(root / "examples" / split_hashes_file(split)))
     write_bit_depth(BIT_DEPTH, str(root / "examples"))
+    write_extras((WEIGHT_KEY, GROUP_KEY) if extras_of else (), str(root / "examples"))
     schema = make_artifact(standard_artifacts.Schema, root / "schema")
     (root / "schema" / "schema.pbtxt").write_text(
         "".join(

@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
 from pydantic import TypeAdapter
 
+from components.image_example_gen.check import PROGRESS_STEP
 from components.image_example_gen.compressed_records import WriteCompressed, compress_record
+from components.progress import report_progress
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
 from data.json_files import read_json, write_json
@@ -23,8 +27,9 @@ _RULES = TypeAdapter(Rules)
 class MakeExamples(WorkInThreads):
     """`SourceImage` -> its `tf.train.Example`, as a part of a gzipped file, on the output of its split, or nothing."""
 
-    def __init__(self, max_pixels: int, rules_path: str, examples_uri: str) -> None:
+    def __init__(self, max_pixels: int, rules_path: str, examples_uri: str, total: int | None = None) -> None:
         """Keeps where the rules lie: with many exceptions they are too large for the job's own description."""
+        self._done, self._total = 0, total
         self._max_pixels = max_pixels
         self._rules_path = rules_path
         self._examples_uri = examples_uri
@@ -33,12 +38,19 @@ class MakeExamples(WorkInThreads):
         """Reads the rules."""
         self._rules = read_rules(self._rules_path)
 
+    def process(self, image: SourceImage) -> Iterator[Any]:
+        """See `WorkInThreads`; tells how far it is."""
+        yield from super().process(image)
+        self._done += 1
+        if self._done % PROGRESS_STEP == 0:
+            report_progress("writing examples", completed=self._done, total=self._total)
+
     def work(self, image: SourceImage) -> list[Any]:
         """Makes the example of one image."""
-        if image.problem:
+        if image.problem or image.left_out:
             return []
         sha256 = hashlib.sha256(image.encoded).hexdigest()
-        split = self._rules.split_of(sha256, image.split)
+        split = self._rules.split_of(sha256, image.split, image.group)
         if split is None:
             return []
         # Decoding is most of the work: only what was stored anew is decoded again.
@@ -48,13 +60,20 @@ class MakeExamples(WorkInThreads):
             checked = check_header(image.encoded, self._max_pixels)
         if sha256 in self._rules.originals:
             write_original(self._examples_uri, sha256, image.encoded, checked.encoded)
-        example = make_example(image, checked, sha256)
+        known: dict[str, bytes | float] = {
+            features.WEIGHT_KEY: float(image.weight),
+            features.GROUP_KEY: self._rules.key_of(sha256, image.group).encode(),
+        }
+        image = replace(image, label=self._rules.label_of(sha256, image.label))
+        example = make_example(image, checked, sha256, {key: known[key] for key in self._rules.extras})
         return [beam.pvalue.TaggedOutput(split, compress_record(example.SerializeToString(deterministic=True)))]
 
 
-def make_example(image: SourceImage, checked: CheckedImage, sha256: str) -> tf.train.Example:
+def make_example(
+    image: SourceImage, checked: CheckedImage, sha256: str, extras: Mapping[str, bytes | float]
+) -> tf.train.Example:
     """Returns the example that `data.features` describes."""
-    values: dict[str, bytes | int] = {
+    values: dict[str, bytes | int | float] = {
         features.IMAGE_KEY: checked.encoded,
         features.LABEL_KEY: image.label.encode(),
         features.NAME_KEY: image.name.encode(),
@@ -62,12 +81,15 @@ def make_example(image: SourceImage, checked: CheckedImage, sha256: str) -> tf.t
         features.WIDTH_KEY: checked.width,
         features.FORMAT_KEY: checked.format.encode(),
         features.CONTENT_HASH_KEY: sha256.encode(),
+        **extras,
     }
     example = tf.train.Example()
     for key, value in values.items():
         feature = example.features.feature[key]
         if isinstance(value, int):
             feature.int64_list.value.append(value)
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
         else:
             feature.bytes_list.value.append(value)
     return example
@@ -80,12 +102,14 @@ def add_examples(
     rules_path: str,
     examples_uri: str,
     split_dirs: dict[str, str],
+    total: int | None = None,
 ) -> None:
     """Adds the job to a pipeline: `split_dirs` (split -> folder) get gzipped TFRecord files, the artifact originals."""
     examples = (
         pipeline
         | "ReadImages" >> source.read()
-        | "MakeExamples" >> beam.ParDo(MakeExamples(max_pixels, rules_path, examples_uri)).with_outputs(*split_dirs)
+        | "MakeExamples"
+        >> beam.ParDo(MakeExamples(max_pixels, rules_path, examples_uri, total)).with_outputs(*split_dirs)
     )
     for split, split_dir in split_dirs.items():
         # Without TFX's WriteSplit: its shuffle would keep all image bytes of an in-process run in memory.

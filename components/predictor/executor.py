@@ -10,11 +10,13 @@ from tfx.types import Artifact, artifact_utils
 
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
 from components.exported_model.signatures import EMBED_SIGNATURE, EXAMPLES_SIGNATURE
+from components.image_example_gen import SUMMARY_FILE
 from components.predictor.predictions import PredictionsWriter
 from components.progress import report_progress
 from components.record_batches import images_at_once
 from components.transform.label_vocabulary import UNKNOWN_LABEL
 from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
+from data.json_files import find_json
 
 PREDICTIONS_KEY = "predictions"
 TEST_SPLIT = "test"
@@ -51,7 +53,7 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
         predict_baseline = _load(baseline, EXAMPLES_SIGNATURE)
     indices = {name: index for index, name in enumerate(class_names)}
     tf.io.gfile.makedirs(folder)
-    done = 0
+    done, total = 0, _count_images(examples)
     with PredictionsWriter(folder, class_names) as writer:
         for records in read_records([examples], TEST_SPLIT, batch_size):
             outputs = predict(records)
@@ -75,7 +77,13 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
                 }
             )
             done += len(labels)
-            report_progress("predicting", completed=done)
+            report_progress("predicting", completed=done, total=total)
+
+
+def _count_images(examples: Artifact) -> int | None:
+    """Returns how many images the split has; None where ImageExampleGen has not made them."""
+    summary = find_json(os.path.join(examples.uri, SUMMARY_FILE))
+    return sum(summary["counts"][TEST_SPLIT].values()) if summary else None
 
 
 def read_records(examples: list[Artifact], split: str, batch_size: int) -> Iterator[tf.Tensor]:

@@ -73,7 +73,7 @@ def push_atomically(model_path: str, base_dir: str) -> str:
         The path of the new version.
     """
     os.makedirs(base_dir, exist_ok=True)
-    with _locked(os.path.join(base_dir, LOCK_FILE)):
+    with locked_for_push(os.path.join(base_dir, LOCK_FILE)):
         names = os.listdir(base_dir)
         for name in names:
             if name.startswith(PARTIAL_PREFIX):
@@ -89,7 +89,7 @@ def push_atomically(model_path: str, base_dir: str) -> str:
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
+def locked_for_push(path: str) -> Iterator[None]:
     """Holds a file's lock, which the system frees when the process ends, however it ends."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -100,7 +100,8 @@ class Account:
         run: `title`, `nodes` and `lineage`, which nodes cannot know.
         mistakes: positions in the test split, the worst first; so are the others.
         least_certain: positions.
-        label_issues: of `find_label_issues`.
+        doubts: of `find_label_doubts`; accounts of earlier versions have none.
+        corrected: of `find_corrected_figures`.
         duplicates: of `find_near_duplicates`.
         test_images: position to what is said of the image.
         thumbnails: "split:position" to a data URI.
@@ -133,7 +134,8 @@ class Account:
     run: Record | None = None
     mistakes: list[int] = field(default_factory=list)
     least_certain: list[int] = field(default_factory=list)
-    label_issues: Record | None = None
+    doubts: Record | None = None
+    corrected: Record | None = None
     duplicates: Record | None = None
     test_images: dict[str, Record] = field(default_factory=dict)
     thumbnails: dict[str, str] = field(default_factory=dict)

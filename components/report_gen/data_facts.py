@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +10,9 @@ from tfx.types import standard_component_specs as specs
 
 from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
 from data.features import HEIGHT_KEY, SPLITS, WIDTH_KEY
+from data.groups import describe_groups
 from data.json_files import find_json
+from data.spans import describe_spans
 
 
 def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
@@ -21,7 +23,8 @@ def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
 
     Returns:
         `counts`: split to class to images; `sizes`: split to the least, mean and greatest height and width in pixels;
-        `quarantine`: files and reasons of `quarantined`; `anomalies`: a line each, None if unknown.
+        `told`: sentences on spans, groups and weights; `quarantine`: files and reasons of `quarantined`; `anomalies`: a
+        line each, None if unknown.
     """
     examples = uris.get(specs.EXAMPLES_KEY)
     if examples is None or (facts := find_json(os.path.join(examples, SUMMARY_FILE))) is None:
@@ -31,11 +34,22 @@ def make_data_facts(uris: Mapping[str, str]) -> dict[str, Any] | None:
         quarantine = [json.loads(line) for line in file.read().decode().split("\n") if line]
     return {
         **facts,
+        "told": list(_tell(facts)),
         "splits": [split for split in SPLITS if split in facts["counts"]],
         "quarantine": quarantine,
         "sizes": _sizes(uris[specs.STATISTICS_KEY]) if specs.STATISTICS_KEY in uris else {},
         "anomalies": _anomalies(uris[specs.ANOMALIES_KEY]) if specs.ANOMALIES_KEY in uris else None,
     }
+
+
+def _tell(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence on each of spans, groups and weights that the data set has."""
+    if spans := describe_spans(facts.get("spans", [])):
+        yield f"Spans: {spans}."
+    if groups := describe_groups(facts.get("groups")):
+        yield f"Groups: {groups}."
+    if facts.get("weighted"):
+        yield "Images weigh differently in training, and alike where they judge."
 
 
 def _sizes(statistics_uri: str) -> dict[str, dict[str, dict[str, float]]]:

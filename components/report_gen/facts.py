@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from components.report_gen.confusion import make_matrix, shown_in_cells
 from components.report_gen.data_facts import make_data_facts
 from components.report_gen.headline import make_change, make_headline
 from components.report_gen.intervals import bootstrap_intervals
-from components.report_gen.label_issues import find_label_issues
+from components.report_gen.label_doubts import find_corrected_figures, find_label_doubts, shown_first
 from components.report_gen.mistakes import (
     EXPLAINED_MISTAKES,
     confidence_histogram,
@@ -90,6 +90,7 @@ def collect_account(
         usable = baseline is not None and results.baseline_metrics is not None and np.isfinite(baseline).all()
         intervals = bootstrap_intervals(predictions.labels, predictions.probabilities, baseline if usable else None)
     matrix = make_matrix(results, predictions)
+    training, data = sources.find_record(specs.MODEL_RUN_KEY, TRAINING_FILE), make_data_facts(sources.uris)
     account = Account(
         name=sources.name,
         images=results.images,
@@ -101,8 +102,8 @@ def collect_account(
         slices=make_slices(results, predictions),
         calibration=results.calibration,
         histogram=confidence_histogram(predictions) if predictions is not None else None,
-        training=sources.find_record(specs.MODEL_RUN_KEY, TRAINING_FILE),
-        data=make_data_facts(sources.uris),
+        training=training,
+        data=data,
         tuning=sources.find_record(specs.TUNER_RESULTS_KEY, TUNING_FILE),
         serving=sources.find_record(specs.INFRA_BLESSING_KEY, FINDINGS_FILE),
         drift=sources.find_record(DRIFT_KEY, DRIFT_FILE),
@@ -111,8 +112,9 @@ def collect_account(
         versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         sources={key: sources.uris.get(key) for key in (specs.EVALUATION_KEY, PREDICTIONS_KEY)},
         baseline=results.baseline,
-        **_make_image_sections(sources, settings, predictions, matrix),
+        **_make_label_sections(sources, predictions, training, data),
     )
+    account = replace(account, **_make_image_sections(sources, settings, predictions, account))
     return account_from_json(account.to_json())  # The same as whoever reads it from a file has.
 
 
@@ -128,8 +130,21 @@ def _make_classes(results: EvaluationResults) -> Iterator[ClassFigures]:
         yield ClassFigures(**asdict(row), recall_interval=recall, precision_interval=precision)
 
 
+def _make_label_sections(
+    sources: Sources, predictions: Predictions | None, training: Record | None, data: Record | None
+) -> dict[str, Any]:
+    """Returns the sections of the account that are about labels."""
+    if predictions is None:
+        return {}
+    report_progress("label errors")
+    return {
+        "doubts": find_label_doubts(sources, data, training, predictions),
+        "corrected": find_corrected_figures(sources, predictions),
+    }
+
+
 def _make_image_sections(
-    sources: Sources, settings: ReportSettings, predictions: Predictions | None, matrix: Record
+    sources: Sources, settings: ReportSettings, predictions: Predictions | None, account: Account
 ) -> dict[str, Any]:
     """Returns the sections of the account that show single images, and the thumbnails for them."""
     sections: dict[str, Any] = {"images_shown": settings.images}
@@ -137,18 +152,15 @@ def _make_image_sections(
         sections["duplicates"] = find_near_duplicates(sources.examples)
     if predictions is None:
         return sections
-    report_progress("label errors")
     sections["mistakes"], sections["least_certain"] = worst_mistakes(predictions), least_certain(predictions)
-    sections["label_issues"] = find_label_issues(predictions)
-    in_cells = shown_in_cells(matrix)
-    listed = [*sections["mistakes"], *sections["least_certain"], *sections["label_issues"]["positions"]]
+    in_cells = shown_in_cells(account.matrix)
+    listed = [*sections["mistakes"], *sections["least_certain"]]
     sections["test_images"] = describe_images(predictions, list(dict.fromkeys([*listed, *in_cells])))
     if settings.images and sources.examples is not None:
         pairs = sections["duplicates"]["pairs"][:_SHOWN_OF_A_LIST]
-        doubtful = sections["label_issues"]["positions"][:_SHOWN_OF_A_LIST]
         shown = ShownImages(
             explained=[*sections["mistakes"][:EXPLAINED_MISTAKES], *sections["least_certain"]],
-            listed=[(TEST_SPLIT, i) for i in doubtful] + [key for pair in pairs for key in _keys(pair)],
+            listed=shown_first(account.doubts or {"rows": []}) + [key for pair in pairs for key in _keys(pair)],
             in_cells=[(TEST_SPLIT, i) for i in in_cells],
         )
         sections.update(show_images(sources, settings, predictions, shown))

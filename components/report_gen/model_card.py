@@ -6,6 +6,7 @@ cannot know (who may use it for what) is said to be missing.
 
 from collections.abc import Iterator
 from operator import itemgetter
+from typing import Any
 
 from components.report_gen.account import Account
 from components.report_gen.numbers import format_interval, format_number
@@ -17,6 +18,7 @@ from components.report_gen.training_text import (
     stepped_epochs,
     temperature_text,
 )
+from data.corrections import describe_corrections
 
 _WEAK_RECALL = 0.8
 _FEW_IMAGES = 30
@@ -90,6 +92,13 @@ def _data(account: Account) -> Iterator[str]:
         least, most = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
         yield f"The smallest class in train is {least} ({train[least]:,}), the largest {most} ({train[most]:,})."
     yield f"{data['quarantined']:,} files could not be used; {data['duplicates_dropped']:,} copies were dropped."
+    if left_out := data.get("left_out"):
+        yield f"{sum(left_out.values()):,} images were left out by their labels: {', '.join(left_out)}."
+    yield from data.get("told", [])
+    if corrections := data.get("corrections"):
+        sha256 = (account.corrected or {}).get("sha256")
+        named = f" (SHA-256 {sha256})" if sha256 else ""
+        yield f"Labels corrected by a file{named}: {describe_corrections(corrections)}."
     if account.duplicates:
         counts = account.duplicates["count"]
         yield "Near duplicates: " + "; ".join(f"{pair} {count:,}" for pair, count in counts.items()) + "."
@@ -100,6 +109,36 @@ def _evaluation(account: Account) -> Iterator[str]:
     for figure in account.headline:
         interval = f" ({format_interval(figure.interval)}, 95 %, {figure.method})" if figure.interval else ""
         yield f"{figure.label}: {format_number(figure.value)}{interval}"
+    if account.corrected:
+        yield corrected_text(account.corrected)
+
+
+def corrected_text(corrected: dict[str, Any]) -> str:
+    """Returns what corrections of the test split's labels did to the accuracy."""
+    images = corrected["test_images"]
+    if not images:
+        return "No label of the test split was corrected."
+    return (
+        f"Labels of {images:,} test image{'s' * (images != 1)} were corrected: accuracy "
+        f"{format_number(corrected['accuracy'])} with the corrected labels, "
+        f"{format_number(corrected['accuracy_before'])} with those before. They were doubted because a model "
+        "disagreed with them, so that the first is likely too good; mistakes that models share with the labels stay."
+    )
+
+
+def shortcut_text(shortcut: dict[str, Any]) -> str:
+    """Returns what can be told from one simple figure alone."""
+    parts = []
+    if shortcut["all"]:
+        parts.append(
+            f"the class can be told from the {shortcut['meaning']} alone: {shortcut['recall']:.2f} "
+            f"(mean recall; {shortcut['chance']:.2f} by chance)"
+        )
+    if shortcut["classes"]:
+        names = ", ".join(shortcut["classes"][:_LISTED])
+        parts.append(f"the {shortcut['meaning']} alone tells from all others: {names}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}. A model may have learned that in place of what the images show."
 
 
 def _limits(account: Account) -> Iterator[str]:
@@ -113,6 +152,9 @@ def _limits(account: Account) -> Iterator[str]:
     if few:
         names = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} more" if len(few) > _LISTED else "")
         yield f"Fewer than {_FEW_IMAGES} test images, so that their figures say little: {names}."
-    if account.label_issues and account.label_issues["count"]:
-        yield f"Doubtful labels in the test split: {account.label_issues['count']:,}."
+    if doubts := account.doubts:
+        counts = [f"{split} {of['label']:,}" for split, of in doubts["counts"].items() if of["label"]]
+        if counts:
+            yield f"Doubtful labels{'' if doubts['all_splits'] else ', looked for in test alone'}: {', '.join(counts)}."
+        yield from map(shortcut_text, doubts["shortcuts"])
     yield "Its figures hold for pictures drawn like the test split; those of another camera or place were not measured."

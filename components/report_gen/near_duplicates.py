@@ -1,7 +1,6 @@
 """Images that two splits share but for their bytes: resaved, resized, cropped a little, a frame later.
 
-Each image becomes 10 x 10 colours with mean 0 and length 1; two images are near duplicates if the cosine between them
-is at least `LEAST_COSINE`. Copies byte for byte are ImageExampleGen's business.
+See `data.near_duplicates`. Copies byte for byte are ImageExampleGen's business.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +9,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 from tfx.types import Artifact
 
 from components.predictor.executor import read_records
 from components.progress import report_progress
 from components.report_gen.mistakes import LISTED
 from data.features import IMAGE_KEY, LABEL_KEY, NAME_KEY, SPLITS
-from data.picture import UnusableImage, picture_of
+from data.near_duplicates import LEAST_COSINE, VALUES, describe_image
 
-LEAST_COSINE = 0.985
-_SIDE = 10
 _MOST_IMAGES = 100_000
 """Of all splits together, `test` and `eval` first: reading 1.3 million photographs would take an hour."""
 _BLOCK = 1024
@@ -99,24 +95,11 @@ def _describe(examples: Artifact, split: str, most: int) -> Descriptors:
             if len(names) >= most:
                 break
             parsed = {key: value.numpy() for key, value in tf.io.parse_example(records, spec).items()}
-            vectors.append(np.stack(list(pool.map(_describe_image, parsed[IMAGE_KEY]))))
+            vectors.append(np.stack(list(pool.map(describe_image, parsed[IMAGE_KEY]))))
             names += [name.decode("utf-8", "replace") for name in parsed[NAME_KEY]]
             labels += [label.decode("utf-8", "replace") for label in parsed[LABEL_KEY]]
-    empty = np.zeros([0, _SIDE * _SIDE * 3], np.float32)
+    empty = np.zeros([0, VALUES], np.float32)
     return Descriptors(np.concatenate(vectors)[:most] if vectors else empty, names[:most], labels[:most])
-
-
-def _describe_image(encoded: bytes) -> np.ndarray:
-    try:
-        picture = picture_of(encoded, least_side=4 * _SIDE)  # a JPEG is decoded at an eighth, which is enough
-    except UnusableImage:
-        return np.zeros(_SIDE * _SIDE * 3, np.float32)
-    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    vector = np.asarray(small, np.float32).ravel()
-    vector = vector - vector.mean()
-    length = float(np.linalg.norm(vector))
-    # Below half a level of contrast there is nothing to compare.
-    return vector / length if length > 0.5 * np.sqrt(vector.size) else np.zeros_like(vector)
 
 
 def _compare(first: np.ndarray, second: np.ndarray) -> list[tuple[float, int, int]]:

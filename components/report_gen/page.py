@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from components.report_gen import figures, numbers, training_text
 from components.report_gen.account import Account
-from components.report_gen.model_card import make_card
+from components.report_gen.model_card import corrected_text, make_card, shortcut_text
+from data.corrections import describe_corrections
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 _TABLE_CONFUSIONS = 15
@@ -29,6 +30,9 @@ def render_page(account: Account) -> str:
         slice_columns=_columns([row["metrics"] for row in account.slices["by_label"]]),
         figures=figures,
         training_text=training_text,
+        corrected_text=corrected_text,
+        shortcut_text=shortcut_text,
+        describe_corrections=describe_corrections,
     )
 
 

@@ -76,10 +76,10 @@ def make_thumbnails(
     return thumbnails, shown
 
 
-def make_data_uri(encoded: bytes) -> str:
-    """Shrinks an example's image to a thumbnail, as JPEG or PNG, whichever is smaller; errors as `picture_of`."""
-    picture = picture_of(encoded, least_side=2 * _SIDE)
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+def make_data_uri(encoded: bytes, side: int = _SIDE) -> str:
+    """Shrinks an example's image to `side` pixels, as JPEG or PNG, whichever is smaller; errors as `picture_of`."""
+    picture = picture_of(encoded, least_side=2 * side)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     files = []
     for format, options in (("jpeg", {"quality": _QUALITY}), ("png", {"optimize": True})):
         buffer = io.BytesIO()

@@ -52,9 +52,12 @@ def read_records(files: Sequence[str]) -> tf.data.Dataset:
     return records.with_options(_make_options())
 
 
-def weigh(inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Adds weights: 1, or 0 where the label is a class that train does not know."""
-    return inputs, tf.maximum(labels, 0), tf.cast(labels >= 0, tf.float32)
+def weigh(
+    inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Adds weights: 1, or the examples' own; or 0 where the label is a class that train does not know."""
+    counted = tf.cast(labels >= 0, tf.float32)
+    return inputs, tf.maximum(labels, 0), counted if weights is None else counted * weights
 
 
 def make_augment_step(

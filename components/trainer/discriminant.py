@@ -125,7 +125,7 @@ def choose_discriminant(
         found = np.stack([head.logits(judged[0]) for head in fit_discriminants(examples, classes, SHRINKAGES)])
     else:
         labels, weights = examples.labels, examples.weights
-        folds, images = make_folds(labels, seed), examples.features[: len(labels)]
+        folds, images = make_folds(labels, seed, examples.groups), examples.features[: len(labels)]
         found = np.zeros([len(SHRINKAGES), len(labels), classes])
         for fold in range(FOLDS):
             if stop():

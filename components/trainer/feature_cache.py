@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.progress import report_progress
+from components.trainer.extras import known_extras
 from components.trainer.feature_store import FeatureStore
 from components.trainer.inputs import ArraySplit, Split, distribute
 from components.trainer.learner import feature_model
@@ -109,6 +110,7 @@ class FeatureCache:
             seed=split.seed,
             drop_remainder=split.drop_remainder,
             views=max(1, views),
+            extras=known_extras(split),
         )
 
     def _batches(self, split: Split, name: str, views: int) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
@@ -133,5 +135,5 @@ class FeatureCache:
                 parts = [self._strategy.experimental_local_results(values) for values in function(batch)]
                 features, labels, weights = (np.concatenate([part.numpy() for part in values]) for values in parts)
                 done += int((weights > 0).sum())
-                report_progress(f"computing features of {name}", completed=done)
+                report_progress(f"computing features of {name}", completed=done, total=max(1, views) * split.count)
                 yield features[weights > 0], labels[weights > 0]

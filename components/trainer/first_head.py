@@ -12,9 +12,11 @@ from components.progress import report_progress
 from components.trainer.assembly import Assembly
 from components.trainer.augmentation import make_augment, mirror, random_crop, random_flip
 from components.trainer.batches import Augment, Share
+from components.trainer.class_weights import make_class_weights
 from components.trainer.competition import Competition, Judged
+from components.trainer.extras import known_extras
 from components.trainer.feature_store import FeatureStore
-from components.trainer.inputs import Split, balance_classes
+from components.trainer.inputs import Split
 from components.trainer.logistic_regression import Head, InterruptedSolveError, log_losses
 from components.trainer.model import ImageClassifier, set_trainable_blocks
 from components.trainer.phases import EpochResult, make_phases
@@ -39,7 +41,9 @@ SOLVE = "solve"
 _CROPPED_AREA = 0.5
 
 
-def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, SolvedHead]:
+def solve_first_head(
+    made: Assembly, store: FeatureStore, leave: Callable[[Features, SolvedHead], None] | None = None
+) -> tuple[Start, SolvedHead]:
     """Gives the model the solved head, and opens the competition with it.
 
     The model goes on reading the widest pooling; what the head does not read of it has a kernel of 0 until the head is
@@ -48,6 +52,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
     Args:
         made: whose model reads the widest pooling.
         store: keeps the features.
+        leave: is given the features and the head.
     """
     started, settings, model = time.monotonic(), made.settings, made.model
     with Preemption() as preemption:
@@ -61,8 +66,7 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
         features, rows = computed
         report_progress("solving the head")
         classes = model.output_shape[-1]
-        counts = np.bincount(features.train_labels, minlength=classes)
-        class_weights = balance_classes(counts) if settings.class_weights == "balanced" else None
+        class_weights = make_class_weights(settings, made.train_split, classes)
         try:
             solved = solve_head(
                 features,
@@ -78,6 +82,8 @@ def solve_first_head(made: Assembly, store: FeatureStore) -> tuple[Start, Solved
             )
         except InterruptedSolveError:
             preemption.leave()
+    if leave is not None:
+        leave(features, solved)
     if made.base_head is not None and made.base_head[0] != solved.pooling:
         report_progress(f"the base's head reads {made.base_head[0]}: none of its rows can be kept", lasting=True)
     if made.file_head:
@@ -202,7 +208,8 @@ def _compute_features(
             labels[name] = features[1]
     kept = Rows(cache, join_views(rows["train"]), rows["eval"][0]) if cache else None
     train, judged = (np.concatenate(found[name]) for name in ("train", "eval"))
-    return Features(train, labels["train"], judged, labels["eval"], depths_of(model)), kept
+    extras = known_extras(made.train_split), known_extras(made.eval_split)
+    return Features(train, labels["train"], judged, labels["eval"], depths_of(model), *extras), kept
 
 
 def _plan_rows(made: Assembly) -> PrefixCache | None:

@@ -17,6 +17,7 @@ from components.trainer.batches import (
     read_records,
     weigh,
 )
+from components.trainer.extras import NO_EXTRAS, Extras, read_extras
 from components.trainer.image_cache import can_unpack, unpack
 from components.trainer.record_split import RecordSplit
 from components.transform.features import (
@@ -43,6 +44,14 @@ class Split(Protocol):
     drop_remainder: bool
 
     @property
+    def labels(self) -> np.ndarray:
+        """int64 [examples] in order; -1 is a class that train does not know."""
+
+    @property
+    def extras(self) -> Extras:
+        """Weights and groups of all examples in order."""
+
+    @property
     def augmented(self) -> bool:
         """Whether the same example differs between epochs."""
 
@@ -56,6 +65,8 @@ class Split(Protocol):
     def epoch(self, epoch: int, first_step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Batches (inputs [n, ...], int64 labels [n], float32 weights [n]) of one epoch, from one of its steps on.
 
+        The weights are the examples' own, 1 on average.
+
         The order is a function of (seed, epoch), so that a step always holds the same examples, whoever reads them:
         a host reads its share of each batch. Shares need full batches, hence `drop_remainder`.
         """
@@ -64,9 +75,14 @@ class Split(Protocol):
         """From now on epochs, and what is read in order by view, are changed so; None leaves them alone."""
 
     def in_order(
-        self, share: Share = WHOLE, view: int | None = None, augment: Augment | None = None
+        self,
+        share: Share = WHOLE,
+        view: int | None = None,
+        augment: Augment | None = None,
+        *,
+        weighted: bool = False,
     ) -> tf.data.Dataset:
-        """All examples once, the last batch filled up with examples of weight 0.
+        """All examples once, the last batch filled up with examples of weight 0; others weigh 1 but where `weighted`.
 
         Where a view is named they are augmented, as the split's epochs are or by another `augment`.
         """
@@ -114,6 +130,7 @@ class ArraySplit:
         drop_remainder: bool = False,
         augment: Augment | None = None,
         views: int = 1,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         """Holds the examples.
 
@@ -125,9 +142,10 @@ class ArraySplit:
             drop_remainder: leave out of an epoch what does not fill a batch (where shapes must be static).
             augment: changes the inputs of an epoch, not those in order.
             views: how many versions of each example there are; the epochs take turns.
+            extras: see `Split`.
         """
         self.batch_size = batch_size
-        self.labels = np.asarray(labels, np.int64)
+        self.labels, self.extras = np.asarray(labels, np.int64), extras
         self._inputs = inputs
         self.seed, self.drop_remainder = seed, drop_remainder
         self._augment, self._views = augment, views
@@ -145,7 +163,8 @@ class ArraySplit:
     def epoch(self, epoch: int, first_step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """See `Split`."""
         order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
-        batches = self._gather(order[first_step * self.batch_size :], share, self.drop_remainder, epoch % self._views)
+        order = order[first_step * self.batch_size :]
+        batches = self._gather(order, share, self.drop_remainder, epoch % self._views, weighted=True)
         return finish(
             batches,
             self._augment and make_augment_step(self._augment, [self.seed, epoch, 1], first_step, share),
@@ -156,24 +175,33 @@ class ArraySplit:
         self._augment = augment
 
     def in_order(
-        self, share: Share = WHOLE, view: int | None = None, augment: Augment | None = None
+        self,
+        share: Share = WHOLE,
+        view: int | None = None,
+        augment: Augment | None = None,
+        *,
+        weighted: bool = False,
     ) -> tf.data.Dataset:
         """See `Split`."""
         order = np.pad(np.arange(self.count), [0, -self.count % self.batch_size], constant_values=-1)
         return finish(
-            self._gather(order, share, True), make_view_step(augment or self._augment, self.seed, view, share)
+            self._gather(order, share, True, weighted=weighted),
+            make_view_step(augment or self._augment, self.seed, view, share),
         )
 
     def count_labels(self, class_count: int) -> np.ndarray:
         """See `Split`."""
         return np.bincount(self.labels[self.labels >= 0], minlength=class_count)
 
-    def _gather(self, order: np.ndarray, share: Share, full_batches: bool, view: int = 0) -> tf.data.Dataset:
+    def _gather(
+        self, order: np.ndarray, share: Share, full_batches: bool, view: int = 0, *, weighted: bool
+    ) -> tf.data.Dataset:
         """Batches of the examples with these numbers; -1 is none, and weighs nothing."""
         if share.count > 1:
             order = order[: len(order) // self.batch_size * self.batch_size]
             order = order.reshape(-1, share.count, self.batch_size // share.count)[:, share.number].reshape(-1)
-        labels = tf.constant(self.labels)
+        labels, weights = tf.constant(self.labels), self.extras.relative_weights if weighted else None
+        weights = None if weights is None else tf.constant(weights)
         stored = self._inputs
         if isinstance(stored, np.memmap) or (isinstance(stored, np.ndarray) and stored.nbytes > _COPIED_BYTES):
 
@@ -191,7 +219,8 @@ class ArraySplit:
             rows = tf.maximum(batch, 0)
             found = read(rows + view * self.count)
             found_labels = tf.where(batch >= 0, tf.gather(labels, rows), -1)
-            return weigh(found, found_labels)
+            own = None if weights is None else tf.gather(weights, rows)
+            return weigh(found, found_labels, own)
 
         indices = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size // share.count, full_batches)
         return indices.map(gather, num_parallel_calls=PARALLEL_CALLS)
@@ -227,12 +256,15 @@ def open_split(
         UserError: the disk turned out to be too small.
     """
     files = sorted(tf.io.gfile.glob(list(file_patterns)))
+    extras = read_extras(files)
     found = _read_into_memory(files, image_size)
     if found is None and image_cache and can_unpack(files, image_size):
         found = unpack(files, image_size, name)
     if found is not None:
-        return ArraySplit(*found, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment)
-    return RecordSplit(files, image_size, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment)
+        return ArraySplit(*found, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment, extras=extras)
+    return RecordSplit(
+        files, image_size, batch_size, seed=seed, drop_remainder=drop_remainder, augment=augment, extras=extras
+    )
 
 
 def _read_into_memory(files: Sequence[str], image_size: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -257,8 +289,3 @@ def _read_into_memory(files: Sequence[str], image_size: int) -> tuple[np.ndarray
         images[count : count + len(labels[-1])] = unpack_images(packed, image_size)
         count += len(labels[-1])
     return images[:count], np.concatenate(labels)
-
-
-def balance_classes(counts: np.ndarray) -> np.ndarray:
-    """Returns float32 [classes]: weights with which all classes weigh the same, 1 on average over the examples."""
-    return (counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)

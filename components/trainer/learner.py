@@ -47,6 +47,7 @@ class Learner:
         forward: Forward | None = None,
         penalty: Callable[[], tf.Tensor] | None = None,
         class_weights: np.ndarray | None = None,
+        weighted: bool = False,
     ) -> None:
         """Makes the optimizer's variables, in the scope of the model's strategy.
 
@@ -59,13 +60,14 @@ class Learner:
             forward: maps what the inputs are, where they are not images, to logits; with the model's own layers.
             penalty: gives a scalar that is added to the loss that learns, not to the one that is shown.
             class_weights: float32 [classes], what an example of each class weighs; None weighs all alike.
+            weighted: whether examples have weights of their own.
         """
         self.model = model
         self.strategy = model.distribute_strategy
         self._phase, self._settings, self._noise = phase, settings, noise
         self._reads_features, self._class_weights = reads_features, class_weights
         self._forward = forward or (model if phase.blocks else partial(classify, model))
-        self._penalty = penalty
+        self._penalty, self._weighted = penalty, weighted
         self.mixes = settings.mixup_alpha > 0 or settings.cutmix_alpha > 0
         self._features = feature_model(model)
         with self.strategy.scope():
@@ -135,7 +137,10 @@ class Learner:
         images_per_step = tf.cast(tf.shape(labels)[0] * self.strategy.num_replicas_in_sync, tf.float32)
         frozen = self._phase.blocks == 0
         targets = tf.one_hot(labels, self.model.output_shape[-1])
-        if self.mixes:
+        if self.mixes and self._weighted:
+            inputs, mixed = mix(inputs, tf.concat([targets, weights[:, None]], axis=1), mixing)
+            targets, weights = mixed[:, :-1], mixed[:, -1]
+        elif self.mixes:
             inputs, targets = mix(inputs, targets, mixing)
         if self._class_weights is not None:
             weights *= tf.linalg.matvec(targets, self._class_weights)

@@ -35,11 +35,13 @@ class Examples:
         features: float32 [views x examples, features], one view after the other, standardised.
         labels: int64 [examples].
         weights: float64 [examples], 0 leaves an example out.
+        groups: int64 [examples], the same for those that no fold may divide; None where there are no groups.
     """
 
     features: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    groups: np.ndarray | None = None
 
     @property
     def views(self) -> int:
@@ -159,14 +161,37 @@ def log_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
 
 
-def make_folds(labels: np.ndarray, seed: int, folds: int = FOLDS) -> np.ndarray:
-    """Returns the fold of each example, int64 [n], 0 to folds - 1: each class is dealt out evenly, in random order."""
+def make_folds(labels: np.ndarray, seed: int, groups: np.ndarray | None = None, folds: int = FOLDS) -> np.ndarray:
+    """Returns the fold of each example, int64 [n], 0 to folds - 1: each class is dealt out evenly, in random order.
+
+    Groups are dealt out whole, the largest of a class first, as of the class that most of their examples have; a
+    single group is divided, since nothing could be learned without it.
+    """
+    if groups is not None:
+        found, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(found) > 1:
+            return make_folds_of_groups(labels, number, sizes, seed, folds)
     random = np.random.default_rng([seed, 5])
     order = random.permutation(len(labels))
     dealt = order[np.argsort(labels[order], kind="stable")]
     result = np.empty(len(labels), np.int64)
     result[dealt] = np.arange(len(labels)) % folds
     return result
+
+
+def make_folds_of_groups(
+    labels: np.ndarray, number: np.ndarray, sizes: np.ndarray, seed: int, folds: int
+) -> np.ndarray:
+    """Does what `make_folds` says of groups, which are numbered from 0: `number` [examples], `sizes` [groups]."""
+    kinds, counts = np.unique(np.stack([number, labels]), axis=1, return_counts=True)
+    usual = np.zeros(len(sizes), np.int64)
+    by_count = np.argsort(counts, kind="stable")
+    usual[kinds[0, by_count]] = kinds[1, by_count]  # the last to be written is the most frequent
+    order = np.random.default_rng([seed, 5]).permutation(len(sizes))
+    dealt = order[np.lexsort([-sizes[order], usual[order]])]
+    fold_of_group = np.empty(len(sizes), np.int64)
+    fold_of_group[dealt] = np.arange(len(sizes)) % folds
+    return fold_of_group[number]
 
 
 @dataclass(frozen=True)
@@ -218,7 +243,7 @@ def choose_strength(
         InterruptedSolveError: `stop` said True.
     """
     size, count = examples.features.shape[1], len(examples.labels)
-    folds = np.full(count, -1) if judged is not None else make_folds(examples.labels, seed)
+    folds = np.full(count, -1) if judged is not None else make_folds(examples.labels, seed, examples.groups)
     held_out = [-1] if judged is not None else list(range(FOLDS))
     zero = make_zero_head(size, classes)
     if centre is not None:

@@ -18,7 +18,7 @@ from components.trainer.mixing import UNMIXED
 from components.trainer.model import make_model, set_trainable_blocks
 from components.trainer.noise import StepNoise
 from components.trainer.phases import Phase
-from components.trainer.precision import Precision, Rates
+from components.trainer.precision import Precision, PrecisionChoice, Rates
 from components.trainer.settings import ResolvedSettings
 
 _CLASSES = 10  # the head is next to nothing
@@ -34,6 +34,7 @@ _STEP_SECONDS = 0.5  # of the timed step, by arithmetic: at 224 px a batch of 32
 _LEAST_BATCH = 8
 _LEAST_STEPS = 4  # one that traces and one that is timed, of each
 _ROUNDS = 3
+_LEAST_TIMED = 2
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,23 @@ class PrecisionTrial:
         finally:
             tf_keras.utils.set_random_seed(self._settings.seed)
             gc.collect()  # a model and its graphs hold each other
+
+    def time_image(self, choice: PrecisionChoice, least_seconds: float = 1.0) -> float:
+        """Returns the seconds of one image in the step that the training mostly does, whatever measuring costs.
+
+        Args:
+            choice: of the arithmetic.
+            least_seconds: for which it is timed, after the step that traces it.
+        """
+        images = min(self._replica_batch, _LEAST_BATCH)
+        step = self._make_step(choice.name, choice.kernel_gradient, images)
+        step()
+        times: list[float] = []
+        while sum(times) < least_seconds or len(times) < _LEAST_TIMED:
+            before = self._clock()
+            step()
+            times.append(self._clock() - before)
+        return min(times) / images
 
     def _time(self, images: int, started: float) -> Rates | None:
         def spend(step: Step) -> float:

@@ -137,7 +137,14 @@ class PrefixSplit(ArraySplit):
             images: of which rows were computed in full batches.
             compute_rest: (images, epoch) -> the last batch of an epoch, computed as the batch that it is.
         """
-        super().__init__(rows, labels, images.batch_size, seed=images.seed, drop_remainder=images.drop_remainder)
+        super().__init__(
+            rows,
+            labels,
+            images.batch_size,
+            seed=images.seed,
+            drop_remainder=images.drop_remainder,
+            extras=images.extras,
+        )
         self.rows = rows
         self._images, self._compute_rest = images, compute_rest
         self._rest_differs: bool | None = None
@@ -174,6 +181,7 @@ def join_views(views: Sequence[PrefixSplit]) -> ArraySplit:
         seed=first.seed,
         drop_remainder=first.drop_remainder,
         views=len(views),
+        extras=first.extras,
     )
 
 

@@ -8,6 +8,7 @@ import os
 import platform
 import tempfile
 from dataclasses import asdict, fields
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +24,8 @@ from components.trainer.attempts import open_checkpoint_dir
 from components.trainer.checkpoints import CheckpointDir
 from components.trainer.export import export_model
 from components.trainer.feature_store import FeatureStore
-from components.trainer.first_head import learn_from_eval, mark_features, solve_first_head
+from components.trainer.first_head import SOLVE, learn_from_eval, mark_features, solve_first_head
+from components.trainer.frozen_features import keep_weights, write_frozen_features, write_frozen_weights
 from components.trainer.hyperparameters import apply_hyperparameters, changed_settings
 from components.trainer.model import ImageClassifier
 from components.trainer.phases import EpochResult
@@ -94,13 +96,19 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     saved = PrecisionChoice.from_record(checkpoint_dir.load_choices().get("precision"), "saved")
     made = assemble(settings, image_size, fn_args, strategy, saved)
     checkpoint_dir.save_choices({"precision": made.precision.to_record()})
-    model, start, solved, store = made.model, None, None, None
+    model, start, solved, store, kept = made.model, None, None, None, {}
     if made.settings.head != "stepped" and not workers.several:
         store = FeatureStore(root, mark_features(made, files, base=config["base"], code=config.get("code_hash")))
     if made.settings.head == "solved" and store is not None:
-        start, solved = solve_first_head(made, store)
+        # Of a warm start they have learned these labels: they would find them right.
+        own_files = fn_args.train_files, fn_args.eval_files
+        leave = None if made.warm_start.applies else partial(write_frozen_features, run_dir, files=own_files)
+        kept = keep_weights(model) if leave and made.settings.fine_tune_epochs else {}
+        start, solved = solve_first_head(made, store, leave)
     splits = made.train_split, made.eval_split
     history, best = train(model, *splits, made.settings, run_dir, checkpoint_dir, start=start, store=store)
+    if kept and best.phase != SOLVE:
+        write_frozen_weights(run_dir, kept, model)
     learned_eval = start is not None and solved is not None and learn_from_eval(model, start, solved)
     temperature = _fold_temperature(model, start)
     if solved is not None:

@@ -16,6 +16,7 @@ from components.trainer.backbone_layers import RootsLayer
 from components.trainer.backbones import Pooling, pooled_blocks
 from components.trainer.competition import FEWEST_TO_CALIBRATE, Judged
 from components.trainer.discriminant import Discriminant, choose_discriminant
+from components.trainer.extras import NO_EXTRAS, Extras, weigh_examples
 from components.trainer.logistic_regression import (
     FOLDS,
     MOST_SOLVES,
@@ -43,6 +44,8 @@ class Features:
             teach.
         eval_labels: int64 [images].
         depths: channels of each depth, from the image to the head; their sum is the number of features.
+        train_extras: weights and groups of the images of train.
+        eval_extras: of eval; weights count where a head learns from eval, never where eval judges.
     """
 
     train: np.ndarray
@@ -50,6 +53,8 @@ class Features:
     eval: np.ndarray
     eval_labels: np.ndarray
     depths: tuple[int, ...]
+    train_extras: Extras = NO_EXTRAS
+    eval_extras: Extras = NO_EXTRAS
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class _Candidate:
 
     def cross_fit(self, examples: Examples, start: Head, seed: int, stop: Callable[[], bool]) -> Judged:
         """Returns logits of the examples, each by a head that the other folds gave."""
-        folds, count = make_folds(examples.labels, seed), len(examples.labels)
+        folds, count = make_folds(examples.labels, seed, examples.groups), len(examples.labels)
         logits = np.zeros([count, len(start.bias)])
         for fold in range(FOLDS):
             others = Examples(examples.features, examples.labels, examples.weights * (folds != fold))
@@ -173,7 +178,9 @@ def solve_head(
         InterruptedSolveError: `stop` said True.
     """
     labels, count = features.train_labels, len(features.train_labels)
-    weights = np.ones(count) if class_weights is None else class_weights[labels].astype(np.float64)
+    extras, views = features.train_extras, len(features.train) // max(1, count)
+    weights = weigh_examples(labels, extras, class_weights)
+    own = None if extras.weights is None else np.tile(extras.weights, views)
     judging = features.eval[: len(features.eval_labels)]
     on_eval = len(judging) >= FEWEST_TO_CALIBRATE
     chosen_rows = np.random.default_rng([seed, 6]).permutation(count) < max(1, round(share * count))
@@ -181,8 +188,9 @@ def solve_head(
     for pooling in poolings:
         depths = features.depths[-pooled_blocks(pooling) :]
         columns = slice(sum(features.depths) - sum(depths), None)
-        measured = standardise(features.train[:, columns], depths, as_a_whole=pooling != "last")
-        examples = Examples(measured.apply(features.train[:, columns]), labels, weights * chosen_rows)
+        measured = standardise(features.train[:, columns], depths, as_a_whole=pooling != "last", weights=own)
+        rows = measured.apply(features.train[:, columns])
+        examples = Examples(rows, labels, weights * chosen_rows, extras.groups)
         judged = (measured.apply(judging[:, columns]), features.eval_labels) if on_eval else None
         first = min((other.choice for other in found.values()), key=lambda choice: choice.loss, default=None)
         choice = choose_strength(
@@ -245,8 +253,9 @@ def _join_eval(train: np.ndarray, judged: np.ndarray, features: Features, class_
     views = len(train) // len(features.train_labels)
     labels = np.concatenate([features.train_labels, features.eval_labels])
     pairs = zip(np.split(train, views), np.split(judged, views), strict=True)
-    weights = np.ones(len(labels)) if class_weights is None else class_weights[labels].astype(np.float64)
-    return Examples(np.concatenate([part for pair in pairs for part in pair]), labels, weights)
+    extras = features.train_extras.join(features.eval_extras, (len(features.train_labels), len(features.eval_labels)))
+    weights = weigh_examples(labels, extras, class_weights)
+    return Examples(np.concatenate([part for pair in pairs for part in pair]), labels, weights, extras.groups)
 
 
 def _blend(

@@ -8,6 +8,7 @@ import numpy as np
 from components.trainer.logistic_regression import Head
 
 _SMALLEST_DEVIATION = 1e-6  # of a feature's largest value: below it is rounding
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Standardisation:
         return np.where(varies[:, None], kernel / np.where(varies, self.scale, 1.0)[:, None], 0.0)
 
 
-def standardise(features: np.ndarray, depths: Sequence[int], *, as_a_whole: bool = False) -> Standardisation:
+def standardise(
+    features: np.ndarray, depths: Sequence[int], *, as_a_whole: bool = False, weights: np.ndarray | None = None
+) -> Standardisation:
     """Measures mean and deviation of train's features, and gives each depth the total variance 1.
 
     Square roots of averages have like deviations as they are; to make them equal gives those that hardly vary the
@@ -48,9 +51,17 @@ def standardise(features: np.ndarray, depths: Sequence[int], *, as_a_whole: bool
         features: [n, features].
         depths: features of each depth.
         as_a_whole: whether the features of a depth keep their proportions; else each has the same deviation.
+        weights: float [n], the images' own; None weighs all alike.
     """
-    mean = features.mean(axis=0, dtype=np.float64)
-    deviation = features.std(axis=0, dtype=np.float64)
+    if weights is None:
+        mean = features.mean(axis=0, dtype=np.float64)
+        deviation = features.std(axis=0, dtype=np.float64)
+    else:
+        shares = weights / weights.sum(dtype=np.float64)
+        rows = [slice(start, start + _ROWS) for start in range(0, len(features), _ROWS)]
+        mean = sum((shares[part] @ features[part].astype(np.float64) for part in rows), np.zeros(features.shape[1]))
+        squares = (shares[part] @ (features[part] - mean) ** 2 for part in rows)
+        deviation = np.sqrt(sum(squares, np.zeros(features.shape[1])))
     varies = deviation > _SMALLEST_DEVIATION * np.maximum(np.abs(features).max(axis=0, initial=0.0), 1e-30)
     return _make(mean, np.where(varies, deviation, 0.0), depths, as_a_whole)
 

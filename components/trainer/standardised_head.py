@@ -102,7 +102,7 @@ class StandardisedHead:
         def run(batch: Any) -> tf.Tensor:
             return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(add, args=batch), axis=None)
 
-        batches = distribute(strategy, split.in_order)
+        batches = distribute(strategy, partial(split.in_order, weighted=True))
         function = tf.function(run, input_signature=[batches.element_spec], autograph=False)
         steps = -(-split.count // split.batch_size)
         # Of a few hundred images each in float32, and then in float64: millions do not lose their small ones.
@@ -110,4 +110,4 @@ class StandardisedHead:
             (function(batch).numpy().astype(np.float64) for batch in itertools.islice(batches, steps)),
             np.zeros([3, 1]),
         )
-        return standardise_by_moments(sums / count, squares / count, depths_of(self._model)), int(count[0])
+        return standardise_by_moments(sums / count, squares / count, depths_of(self._model)), round(count[0])

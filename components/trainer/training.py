@@ -13,8 +13,9 @@ import tf_keras
 
 from components.progress import report_progress
 from components.trainer.checkpoints import CheckpointDir, TrainingState, read_variables, write_variables
+from components.trainer.class_weights import make_class_weights
 from components.trainer.feature_store import FeatureStore
-from components.trainer.inputs import Split, balance_classes, count_steps, distribute
+from components.trainer.inputs import Split, count_steps, distribute
 from components.trainer.learner import Judge, Learner, TrainFunction
 from components.trainer.mixing import draw_mix, mix
 from components.trainer.model import set_trainable_blocks
@@ -120,9 +121,7 @@ class _Training:
                 f"{self.state.epoch + 1}, after step {self.state.step}",
                 lasting=True,
             )
-        weights = None
-        if self._settings.class_weights == "balanced":
-            weights = balance_classes(self._train_split.count_labels(self._model.output_shape[-1]))
+        weights = make_class_weights(self._settings, self._train_split, self._model.output_shape[-1])
         for number in range(self.state.phase, len(phases)):
             if number > self.state.phase:
                 state = self.state
@@ -152,6 +151,7 @@ class _Training:
                 forward=reading.forward,
                 penalty=reading.standardised.penalty if reading.standardised else None,
                 class_weights=weights,
+                weighted=self._train_split.extras.weights is not None,
             )
             if saved and number == saved[0].phase:
                 read_variables(self._variables(learner), saved[1])

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from typing import Any
 
 import tensorflow as tf
@@ -11,9 +12,11 @@ from tfx.types import standard_component_specs as specs
 from tfx.utils import json_utils
 
 from components.record_batches import reading_in_batches, records_at_once
+from components.transform.extra_schema import extend_schema
 from components.transform.features import CHANNELS
 from components.transform.settings import TransformSettings
 from data.bit_depth import read_bit_depth, write_bit_depth
+from data.extras import read_extras
 from data.features import SPLITS
 from data.files import remove_path
 from data.image_hashes import split_hashes_file
@@ -42,9 +45,13 @@ class Executor(tfx_executor.Executor):
             tf.io.gfile.makedirs(artifact.uri)
         examples = artifact_utils.get_single_instance(input_dict[specs.EXAMPLES_KEY])
         settings = TransformSettings.model_validate(json_utils.loads(exec_properties["custom_config"])["transform"])
-        with reading_in_batches(records_at_once(examples, SPLITS, settings.image_size**2 * CHANNELS)):
-            super().Do(input_dict, output_dict, exec_properties)
+        batch_size = records_at_once(examples, SPLITS, settings.image_size**2 * CHANNELS)
         source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
+        with tempfile.TemporaryDirectory(prefix="schema-") as folder, reading_in_batches(batch_size):
+            if extras := read_extras(source):
+                schema = extend_schema(input_dict[specs.SCHEMA_KEY], extras, folder)
+                input_dict = {**input_dict, specs.SCHEMA_KEY: schema}
+            super().Do(input_dict, output_dict, exec_properties)
         target = artifact_utils.get_single_uri(output_dict[specs.TRANSFORMED_EXAMPLES_KEY])
         for split in SPLITS:
             name = split_hashes_file(split)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from data.features import IMAGE_KEY, LABEL_KEY
+from data.features import GROUP_KEY, IMAGE_KEY, LABEL_KEY, WEIGHT_KEY
 
 CHANNELS = 3
 
@@ -18,6 +18,14 @@ TRANSFORMED_IMAGE_KEY = transformed_name(IMAGE_KEY)
 TRANSFORMED_LABEL_KEY = transformed_name(LABEL_KEY)
 """int64: position of the class in the vocabulary, -1 where train does not know the class."""
 
+TRANSFORMED_WEIGHT_KEY = transformed_name(WEIGHT_KEY)
+"""float32: of `WEIGHT_KEY`, where the raw examples have it."""
+
+TRANSFORMED_GROUP_KEY = transformed_name(GROUP_KEY)
+"""int64, not negative: a hash of `GROUP_KEY`, where the raw examples have it."""
+FINGERPRINT_KEY = "image_fingerprint"
+"""int64: `fingerprint` of the raw example's image: tells which image a transformed example is."""
+
 LABEL_VOCABULARY = LABEL_KEY
 """The name under which `TFTransformOutput.vocabulary_by_name` finds the class names."""
 
@@ -25,6 +33,22 @@ TRANSFORMED_FEATURE_SPEC = {
     TRANSFORMED_IMAGE_KEY: tf.io.FixedLenFeature([], tf.string),
     TRANSFORMED_LABEL_KEY: tf.io.FixedLenFeature([], tf.int64),
 }
+"""What training reads."""
+
+
+def fingerprint(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns int64 [batch], FarmHash of the bytes of string [batch]; the same on all machines and in all versions.
+
+    The images' names and content hashes do not pass through Transform: its graph knows what the schema names.
+    """
+    return tf.strings.to_hash_bucket_fast(encoded, 2**63 - 1)
+
+
+EXTRA_FEATURE_SPEC = {
+    TRANSFORMED_WEIGHT_KEY: tf.io.FixedLenFeature([], tf.float32, 1.0),
+    TRANSFORMED_GROUP_KEY: tf.io.FixedLenFeature([], tf.int64, -1),
+}
+"""What the examples of some data sets hold beside these, with what stands for it in all others."""
 
 
 def pack_image(image: tf.Tensor) -> tf.Tensor:

@@ -5,6 +5,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 
 import apache_beam as beam
 import numpy as np
@@ -16,6 +17,7 @@ from data.errors import UserError
 from data.files import is_remote, open_binary, stat_file
 from data.settings import DataSettings
 from data.sources.plain_pickle import Unbuilt, read_plain_pickle
+from data.sources.reading import ReadInOrder
 from data.sources.source import SourceImage
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -63,7 +65,7 @@ class Cifar10Source:
 
     def read(self) -> beam.PTransform:
         """See `Source`: one archive is read in one place, in its own order, which mixes the classes."""
-        return "Start" >> beam.Create([self._settings.path]) | "Read" >> beam.FlatMap(_read_archive)
+        return ReadInOrder(partial(_read_archive, self._settings.path))
 
 
 def _is_archive(path: str) -> bool:

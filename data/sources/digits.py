@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data.settings import DataSettings
+from data.sources.reading import ReadInOrder
 from data.sources.source import SourceImage
 
 
@@ -32,10 +33,10 @@ class DigitsSource:
 
     def read(self) -> beam.PTransform:
         """See `Source`."""
-        return "Start" >> beam.Create([None]) | "Read" >> beam.FlatMap(_read_digits)
+        return ReadInOrder(_read_digits)
 
 
-def _read_digits(_: None) -> Iterator[SourceImage]:
+def _read_digits() -> Iterator[SourceImage]:
     from sklearn.datasets import load_digits  # Here: its import takes a second that only this source needs to pay.
 
     digits = load_digits()

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 
 import apache_beam as beam
 import tensorflow as tf
@@ -14,35 +13,23 @@ from data.features import normal_form
 from data.files import FileEntry, Tree, list_names, list_tree, read_bytes
 from data.folder_layout import declared_splits, refuse_wrapper
 from data.settings import DataSettings
-from data.sources.source import ReadAll, SourceImage
+from data.sources.image_file import ImageFile, find_problem, mix, path_of, read_image
+from data.sources.reading import ReadAll
+from data.sources.source import SourceImage
+from data.tables.names import find_tables
 
 # What lies beside images: notes, tables and annotations; what cameras, telephones and editors write with a picture;
 # what desktops leave behind. All else in a class folder is taken for an image, so that what cannot be used is named in
 # the quarantine list, not left out unseen.
 _SIDE_FILE = re.compile(
-    r"\.(txt|csv|tsv|jsonl?|xml|ya?ml|toml|md|html?|css|js|db|sqlite|ini|cfg|py|ipynb|sh|log|out|err"
+    r"\.(txt|csv|tsv|jsonl?|ndjson|parquet|manifest|xml|ya?ml|toml|md|html?|css|js|db|sqlite|ini|cfg|py|ipynb|sh|log|out|err"
     r"|pdf|docx?|xlsx?|pptx?|rtf|od[ts]|zip|tar|gz|tgz|bz2|xz|7z|rar|md5|sha1|sha256|sfv"
     r"|xmp|aae|thm|pp3|dop|mov|mp4|m4v|avi|mkv|webm|m2?ts|3gp|mpe?g|wmv|lrv|wav|mp3|m4a|aac"
     r"|lnk|url|webloc|bak|tmp|part|crdownload)$",
     re.IGNORECASE,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class ImageFile:
-    """One file of the folder.
-
-    Attributes:
-        path: relative to the root, with `/`.
-        label: class name, "" outside of a class folder.
-        split: as its folder declares it, else None.
-        problem: why it cannot be used, as far as the listing shows, else None.
-    """
-
-    path: str
-    label: str
-    split: str | None
-    problem: str | None
+_SHOWN_TABLES = 3
 
 
 class ImageFolderSource:
@@ -75,17 +62,24 @@ class ImageFolderSource:
         self._images(tree)
         return sorted([*tree.ignored, *(file.path for file in tree.files if _SIDE_FILE.search(file.path))])
 
+    def notes(self) -> list[str]:
+        """See `Source`: tables, which are not read."""
+        return [
+            f"{name} is not used: the folders give the labels (--data {os.path.join(self._root, name)} reads it)"
+            for name in find_tables(sorted(list_names(self._root)))[:_SHOWN_TABLES]
+        ]
+
     def read(self) -> beam.PTransform:
         """See `Source`."""
-        return ReadAll(self.list_images, _path_of, self._read_image, one_by_one=True)
+        return ReadAll(self.list_images, path_of, self._read_image, one_by_one=True)
 
     def list_images(self) -> list[ImageFile]:
-        """Returns all images, shuffled by the hash of their paths: training reads no class after the other.
+        """Returns all images, in an order that mixes the classes.
 
         Raises:
             UserError: the folder is not laid out as class folders.
         """
-        return sorted(self._images(list_tree(self._root)), key=lambda image: _hash(image.path))
+        return mix(self._images(list_tree(self._root)))
 
     @property
     def _root(self) -> str:
@@ -111,14 +105,7 @@ class ImageFolderSource:
         return images
 
     def _problem(self, file: FileEntry, label: str) -> str | None:
-        if not label:
-            return "lies outside of the class folders"
-        if file.size < 0:
-            return "cannot be opened: a broken link, a pipe or device, or a name that is not UTF-8"
-        # Eight bytes a pixel is the most that any supported format needs; reading more could exhaust the memory.
-        if file.size > 8 * self._settings.max_pixels + 2**20:
-            return f"{file.size:,} bytes, more than {self._settings.max_pixels:,} pixels (data.max_pixels) can take"
-        return None
+        return find_problem(file, self._settings.max_pixels) if label else "lies outside of the class folders"
 
     def _class_name(self, folder: str, names: dict[str, str] | None) -> str:
         folder = normal_form(folder)
@@ -147,6 +134,12 @@ class ImageFolderSource:
                 f" put its images into {split_folder}/<class>/, or remove it"
             )
         refuse_wrapper(self._root, tree, class_folders)
+        tables = find_tables([file.path for file in tree.files if "/" not in file.path])
+        if len(class_folders) == 1 and tables:
+            raise UserError(
+                f"data.path is {self._root}, where {class_folders[0]} is the only class folder, and {tables[0]} lies"
+                f" beside it; if that has the labels, give {os.path.join(self._root, tables[0])}"
+            )
         filled = {path[: end.start()] for path in used for end in re.finditer("/", path)}
         for folder in class_folders:
             if folder not in filled:
@@ -155,18 +148,4 @@ class ImageFolderSource:
                 )
 
     def _read_image(self, image: ImageFile) -> list[SourceImage]:
-        problem, encoded = image.problem, b""
-        if problem is None:
-            try:
-                encoded = read_bytes(f"{self._root.rstrip('/')}/{image.path}")
-            except (tf.errors.OpError, OSError) as error:
-                problem = f"cannot be read: {type(error).__name__}"
-        return [SourceImage(image.path, image.label, image.split, encoded, problem)]
-
-
-def _hash(path: str) -> bytes:
-    return hashlib.sha256(path.encode()).digest()
-
-
-def _path_of(image: ImageFile) -> str:
-    return image.path
+        return [read_image(image, self._root)]

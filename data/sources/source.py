@@ -1,12 +1,10 @@
 """What every source of labelled images gives."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import apache_beam as beam
-
-from data.threads import FlatMapInThreads
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,8 @@ class SourceImage:
         fatal: whether the problem hides further images, so that the run must stop.
         group: images of one group (a patient, a camera, a burst) stay in one split; None where it belongs to none.
         weight: what it weighs in training, above 0.
+        given_label: the label that the source gives, where `data.labels` changes it, else None.
+        left_out: whether `data.labels` leaves it out.
     """
 
     name: str
@@ -32,13 +32,16 @@ class SourceImage:
     fatal: bool = False
     group: str | None = None
     weight: float = 1.0
+    given_label: str | None = None
+    left_out: bool = False
 
 
 class Source(Protocol):
-    """A place that labelled images come from; one that reads `data.path` has `lies_at`, too, for `--data PATH`.
+    """A place that labelled images come from; one that reads `data.path` has `lies_at` for `--data PATH`.
 
     `lies_at(path: str) -> bool` is a static method: says whether what lies at a path is of this kind, by names, and no
-    deeper than two levels of a folder.
+    deeper than two levels of a folder. One with something to tell has `notes() -> Sequence[str]`, lines for people, to
+    be called after `prepare`.
     """
 
     def fingerprint(self) -> str:
@@ -67,48 +70,3 @@ class Source(Protocol):
 
         The order does not depend on the order in which a file system lists its files.
         """
-
-
-class ReadAll(beam.PTransform):
-    """Lists references in one place, spreads them over the workers, and reads each where it ends up.
-
-    Args:
-        list_fn: module-level function (or method of an object that pickles) without arguments: the references, small.
-        key_fn: reference -> a str that no other reference has.
-        read_fn: reference -> `SourceImage`s.
-        one_by_one: whether a reference is one image, so that several can be read at once, ahead of who takes them.
-    """
-
-    def __init__(
-        self,
-        list_fn: Callable[[], Iterable[Any]],
-        key_fn: Callable[[Any], str],
-        read_fn: Callable[[Any], Iterable[SourceImage]],
-        one_by_one: bool = False,
-    ) -> None:
-        super().__init__()
-        self._list_fn = list_fn
-        self._key_fn = key_fn
-        self._read = beam.ParDo(FlatMapInThreads(read_fn)) if one_by_one else beam.FlatMap(read_fn)
-
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
-        """See the class. Only references pass through the grouping, which an in-process run keeps in memory."""
-        return (
-            begin
-            | "Start" >> beam.Create([None])
-            | "List" >> beam.FlatMap(_list_references, self._list_fn)
-            # Not beam.Reshuffle: its keys are random, and so would be the order of the records.
-            | "Key" >> beam.WithKeys(self._key_fn)
-            | "Spread" >> beam.GroupByKey()
-            | "Ungroup" >> beam.FlatMap(_values)
-            | "Read" >> self._read
-        )
-
-
-# Any: Beam reads annotations, and cannot read those of functions.
-def _list_references(_: None, list_fn: Any) -> Iterable[Any]:
-    return list_fn()
-
-
-def _values(keyed: Any) -> Iterable[Any]:
-    return keyed[1]

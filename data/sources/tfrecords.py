@@ -16,7 +16,8 @@ from data.errors import UserError
 from data.features import normal_form
 from data.files import FileEntry, has_glob, list_names, list_tree, open_binary, stat_file
 from data.settings import DataSettings
-from data.sources.source import ReadAll, SourceImage
+from data.sources.reading import ReadAll
+from data.sources.source import SourceImage
 
 _NAME = re.compile(r"(\.tfrecords?(-\d+-of-\d+)?|-\d{5}-of-\d{5})(\.gz)?$", re.IGNORECASE)
 

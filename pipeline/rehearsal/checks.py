@@ -41,7 +41,7 @@ def check_images(path: Any, tasks: Mapping[str, Task], places: Places) -> None:
     """
     for task in tasks.values():
         settings = _parse(task.parameters.get(DATA_SETTINGS))
-        for key in ("path", "class_names"):
+        for key in ("path", "class_names", "corrections"):
             found = str(settings.get(key) or "")
             local = places.local(found)
             if local != found and not glob.glob(local):

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from components.trainer.backbones import BACKBONES
 from components.trainer.weights import ResolvedWeights
+from data.corrections_file import corrected_fingerprint
 from data.detect import settings_for_name
 from data.errors import UserError
 from data.files import is_remote, read_bytes
 from data.source_kinds import SOURCES
+from data.spans import has_span
 from pipeline.config import DataChoice, PipelineConfig, name_from_path
 from pipeline.vertex.dataflow import placement_of
 from pipeline.vertex.settings import VertexSettings
@@ -67,6 +69,11 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
             f"data_manifest is {settings.data_manifest}, which is read once, when the schedule is made: later runs "
             "would be served today's images from cache; leave it out, and each run reads the images anew"
         )
+    if settings.data_manifest and has_span(data.path):
+        raise UserError(
+            f"data_manifest is {settings.data_manifest}, and data.path is {data.path}, whose newest spans each run"
+            " looks for: a run that is started again would be served the old ones from cache; leave the manifest out"
+        )
     if settings.data_manifest:
         if offline and is_remote(settings.data_manifest):
             raise UserError(
@@ -84,6 +91,12 @@ def find_inputs(config: PipelineConfig, settings: VertexSettings, *, offline: bo
         from data.sources import make_source
 
         fingerprint = make_source(data).fingerprint()
+    if data.corrections and not uncached:
+        if offline or settings.schedule.cron:
+            uncached.append("ImageExampleGen")
+            notes.append(f"ImageExampleGen is not cached: whether {data.corrections} has changed by then is not known")
+        else:
+            fingerprint = corrected_fingerprint(fingerprint, data.corrections)
     weights = config.trainer.weights
     if weights == "auto":
         resolved = ResolvedWeights("none")
@@ -125,6 +138,8 @@ def check_places(config: PipelineConfig, settings: VertexSettings) -> None:
     places = {
         "data.path": config.data.path,
         "data.class_names": config.data.class_names,
+        **{f"data.uri_map.{uri}": folder for uri, folder in config.data.uri_map.items()},
+        "data.corrections": config.data.corrections,
         "schema_path": config.schema_path,
         "serving_model_dir": config.serving_model_dir,
         "trainer.weights": None if weights in ("auto", "imagenet", "none") else weights,

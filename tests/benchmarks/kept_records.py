@@ -23,7 +23,8 @@ from components.predictor.predictions import PredictionsWriter, read_predictions
 from data.image_hashes import make_image_hashes
 from data.settings import DataSettings
 from data.sources.image_folder import ImageFile
-from data.sources.source import ReadAll, SourceImage
+from data.sources.reading import ReadAll
+from data.sources.source import SourceImage
 from data.splits import choose_images
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 

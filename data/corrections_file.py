@@ -1,0 +1,67 @@
+"""The file of corrected labels, local or `gs://`."""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow as tf
+
+from data.corrections import COLUMNS, Correction, parse_corrections
+from data.errors import UserError
+from data.files import is_remote, read_bytes
+
+
+def corrected_fingerprint(fingerprint: str, path: str | None) -> str:
+    """Returns a source's fingerprint with the state of the corrections in it; the same where there are none.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if path is None:
+        return fingerprint
+    return hashlib.sha256(fingerprint.encode() + _read(path)).hexdigest()
+
+
+def read_corrections(path: str) -> dict[str, Correction]:
+    """Reads a local or `gs://` file.
+
+    Returns:
+        Content hash -> correction, in the order of the file.
+
+    Raises:
+        UserError: it cannot be read, or a line is no correction.
+    """
+    return parse_corrections(_read(path), f"data.corrections: {path}")
+
+
+def write_corrections(corrections: Mapping[str, Correction], path: str) -> None:
+    """Writes a local or `gs://` file whole or not at all.
+
+    Raises:
+        OSError, tf.errors.OpError: it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((one.sha256, one.label, one.was, one.who, one.when) for one in corrections.values())
+    part = f"{path}.{os.getpid()}.tmp"
+    if not is_remote(path):
+        Path(part).write_text(text.getvalue(), encoding="utf-8", newline="")
+        os.replace(part, path)
+        return
+    with tf.io.gfile.GFile(part, "w") as file:
+        file.write(text.getvalue())
+    tf.io.gfile.rename(part, path, overwrite=True)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return read_bytes(path)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise UserError(
+            f"data.corrections is {path}, which cannot be read ({reason}); give a file of python -m pipeline.labels"
+        ) from None
