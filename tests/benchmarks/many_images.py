@@ -24,13 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tfx.types import standard_artifacts
 
-from components.image_example_gen.component import ImageExampleGen
-from components.image_example_gen.executor import ImageExampleGenExecutor
-from data.settings import DataSettings
-from data.sources import make_source
-from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests.benchmarks.whole_process import ROOT, describe_machine
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -226,6 +220,15 @@ def measure_example_gen(data_dir: Path, cores: int) -> float:
 
 
 def _generate_examples(data_dir: str) -> float:
+    # Here: whoever makes or decodes photographs does without.
+    from tfx.types import standard_artifacts
+
+    from components.image_example_gen.component import ImageExampleGen
+    from components.image_example_gen.executor import ImageExampleGenExecutor
+    from data.settings import DataSettings
+    from data.sources import make_source
+    from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
+
     settings = DataSettings(source="image_folder", path=data_dir)
     with tempfile.TemporaryDirectory() as folder:
         artifact = standard_artifacts.Examples()
