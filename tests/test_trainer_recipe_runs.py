@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from components.exported_model.manifest import read_manifest
 from components.exported_model.weights import weight_key
@@ -118,7 +119,7 @@ def check_frozen_features(root: Path, output: Path) -> None:
         if weight_key(weight) in changed:
             weight.assign(changed[weight_key(weight)])
     packed = [row[TRANSFORMED_IMAGE_KEY] for split in ("train", "eval") for row in read_transformed(root, split)]
-    embedder = tf.keras.Model(model.input, model.get_layer("head").input)
+    embedder = tf_keras.Model(model.input, model.get_layer("head").input)
     wanted = embedder(unpack_images(tf.constant(packed), 32)).numpy()
     # In process Transform keeps the order of the images; the Trainer must not depend on that.
     found = left.features[[left.fingerprints.tolist().index(one) for one in prints]]
