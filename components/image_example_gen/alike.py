@@ -13,7 +13,7 @@ from data.near_duplicates import VALUES, describe_image, describe_picture, join_
 from data.picture import Picture
 
 _MOST_IMAGES = 100_000
-"""Of all splits together: 120 MB of descriptors, and 5e9 comparisons, half a minute on two cores."""
+"""Of all splits together: 120 MB of descriptors, and 5e9 comparisons."""
 
 
 def encode_descriptor(encoded: bytes, picture: Picture, bit_depth: int) -> str:
