@@ -22,7 +22,7 @@ from components.image_example_gen.check import read_records
 from components.predictor.predictions import PredictionsWriter, read_predictions
 from data.image_hashes import make_image_hashes
 from data.settings import DataSettings
-from data.sources.image_folder import ImageFile
+from data.sources.image_file import ImageFile
 from data.sources.reading import ReadAll
 from data.sources.source import SourceImage
 from data.splits import choose_images
