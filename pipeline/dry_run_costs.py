@@ -33,7 +33,7 @@ _FIXED_SECONDS = {
     "Predictor": 0.7,
     "ReportGen": 3.2,
 }
-_OVERHEAD_SECONDS = 0.85  # of `_measure_overhead` on that machine
+_OVERHEAD_SECONDS = 0.85  # of `_measure_overhead` there: CPU time, measured while the machine was busy
 _BEAM_SECONDS = 0.0008  # an image through one of Beam's steps there
 # Forward passes of the serving check for each image that it sends: four signatures and the reference, and in turns.
 _SERVING_PASSES = 5.5

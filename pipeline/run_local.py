@@ -95,8 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="say what would be trained on, what a run would refuse, and what it takes in time, disk and memory; half a"
-        " minute, and nothing is written into the output folder",
+        help="say what would be trained on, what a run would refuse, and what it takes in time, disk and memory;"
+        " nothing is written into the output folder",
     )
     parser.add_argument("--verbose", action="store_true", help="show the log on screen, too")
     return parser
