@@ -94,9 +94,7 @@ def _merge(rows: Sequence[Row], labels: Mapping[str, str | None]) -> tuple[Row, 
     for other in rows[1:]:
         for what in ("label", "split", "group", "weight"):
             one, another = getattr(first, what), getattr(other, what)
-            if what == "label":
-                one, another = labels.get(one, one), labels.get(another, another)
-            if one != another:
+            if one != another and (what != "label" or labels.get(one, one) != labels.get(another, another)):
                 return first, f"{first.place} gives the {what} {one!r}, and {other.place} {another!r}"
     broken = next((row for row in rows if row.problem), None)
     return first, f"{broken.place} {broken.problem}" if broken else None
