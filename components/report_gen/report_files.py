@@ -22,10 +22,12 @@ def write_report(account: Account, folder: str) -> None:
 
     if data := account.data:
         account = replace(account, data={**data, "quarantine": data["quarantine"][:_SHOWN_QUARANTINED]})
+    doubtful = account.doubts["rows"] if account.doubts is not None else None
     if account.doubts is not None:
-        write_doubtful(account.doubts["rows"], folder)
         account = replace(account, doubts=shorten(account.doubts))
     write_json(os.path.join(folder, FACTS_FILE), account.to_json())
     for name, text in ((CARD_FILE, render_card(account)), (REPORT_FILE, render_page(account))):
         with tf.io.gfile.GFile(os.path.join(folder, name), "wb") as file:
             file.write(text.encode("utf-8"))
+    if doubtful is not None:
+        write_doubtful(doubtful, folder)
