@@ -192,9 +192,11 @@ def is_checkpoint_name(name: str) -> bool:
 
 
 def _record_of(known: Metadata, runs: list[list[int]], artifact_id: int, wanted: Callable[[str], bool]) -> set[int]:
-    """Returns what the run that made an artifact read and wrote, of the types that are wanted."""
+    """Returns what the run that made an artifact wrote, of the types that are wanted: not its baseline."""
     maker = min(known.makers_of(artifact_id))
-    ids = known.artifacts_of(next((run for run in runs if maker in run), ()))
+    run = next((run for run in runs if maker in run), [])
+    wrote = {one for one in run if not known.nodes.get(one, "").endswith("Resolver")}
+    ids = {event.artifact_id for event in known.events if event.execution_id in wrote and is_output_event(event)}
     return {one for one in ids if wanted(known.artifacts[one].type)}
 
 
