@@ -1,6 +1,5 @@
 """Weights and groups in training: weight 2 is the image given twice, and no fold divides a group."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from components.trainer.checkpoints import CheckpointDir
 from components.trainer.class_weights import make_class_weights
+from components.trainer.competition import Judged
 from components.trainer.discriminant import fit_discriminants
 from components.trainer.extras import Extras
 from components.trainer.feature_cache import FeatureCache
@@ -260,29 +260,35 @@ def test_without_groups_folds_are_what_they_were() -> None:
     np.testing.assert_array_equal(make_folds(labels, 7, np.zeros(90, np.int64)), expected)  # nothing else to learn from
 
 
-def test_the_strength_is_chosen_on_folds_that_know_no_copy() -> None:
-    """Five copies of each noisy image: a head that saw four of them knows the fifth, and chooses too weak a penalty."""
+def make_copies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Five copies of each of 40 images that hardly tell their class, and the image that each is a copy of."""
     random = np.random.default_rng(0)
     rows, labels = random.normal(size=(40, 60)).astype(np.float32), random.integers(0, 2, 40)
     rows[:, 0] += labels
-    copies, groups = np.tile(rows, [5, 1]), np.tile(np.arange(40), 5)
-    whole, divided = (
-        choose_strength(Examples(copies, np.tile(labels, 5), np.ones(200), own), 2, None) for own in (groups, None)
-    )
+    return np.tile(rows, [5, 1]), np.tile(labels, 5), np.tile(np.arange(40), 5)
+
+
+def test_the_strength_is_chosen_on_folds_that_know_no_copy() -> None:
+    """A head that saw four of an image's copies knows the fifth, and chooses too weak a penalty."""
+    rows, labels, images = make_copies()
+    whole, divided = (choose_strength(Examples(rows, labels, np.ones(200), own), 2, None) for own in (images, None))
     assert whole.strength > 10 * divided.strength
     assert divided.loss < 0.1 < whole.loss
 
 
 def test_the_solved_head_hands_groups_to_its_folds() -> None:
-    rows, labels = make_examples(60)
-    copies = np.tile(rows, [2, 1]), np.tile(labels, 2)
-    features = partial(Features, *copies, *make_examples(30, seed=2), (8,))
-    options: dict[str, Any] = {"blend": True, "learn_eval": True}
-    divided, whole = (
-        solve_head(features(extras), 3, ("roots-1",), **options)
-        for extras in (Extras(), Extras(groups=np.tile(np.arange(60), 2)))
+    rows, labels, images = make_copies()
+    judged = rows[:20][:, ::-1].copy(), labels[:20]
+    whole, divided = (
+        solve_head(Features(rows, labels, *judged, (60,), extras), 2, ("roots-1",), blend=True, learn_eval=True)
+        for extras in (Extras(groups=images), Extras())
     )
-    assert whole.choice_loss > divided.choice_loss
+    assert divided.choice_loss < 0.1 < whole.choice_loss
     assert whole.out_of_fold is not None
     assert divided.out_of_fold is not None
-    assert whole.out_of_fold.loss_and_accuracy()[0] > divided.out_of_fold.loss_and_accuracy()[0]
+    losses = [
+        Judged(solved.out_of_fold.logits[:200], labels, np.ones(200)).loss_and_accuracy()[0]
+        for solved in (whole, divided)
+        if solved.out_of_fold
+    ]
+    assert losses[1] < 0.1 < losses[0]
