@@ -25,7 +25,6 @@ _READ_BATCH = 256
 _EMBED_BATCH = 16
 _TEXT = tf.io.FixedLenFeature([], tf.string, "")
 _NUMBER = tf.io.FixedLenFeature([], tf.int64, 0)
-GROUP_KEY = "group"
 _SPEC = {
     features.IMAGE_KEY: tf.io.FixedLenFeature([], tf.string),
     features.LABEL_KEY: _TEXT,
@@ -34,7 +33,7 @@ _SPEC = {
     features.FORMAT_KEY: _TEXT,
     features.HEIGHT_KEY: _NUMBER,
     features.WIDTH_KEY: _NUMBER,
-    GROUP_KEY: _TEXT,
+    features.GROUP_KEY: _TEXT,
 }
 
 
@@ -102,7 +101,7 @@ def read_labelled_images(examples: Artifact) -> LabelledImages:
         texts(features.CONTENT_HASH_KEY),
         texts(features.NAME_KEY),
         texts(features.LABEL_KEY),
-        texts(GROUP_KEY),
+        texts(features.GROUP_KEY),
         texts(features.FORMAT_KEY),
         numbers(features.HEIGHT_KEY) * numbers(features.WIDTH_KEY),
         numbers("bytes"),
