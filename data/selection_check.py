@@ -1,9 +1,13 @@
 """Refuses data that no classifier can be trained or judged on."""
 
+from collections.abc import Mapping
+
 from data.errors import UserError
 from data.features import SPLITS
 from data.settings import DataSettings
 from data.splits import Selection
+
+_SHOWN = 5
 
 
 def check_selection(selection: Selection, settings: DataSettings) -> None:
@@ -43,3 +47,17 @@ def check_selection(selection: Selection, settings: DataSettings) -> None:
                 f"no image is left for the split {split!r} out of {sum(totals.values())} usable images; add images"
                 f"{f', or raise data.{split}_share' if split in selection.rules.cut else f' to {split}'}"
             )
+
+
+def describe_unjudged(counts: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Returns one line on classes that `eval` or `test` has no image of, None where both have all.
+
+    Args:
+        counts: of `Selection`.
+    """
+    found = []
+    for split in ("eval", "test"):
+        if missing := [name for name, count in counts[split].items() if not count]:
+            more = f" and {len(missing) - _SHOWN:,} more classes" if len(missing) > _SHOWN else ""
+            found.append(f"{split} has no image of {', '.join(missing[:_SHOWN])}{more}")
+    return "; ".join(found) or None

@@ -24,7 +24,7 @@ from data.corrections_file import read_corrections
 from data.errors import UserError
 from data.features import SPLITS
 from data.groups import describe_groups
-from data.selection_check import check_selection
+from data.selection_check import check_selection, describe_unjudged
 from data.sources import make_source
 from data.sources.relabelled import read_notes
 from data.spans import describe_spans, make_span_facts
@@ -213,8 +213,9 @@ def _look_at_images(found: Findings, config: PipelineConfig, survey: Survey) -> 
         found.tell("groups", groups)
     if origins := describe_split_origins(selection.origins):
         found.tell("splits", origins)
-    if similar := describe_similar(selection.counts["train"]):
-        found.warnings.append(similar)
+    for told in (describe_similar(selection.counts["train"]), describe_unjudged(selection.counts)):
+        if told:
+            found.warnings.append(told)
     if selection.duplicates_dropped:
         found.tell("copies", f"{selection.duplicates_dropped:,} left out, since another split holds the same bytes")
     if selection.quarantined:

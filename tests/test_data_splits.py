@@ -9,7 +9,7 @@ import pytest
 from data.errors import UserError
 from data.image_record import ImageRecord
 from data.originals import MAX_ORIGINALS
-from data.selection_check import check_selection
+from data.selection_check import check_selection, describe_unjudged
 from data.settings import DataSettings
 from data.splits import choose_images
 
@@ -193,3 +193,13 @@ def test_a_few_of_the_test_images_that_are_stored_anew_are_kept_as_they_were():
     assert originals == frozenset(sorted(sha(i) for i in range(9))[:MAX_ORIGINALS])
     train_only = [record(i, split="train", reencoded=True) for i in range(9)]
     assert not choose_images(train_only + many(4, "test", start=100), DataSettings()).rules.originals
+
+
+def test_classes_that_nothing_judges_are_named() -> None:
+    counts = {"train": {"a": 3, "b": 2}, "eval": {"a": 1, "b": 0}, "test": {"a": 1, "b": 1}}
+    assert describe_unjudged(counts) == "eval has no image of b"
+    assert describe_unjudged({**counts, "eval": counts["test"]}) is None
+    many = {f"class {i}": 0 for i in range(9)}
+    assert describe_unjudged({"train": many, "eval": counts["test"], "test": many}) == (
+        "test has no image of class 0, class 1, class 2, class 3, class 4 and 4 more classes"
+    )

@@ -31,7 +31,7 @@ from data.image_hashes import make_image_hashes, split_hashes_file, write_image_
 from data.image_statistics import write_image_statistics
 from data.json_files import write_json
 from data.originals import ORIGINALS_DIR
-from data.selection_check import check_selection
+from data.selection_check import check_selection, describe_unjudged
 from data.settings import DataSettings
 from data.sources import make_source
 from data.sources.reading import count_listed
@@ -126,6 +126,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         report_progress(_summary_line(selection), lasting=True)
         if similar := describe_similar(selection.counts["train"]):
             report_progress(similar, lasting=True)
+        if unjudged := describe_unjudged(selection.counts):
+            report_progress(unjudged, lasting=True)
         if origins := describe_split_origins(selection.origins):
             report_progress(f"splits: {origins}", lasting=True)
         if groups := describe_groups(selection.groups):
