@@ -178,6 +178,7 @@ def test_digits(digits):
         "Split-train",
         "bit_depth.json",
         "data_summary.json",
+        "image_figures.npz",
         "image_hashes-eval.bin",
         "image_hashes-test.bin",
         "image_hashes-train.bin",
