@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: both end a command with one line and status 130, whatever it is doing, and however often."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -46,6 +47,10 @@ def listen_while_loading() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if not _seen:
+        # Where KeyboardInterrupt passes through `exec` of a text, as imports of data classes do, Python ends by killing
+        # itself with SIGINT, whatever the status; where it cannot, by 130.
+        atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
     _seen.append(number)
     raise KeyboardInterrupt
 

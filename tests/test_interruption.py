@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM: status 130 and one line, in a Beam step, while modules load, and pressed again."""
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -94,4 +96,21 @@ sys.argv = ["run_local"]
 runpy.run_module("pipeline.run_local", run_name="__main__", alter_sys=True)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (130, "error: interrupted\n")
+
+
+def test_the_status_is_130_where_the_signal_meets_the_exec_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "meets.py").write_text(
+        "import os, signal, sys\n"
+        "from pipeline.command_line import command\n"
+        "@command()\n"
+        "def main(argv):\n"
+        "    exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "sys.exit(main())\n",
+        encoding="utf-8",
+    )
+    path = f"{tmp_path}{os.pathsep}{Path(__file__).parent.parent}"
+    run = subprocess.run(
+        [sys.executable, "-m", "meets"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
     assert (run.returncode, run.stderr) == (130, "error: interrupted\n")
