@@ -24,6 +24,7 @@ from components.exported_model.manifest import read_manifest
 from components.predictor.component import Predictor_Executor as Predictor
 from components.predictor.executor import read_records
 from components.predictor.predictions import Predictions, read_predictions
+from components.report_gen import facts as facts_module
 from components.report_gen.executor import Executor as ReportGen
 from components.report_gen.facts import Sources
 from components.report_gen.grad_cam import make_heat_maps
@@ -36,6 +37,7 @@ from components.trainer.backbones import BACKBONES
 from components.trainer.export import export_model, load_classifier
 from components.trainer.frozen_features import (
     FROZEN_FEATURES_FILE,
+    MOST_IMAGES,
     keep_weights,
     read_frozen_weights,
     write_frozen_weights,
@@ -277,6 +279,20 @@ def test_of_a_fine_tuned_model_the_weights_before_give_the_features_of_test(
     pixels = unpack_images(graph.apply(graph.parse(records, [IMAGE_KEY]))[TRANSFORMED_IMAGE_KEY], SIZE)
     wanted = tf_keras.Model(other.input, other.get_layer("head").input)(pixels).numpy()
     np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("images", "wanted"), [(MOST_IMAGES, True), (MOST_IMAGES + 1, False), (None, False)])
+def test_embeddings_are_read_where_the_labels_of_all_splits_are_looked_at(
+    artifacts: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int | None, wanted: bool
+) -> None:
+    """What the model gave is not computed once more, and its width bounds the work."""
+    if images is not None:
+        (tmp_path / "data_summary.json").write_text(json.dumps({"counts": {"train": {"a": images}}}), encoding="utf-8")
+    found: list[Predictions] = []
+    monkeypatch.setattr(facts_module, "collect_account", lambda results, predictions, *_: found.append(predictions))
+    uris = {"examples": str(tmp_path), "predictions": artifacts["predictions"].uri}
+    facts_module.make_account(Sources("x", uris), ReportSettings())
+    assert (found[0].embeddings is not None) == wanted
 
 
 def test_where_no_features_were_left_test_is_looked_at_alone(

@@ -12,6 +12,7 @@ from tfx.types import standard_component_specs as specs
 
 from components.drift_validator.report import DRIFT_FILE, DRIFT_KEY
 from components.evaluator.results import NO_RESULTS, EvaluationResults, read_results
+from components.image_example_gen import SUMMARY_FILE
 from components.predictor.executor import PREDICTIONS_KEY, TEST_SPLIT
 from components.predictor.predictions import Predictions, read_predictions
 from components.progress import report_progress
@@ -20,7 +21,7 @@ from components.report_gen.confusion import make_matrix, shown_in_cells
 from components.report_gen.data_facts import make_data_facts
 from components.report_gen.headline import make_change, make_headline
 from components.report_gen.intervals import bootstrap_intervals
-from components.report_gen.label_doubts import find_corrected_figures, find_label_doubts, shown_first
+from components.report_gen.label_doubts import find_corrected_figures, find_label_doubts, shown_first, wants_embeddings
 from components.report_gen.mistakes import (
     EXPLAINED_MISTAKES,
     confidence_histogram,
@@ -72,7 +73,8 @@ def make_account(sources: Sources, settings: ReportSettings) -> Account:
         ValueError: the evaluation holds no results over all images.
     """
     evaluation, kept = sources.uris.get(specs.EVALUATION_KEY), sources.uris.get(PREDICTIONS_KEY)
-    predictions = read_predictions(kept) if kept else None
+    embeddings = wants_embeddings(sources.find_record(specs.EXAMPLES_KEY, SUMMARY_FILE))
+    predictions = read_predictions(kept, embeddings=embeddings) if kept else None
     return collect_account(read_results(evaluation) if evaluation else NO_RESULTS, predictions, sources, settings)
 
 

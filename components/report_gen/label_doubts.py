@@ -20,7 +20,7 @@ from components.report_gen.label_issues import find_label_issues
 from components.report_gen.labelled_images import LabelledImages, join_features, read_labelled_images
 from components.report_gen.shortcuts import find_shortcuts
 from components.trainer.frozen_features import MOST_IMAGES
-from data.corrections import CORRECTIONS_FILE, Correction, parse_corrections
+from data.corrections import CORRECTIONS_FILE, parse_corrections
 from data.features import SPLITS
 from data.image_figures import read_image_figures
 
@@ -49,6 +49,15 @@ _MOST_WORK = 5e9
 longer than a report may."""
 
 
+def wants_embeddings(summary: Mapping[str, Any] | None) -> bool:
+    """Says whether `find_label_doubts` reads the predictions' embeddings: of more images it leaves them alone.
+
+    Args:
+        summary: ImageExampleGen's, None where there is none.
+    """
+    return summary is not None and _count_images(summary) <= MOST_IMAGES
+
+
 def find_label_doubts(
     sources: "Sources", data: Mapping[str, Any] | None, training: Mapping[str, Any] | None, predictions: Predictions
 ) -> dict[str, Any]:
@@ -66,8 +75,9 @@ def find_label_doubts(
         most doubtful first and labels before outliers, with `COLUMNS` and `position`; `shortcuts`, of
         `find_shortcuts`; `skipped`, why not even test was looked at, or None.
     """
-    corrections = _read_corrections(sources)
-    answered = {one.sha256: one.label for one in corrections.values()} if corrections else {}
+    content = _corrections_bytes(sources)
+    corrections = parse_corrections(content, CORRECTIONS_FILE) if content is not None else {}
+    answered = {one.sha256: one.label for one in corrections.values()}
     reason = _reason_against(sources, data, training, predictions)
     found: dict[str, Any] | None = None
     if reason is None:
@@ -97,9 +107,10 @@ def find_corrected_figures(sources: "Sources", predictions: Predictions) -> dict
         `sha256` of the file; `test_images` whose label was changed; `accuracy` as corrected, and `accuracy_before`, by
         the labels that they had, over the same images: those that were removed are in neither.
     """
-    corrections = _read_corrections(sources)
-    if corrections is None:
+    content = _corrections_bytes(sources)
+    if content is None:
         return None
+    corrections = parse_corrections(content, CORRECTIONS_FILE)
     classes = {name: index for index, name in enumerate(predictions.class_names)}
     before = predictions.labels.copy()
     for i, (sha256, label) in enumerate(zip(predictions.hashes, predictions.label_names, strict=True)):
@@ -107,7 +118,7 @@ def find_corrected_figures(sources: "Sources", predictions: Predictions) -> dict
         if one is not None and one.label == label != one.was:
             before[i] = classes.get(one.was, -1)
     return {
-        "sha256": hashlib.sha256(_corrections_bytes(sources) or b"").hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "test_images": int((before != predictions.labels).sum()),
         "accuracy": float(predictions.correct.mean()),
         "accuracy_before": float((predictions.predicted == before).mean()),
@@ -157,13 +168,17 @@ def _reason_against(
         return "the model went on from an earlier one, whose features have learned labels"
     if not (training.get("recipe") or {}).get("solved"):
         return "the head was not solved (recipe manual, several workers, or too many images), so no features were kept"
-    images = sum(sum(by_class.values()) for by_class in data["counts"].values())
+    images = _count_images(data)
     if images > MOST_IMAGES:
         return f"there are {images:,} images, more than {MOST_IMAGES:,}"
     features = 0 if predictions.embeddings is None else predictions.embeddings.shape[1]
     if images * features * len(predictions.class_names) > _MOST_WORK:
         return f"{images:,} images of {len(predictions.class_names):,} classes would take too long"
     return None
+
+
+def _count_images(data: Mapping[str, Any]) -> int:
+    return sum(sum(by_class.values()) for by_class in data["counts"].values())
 
 
 def _of_all_splits(sources: "Sources", images: LabelledImages, predictions: Predictions) -> dict[str, Any] | None:
@@ -258,11 +273,6 @@ def _of_test_alone(predictions: Predictions) -> dict[str, Any]:
         "shortcuts": [],
         "skipped": issues["skipped"],
     }
-
-
-def _read_corrections(sources: "Sources") -> dict[str, Correction] | None:
-    content = _corrections_bytes(sources)
-    return None if content is None else parse_corrections(content, CORRECTIONS_FILE)
 
 
 def _corrections_bytes(sources: "Sources") -> bytes | None:
