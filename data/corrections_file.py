@@ -3,15 +3,14 @@
 import csv
 import hashlib
 import io
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import tensorflow as tf
 
 from data.corrections import COLUMNS, Correction, parse_corrections
 from data.errors import UserError
-from data.files import is_remote, read_bytes
+from data.files import read_bytes
+from data.whole_files import write_text
 
 
 def corrected_fingerprint(fingerprint: str, path: str | None) -> str:
@@ -38,23 +37,12 @@ def read_corrections(path: str) -> dict[str, Correction]:
 
 
 def write_corrections(corrections: Mapping[str, Correction], path: str) -> None:
-    """Writes a local or `gs://` file whole or not at all.
-
-    Raises:
-        OSError, tf.errors.OpError: it cannot be written.
-    """
+    """Writes a local or `gs://` file; errors as `write_text`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((one.sha256, one.label, one.was, one.who, one.when) for one in corrections.values())
-    part = f"{path}.{os.getpid()}.tmp"
-    if not is_remote(path):
-        Path(part).write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(part, path)
-        return
-    with tf.io.gfile.GFile(part, "w") as file:
-        file.write(text.getvalue())
-    tf.io.gfile.rename(part, path, overwrite=True)
+    write_text(path, text.getvalue())
 
 
 def _read(path: str) -> bytes:

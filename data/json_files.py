@@ -3,24 +3,14 @@
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any
+
+from data.whole_files import write_text
 
 
 def write_json(path: str, content: Any) -> None:
-    """Writes a file whole or not at all: readers see the old one or the new one, never a part; makes its folder."""
-    text, part = json.dumps(content, indent=2, ensure_ascii=False) + "\n", f"{path}.{os.getpid()}.tmp"
-    if "://" not in path:
-        Path(part).parent.mkdir(parents=True, exist_ok=True)
-        Path(part).write_text(text, encoding="utf-8")
-        os.replace(part, path)
-        return
-    import tensorflow as tf
-
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(part, "w") as file:
-        file.write(text)
-    tf.io.gfile.rename(part, path, overwrite=True)
+    """Writes a file as `write_text` does."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 from ml_metadata.proto.metadata_store_pb2 import Artifact
 
 from components.pusher.executor import LOCK_FILE, PARTIAL_PREFIX, locked_for_push
-from components.trainer.checkpoints import FEATURES_PREFIX
+from components.trainer.checkpoints import FEATURES_PREFIX, RESUME_DIR
 from data.errors import UserError
-from pipeline.clean_needs import RESUME_DIR, Metadata, Needs, is_checkpoint_name, is_output_event
+from pipeline.clean_needs import Metadata, Needs, is_checkpoint_name, is_output_event
 from pipeline.output_dir import OutputDir
 
 ARTIFACTS, WORK, ORPHANS, TRAININGS, TEMPORARY = (
@@ -24,7 +24,7 @@ ARTIFACTS, WORK, ORPHANS, TRAININGS, TEMPORARY = (
     "temporary files",
 )
 _SYSTEM_FOLDERS = ("executor_execution", "driver_execution", "stateful_working_dir")
-# What `output_dir.write_whole` and `data.json_files.write_json` rename, and what a run has in this folder.
+# What `output_dir.write_whole` and `data.whole_files.write_text` rename, and what a run has in this folder.
 _PARTIAL = re.compile(r"\.(config\.yaml|(report|model_card)[^/]*\.(html|md))\.\d+|summary\.json\.\d+\.tmp")
 
 

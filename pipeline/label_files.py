@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from components.report_gen.label_doubts import COLUMNS
 from data.corrections import REMOVE, Correction, read_table
 from data.errors import UserError
 from data.features import normal_form
+from data.tables.label_studio import choices_of, newest_annotation
 
 NEW_LABEL, WHO = "new_label", "who"
 """Columns of the spreadsheet that a person fills in."""
@@ -104,16 +106,10 @@ def _read_tasks(content: bytes, name: str, who: str, when: str) -> list[Correcti
                 f"{name}: task {number} has no data.content_sha256 and data.label; export the project of the tasks that"
                 " python -m pipeline.labels export made, as JSON (not JSON-MIN)"
             )
-        made = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
-        if not made:
+        newest = newest_annotation(task)
+        if newest is None:
             continue
-        newest = max(made, key=lambda one: str(one.get("updated_at") or one.get("created_at") or ""))
-        chosen = [
-            choice
-            for result in newest.get("result") or []
-            if result.get("type") == "choices"
-            for choice in result["value"]["choices"]
-        ]
+        chosen = list(itertools.chain.from_iterable(choices_of(newest).values()))
         if len(chosen) > 1:
             raise UserError(
                 f"{name}: task {number} ({data.get('name')}) has several labels: {', '.join(chosen)}; choose one"

@@ -142,9 +142,11 @@ def _read_images(run: Any, wanted: set[str]) -> dict[str, str]:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from data.corrections import REMOVE, Correction, merge_corrections
+    import tensorflow as tf
+
+    from data.corrections import REMOVE, merge_corrections
     from data.corrections_file import read_corrections, write_corrections
-    from data.files import is_remote, read_bytes
+    from data.files import read_bytes
     from pipeline.label_files import read_decisions
 
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -156,14 +158,13 @@ def _import(arguments: argparse.Namespace) -> None:
     decisions = read_decisions(content, arguments.file, arguments.who or _user(), now)
     if not decisions:
         raise UserError(f"{arguments.file}: holds no decision; fill in the column new_label, or label some tasks")
-    old: dict[str, Correction] = {}
-    if is_remote(arguments.to) or os.path.exists(arguments.to):
-        old = read_corrections(arguments.to)
-    merged = merge_corrections(old, decisions)
     try:
+        old = read_corrections(arguments.to) if tf.io.gfile.exists(arguments.to) else {}
+        merged = merge_corrections(old, decisions)
         write_corrections(merged, arguments.to)
-    except OSError as error:
-        raise UserError(f"{arguments.to}: cannot be written: {error.strerror}") from None
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{arguments.to}: cannot be written: {reason}; choose another with --to") from None
     removed = sum(one.label == REMOVE for one in decisions)
     right = sum(one.label == one.was for one in decisions)
     print(

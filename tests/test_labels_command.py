@@ -14,7 +14,7 @@ from components.report_gen.report_files import write_report
 from data.corrections import Correction, read_table
 from data.corrections_file import read_corrections
 from pipeline import labels
-from pipeline.label_files import render_labeling_config, render_tasks
+from pipeline.label_files import render_csv, render_labeling_config, render_tasks
 from tests.report_run import make_test_account
 
 A, B, C = (hashlib.sha256(letter.encode()).hexdigest() for letter in "abc")
@@ -133,6 +133,19 @@ def test_files_that_are_no_decisions_are_one_line(tmp_path: Path, capsys: pytest
     assert labels.main(["import", str(tmp_path / "nowhere"), "--to", "c.csv"]) == 2
     assert "nowhere: cannot be read: No such file" in capsys.readouterr().err
     assert not (tmp_path / "c.csv").exists()
+
+
+def test_corrections_may_begin_in_a_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """TensorFlow's file system in memory stands for one: a name with `://`, where nothing is yet."""
+    path = tmp_path / "filled.csv"
+    path.write_text(render_csv(ROWS), encoding="utf-8")
+    fill(path, {A: "dog"})
+    to = f"ram://{tmp_path.name}/corrections.csv"
+    for _ in range(2):  # the second time to a file that is there
+        assert labels.main(["import", str(path), "--to", to, "--who", "me"]) == 0
+        assert [one.label for one in read_corrections(to).values()] == ["dog"]
+    assert labels.main(["import", str(path), "--to", "nobody://x/corrections.csv"]) == 2
+    assert "nobody://x/corrections.csv: cannot be written" in capsys.readouterr().err
 
 
 def test_the_labeling_interface_offers_all_classes_and_to_remove() -> None:

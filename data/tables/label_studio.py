@@ -18,25 +18,34 @@ def is_task(record: dict[str, Any]) -> bool:
 def flatten(task: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Returns columns -> cells, and which of them are labels: a task's data, and the choices of its annotation.
 
-    Of several annotations the newest counts that was not cancelled. Each group of choices is a column; its cell lists
-    what was chosen.
+    Each group of choices is a column; its cell lists what was chosen.
     """
     data = dict(task["data"])
+    choices = choices_of(newest_annotation(task) or {})
+    own = {"label": list(choices)}
+    if len(data) == 1:
+        own["path"] = list(data)
+    return {**data, **choices}, own
+
+
+def newest_annotation(task: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns a task's newest annotation that was not cancelled, None where there is none."""
     annotations = [
         item
         for item in task.get("annotations", task.get("completions")) or []
         if isinstance(item, dict) and not (item.get("was_cancelled") or item.get("skipped"))
     ]
+    return max(annotations, key=_age, default=None)
+
+
+def choices_of(annotation: dict[str, Any]) -> dict[str, list[str]]:
+    """Returns the name of each group of choices -> what was chosen."""
     choices: dict[str, list[str]] = {}
-    if annotations:
-        for result in max(annotations, key=_age).get("result") or []:
-            value = result.get("value") if isinstance(result, dict) else None
-            if isinstance(value, dict) and isinstance(value.get("choices"), list):
-                choices.setdefault(str(result.get("from_name", "choice")), []).extend(value["choices"])
-    own = {"label": list(choices)}
-    if len(data) == 1:
-        own["path"] = list(data)
-    return {**data, **choices}, own
+    for result in annotation.get("result") or []:
+        value = result.get("value") if isinstance(result, dict) else None
+        if isinstance(value, dict) and isinstance(value.get("choices"), list):
+            choices.setdefault(str(result.get("from_name", "choice")), []).extend(value["choices"])
+    return choices
 
 
 def _age(annotation: dict[str, Any]) -> tuple[str, int]:
