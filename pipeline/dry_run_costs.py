@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from components.trainer.backbone_layers import make_backbone
 from components.trainer.backbones import BACKBONES, count_features
+from components.trainer.inputs import MEMORY_BYTES
 from components.trainer.precision import choose_precision
 from components.trainer.precision_trial import PrecisionTrial, plan_work
 from components.trainer.recipes import Plan
@@ -129,12 +130,13 @@ def _disk_bytes(config: PipelineConfig, survey: Survey, plan: Plan, counts: dict
 
 
 def _memory_bytes(config: PipelineConfig, survey: Survey, plan: Plan) -> float:
-    """Returns what all processes need at the peak: what is loaded, a batch's step, and the images that Beam keeps."""
+    """Returns what all processes need at the peak: what is loaded, a batch's step, the images that are held."""
     settings, pixels = plan.settings, 3.0 * config.transform.image_size**2
     shares = BACKBONES[settings.backbone].block_shares
     learning = sum(shares[-settings.fine_tune_blocks :]) if settings.fine_tune_epochs else 0.0
     step = pixels * max(_FORWARD_BYTES, _TRAINED_BYTES * learning)
-    return _BASE_BYTES + settings.batch_size * step + survey.images * (survey.stored_bytes + pixels)
+    # Train and eval are held up to a bound each; of what Beam reads, no more than batches.
+    return _BASE_BYTES + settings.batch_size * step + min(survey.images * pixels, 2 * MEMORY_BYTES)
 
 
 def _measure_overhead() -> float:

@@ -65,7 +65,7 @@ def test_the_weights_of_an_epoch_are_those_of_its_images(
 ) -> None:
     monkeypatch.setattr("components.trainer.room._is_in_memory", lambda *_: False)  # wherever the tests run
     if kind != "memory":
-        monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", 20 * 32 * 32 * 3)
+        monkeypatch.setattr("components.trainer.inputs.MEMORY_BYTES", 20 * 32 * 32 * 3)
     split: Split = open_split([pattern], 32, 16, seed=1, image_cache=kind == "unpacked")
     assert isinstance(split, RecordSplit if kind == "records" else ArraySplit)
     own = np.array([weight_of(label) for label in range(COUNT)])

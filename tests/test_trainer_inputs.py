@@ -39,7 +39,7 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> str:
 def split(request: pytest.FixtureRequest, pattern: str, monkeypatch: pytest.MonkeyPatch) -> Split:
     monkeypatch.setattr("components.trainer.room._is_in_memory", lambda *_: False)  # wherever the tests run
     if request.param != "memory":
-        monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", 20 * 32 * 32 * 3)  # found out while reading
+        monkeypatch.setattr("components.trainer.inputs.MEMORY_BYTES", 20 * 32 * 32 * 3)  # found out while reading
     split = open_split([pattern], 32, 16, seed=1, image_cache=request.param == "unpacked")
     assert isinstance(split, RecordSplit if request.param == "records" else ArraySplit)
     return split
@@ -98,14 +98,14 @@ def test_augmentation_follows_from_the_step(pattern: str, monkeypatch: pytest.Mo
         assert len(added) == 4  # each step has a number of its own
         for found, expected in zip(split.in_order(), plain.in_order(), strict=True):
             np.testing.assert_array_equal(found[0], expected[0])
-        monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", 0)
+        monkeypatch.setattr("components.trainer.inputs.MEMORY_BYTES", 0)
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 2**20])
 def test_a_dropped_remainder_makes_shapes_static(
     pattern: str, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
 ) -> None:
-    monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", memory_bytes)
+    monkeypatch.setattr("components.trainer.inputs.MEMORY_BYTES", memory_bytes)
     dataset = open_split([pattern], 32, 16, drop_remainder=True).epoch(0)
     assert [len(labels) for _, labels, _ in dataset] == [16, 16, 16]
     assert dataset.element_spec[0].shape == [16, 32, 32, 3]
@@ -138,7 +138,7 @@ def test_hosts_share_each_batch(
     pattern: str, monkeypatch: pytest.MonkeyPatch, memory_bytes: int, replicas: int
 ) -> None:
     """What a strategy's two hosts read of each step is what one host reads, augmentation included."""
-    monkeypatch.setattr("components.trainer.inputs._MEMORY_BYTES", memory_bytes)
+    monkeypatch.setattr("components.trainer.inputs.MEMORY_BYTES", memory_bytes)
     augment = make_augment(make_settings(random_flip=True, random_crop_area=0.5, trivial_augment=True))
     split = open_split([pattern], 32, 16, seed=1, drop_remainder=True, augment=augment)
 

@@ -29,7 +29,7 @@ from components.transform.features import (
 )
 
 # Packed bytes, so that memory does not grow with the data or the image size.
-_MEMORY_BYTES = 512 * 2**20
+MEMORY_BYTES = 512 * 2**20
 _READ_BYTES = 8 * 2**20
 
 # A tensor of an array is a copy, made anew in each epoch: what is larger is read from the array.
@@ -273,17 +273,17 @@ def _read_into_memory(files: Sequence[str], image_size: int) -> tuple[np.ndarray
     One copy, and what one batch needs while it is read: the array is made for the most images that may be held, and
     the system gives memory to what is written.
     """
-    if sum(tf.io.gfile.stat(file).length for file in files) > _MEMORY_BYTES:
+    if sum(tf.io.gfile.stat(file).length for file in files) > MEMORY_BYTES:
         return None
     image_bytes = image_size * image_size * CHANNELS
-    images = np.empty([_MEMORY_BYTES // image_bytes, image_size, image_size, CHANNELS], np.uint8)
+    images = np.empty([MEMORY_BYTES // image_bytes, image_size, image_size, CHANNELS], np.uint8)
     labels: list[np.ndarray] = [np.zeros(0, np.int64)]
     size = count = 0
     for records in read_records(files).batch(max(1, _READ_BYTES // image_bytes)):
         features = tf.io.parse_example(records, TRANSFORMED_FEATURE_SPEC)
         packed = features[TRANSFORMED_IMAGE_KEY]
         size += int(tf.reduce_sum(tf.strings.length(packed)))
-        if size > _MEMORY_BYTES:
+        if size > MEMORY_BYTES:
             return None
         labels.append(features[TRANSFORMED_LABEL_KEY].numpy())
         images[count : count + len(labels[-1])] = unpack_images(packed, image_size)
