@@ -7,7 +7,7 @@ import tensorflow as tf
 from data.errors import UserError
 from data.files import has_glob, list_names
 from data.source_kinds import SOURCES
-from data.spans import check_span_pattern, find_spans, has_span
+from data.spans import check_span_pattern, has_span, newest_path
 from data.tables.names import find_tables
 
 _SPREADSHEET = re.compile(r"\.(xls[xmb]?|ods|numbers)$", re.IGNORECASE)
@@ -28,7 +28,7 @@ def settings_for_path(path: str) -> dict[str, str]:
             check_span_pattern(path)
         except ValueError as error:
             raise UserError(f"--data: {error}") from None
-    place = find_spans(path)[-1].path if has_span(path) else path
+    place = newest_path(path)
     places = {name: kind.place for name, kind in SOURCES.items() if kind.place}
     for name in places:
         if SOURCES[name].load().lies_at(place):

@@ -7,30 +7,14 @@ that of its bytes. Names of patients so leave the source no further than they mu
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from data.errors import UserError
+from data.image_record import ImageRecord
 
 _MOST_JOINED_SHARE = 0.05
 _ALWAYS_JOINED = 10
 """Images of a burst: of a class of 40, two that are alike would already be 5 %."""
-
-
-class Grouped(Protocol):
-    """What is read here of an `ImageRecord`."""
-
-    @property
-    def sha256(self) -> str:
-        """Of the original file's bytes."""
-
-    @property
-    def label(self) -> str:
-        """The class name."""
-
-    @property
-    def group(self) -> str | None:
-        """Of `SourceImage`."""
 
 
 def make_key(sha256: str, group: str | None) -> str:
@@ -39,12 +23,17 @@ def make_key(sha256: str, group: str | None) -> str:
 
 
 @dataclass
-class _Union:
-    """Disjoint sets of keys (Tarjan 1975); a key that was never joined is a set of its own."""
+class Union:
+    """Disjoint sets of keys (Tarjan 1975); a key that was never joined is a set of its own.
 
-    above: dict[str, str]
+    Attributes:
+        above: key -> another one of its set, nearer to the one that stands for all.
+    """
+
+    above: dict[str, str] = field(default_factory=dict)
 
     def find(self, key: str) -> str:
+        """Returns the key that stands for a key's set."""
         root = key
         while root in self.above:
             root = self.above[root]
@@ -53,12 +42,13 @@ class _Union:
         return root
 
     def join(self, one: str, other: str) -> None:
+        """Makes one set of two."""
         one, other = self.find(one), self.find(other)
         if one != other:
             self.above[other] = one
 
 
-def join_keys(records: Sequence[Grouped], alike: Mapping[str, str]) -> dict[str, str]:
+def join_keys(records: Sequence[ImageRecord], alike: Mapping[str, str]) -> dict[str, str]:
     """Returns key -> the key of the whole that it belongs to, where that is another.
 
     That is the least of the groups' keys in it, or where there is no group, of the images': what has no group and joins
@@ -73,7 +63,7 @@ def join_keys(records: Sequence[Grouped], alike: Mapping[str, str]) -> dict[str,
     """
     if not alike and not any(record.group for record in records):
         return {}
-    union = _Union({})
+    union = Union()
     first: dict[str, str] = {}
     keys_of_groups = {group: make_key("", group) for group in {record.group for record in records} if group}
     named = set(keys_of_groups.values())
@@ -95,7 +85,7 @@ def join_keys(records: Sequence[Grouped], alike: Mapping[str, str]) -> dict[str,
     return joined
 
 
-def _check_alike(records: Iterable[Grouped], joined: Mapping[str, str]) -> None:
+def _check_alike(records: Iterable[ImageRecord], joined: Mapping[str, str]) -> None:
     """Refuses near duplicates that chain much of a class together: its splits would hang on where that falls.
 
     A large group alone is not meant: the largest of a whole's groups counts as one image.
@@ -145,7 +135,7 @@ class GroupCount:
         self._divided: set[str] = set()
         self._near = 0
 
-    def add(self, image: Grouped, key: str, split: str) -> None:
+    def add(self, image: ImageRecord, key: str, split: str) -> None:
         """Counts an image that is used, of the whole of a key."""
         self._sizes[key] += 1
         if self._splits.setdefault(key, split) != split:

@@ -2,25 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 from data.errors import UserError
+from data.image_record import ImageRecord
 
 _SHOWN = 20
 
 
-class Labelled(Protocol):
-    """An image with the label that it has, and the one that its source gave: see `SourceImage`."""
-
-    @property
-    def label(self) -> str: ...  # noqa: D102
-    @property
-    def given_label(self) -> str | None: ...  # noqa: D102
-    @property
-    def left_out(self) -> bool: ...  # noqa: D102
-
-
-def count_left_out(images: Iterable[Labelled], labels: Mapping[str, str | None]) -> dict[str, int]:
+def count_left_out(images: Iterable[ImageRecord], labels: Mapping[str, str | None]) -> dict[str, int]:
     """Returns label -> images of it that `data.labels` leaves out.
 
     Args:

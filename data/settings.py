@@ -102,6 +102,7 @@ class DataSettings(Settings):
     unlabelled: Literal["quarantine", "ignore"] = "quarantine"
     """`table`: what becomes of images without a label, in a row or because they have no row and lie beside one that
     has: `ignore` leaves them out, where a table names a selection."""
+
     corrections: LocalPath | None = None
     """A CSV file of corrected labels, of `python -m pipeline.labels`: a local path or `gs://...`. They are applied to
     the images that they name by content, before labels are compared; the source stays as it is."""

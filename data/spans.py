@@ -87,8 +87,17 @@ def find_spans(pattern: str, most: int = 1) -> list[Span]:
     return spans
 
 
+def newest_path(path: str) -> str:
+    """Returns a path with the newest span in the place of `{SPAN}`; one without is returned as it is.
+
+    Raises:
+        UserError: as `find_spans`.
+    """
+    return find_spans(path)[-1].path if has_span(path) else path
+
+
 def describe_spans(spans: Sequence[dict[str, Any]]) -> str | None:
-    """Returns one line on what a run read of `spans_facts`; None where `data.path` has no spans."""
+    """Returns one line on what a run read of `make_span_facts`; None where `data.path` has no spans."""
     if not spans:
         return None
     numbers = ", ".join(str(span["span"]) for span in spans)

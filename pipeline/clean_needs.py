@@ -7,14 +7,14 @@ from typing import Any
 
 from ml_metadata.proto.metadata_store_pb2 import Artifact, Event, Execution
 
+from components.trainer.checkpoints import RESUME_DIR
+from pipeline.local_runner import PUSHED_DESTINATION
 from pipeline.output_dir import OutputDir
 from pipeline.report_lineage import NODE_CONTEXT, OUTPUT_EVENTS, PIPELINE_CONTEXT, RUN_CONTEXT
 
-RESUME_DIR = ".resume"
 _RESUMED_NODES = ("Trainer", "Tuner")
 # Of a run whose model is only served: the serving folder has the model, and nobody trains on its images again.
 _BULK = frozenset({"Examples", "Model", "ModelRun", "PushedModel", "TransformGraph"})
-_PUSHED_DESTINATION = "pushed_destination"
 
 
 @dataclass
@@ -148,9 +148,9 @@ def _need_pushed(
 ) -> None:
     count = 0
     for artifact in known.artifacts.values():
-        if not (mine & known.makers_of(artifact.id) and _PUSHED_DESTINATION in artifact.custom_properties):
+        if not (mine & known.makers_of(artifact.id) and PUSHED_DESTINATION in artifact.custom_properties):
             continue
-        destination = artifact.custom_properties[_PUSHED_DESTINATION].string_value
+        destination = artifact.custom_properties[PUSHED_DESTINATION].string_value
         before = artifact.uri.rpartition("/pipeline_root/")[0]
         if destination.startswith(f"{before}/"):  # also of a folder that was moved
             destination = f"{output.root}{destination.removeprefix(before)}"

@@ -28,6 +28,7 @@ from components.resolver.latest_blessed_other_model import CANDIDATE_KEY, Latest
 from components.schema_gen.component import CuratedSchemaGen
 from components.serving_validator.component import ServingValidator
 from components.statistics_gen.component import StatisticsGen
+from components.trainer.checkpoints import RESUME_DIR
 from components.trainer.weights import WEIGHTS_DIR_KEY, ResolvedWeights
 from components.transform.component import Transform
 from components.tuner.component import TrialTunerNode
@@ -124,7 +125,7 @@ def create_pipeline(
         if mirror := config.trainer.weights_mirror:
             weights_mirror = WeightsMirror(backbone=config.trainer.backbone, mirror=mirror, weights_dir=weights_dir)
     # The same in every run, unlike TFX's folders: a run that was killed is gone on with. Pipelines may share a root.
-    checkpoint_root = os.path.join(deployment.pipeline_root, ".resume", config.name)
+    checkpoint_root = os.path.join(deployment.pipeline_root, RESUME_DIR, config.name)
     tuner = None
     if config.tuner.enabled:
         tuner = TrialTunerNode(

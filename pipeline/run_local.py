@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from data.errors import UserError
 from data.json_files import write_json
-from data.spans import find_spans, has_span
+from data.spans import newest_path
 from pipeline.command_line import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -125,9 +125,7 @@ def _check_places(config: PipelineConfig, output_dir: OutputDir) -> None:
     Raises:
         UserError: what it writes lies in the images, or these among what it may remove.
     """
-    path = (
-        find_spans(config.data.path)[-1].path if config.data.path and has_span(config.data.path) else config.data.path
-    )
+    path = config.data.path and newest_path(config.data.path)
     if not path or not Path(path).is_dir():
         return
     images = Path(path).resolve()

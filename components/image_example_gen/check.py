@@ -12,7 +12,7 @@ import apache_beam as beam
 import tensorflow as tf
 
 from components.image_example_gen.alike import encode_descriptor
-from components.progress import report_progress
+from components.image_example_gen.image_work import ImageWork
 from data.bit_depth import BIT_DEPTHS, WHOLE, least_bit_depth
 from data.features import SPLITS
 from data.image_check import is_stored_anew
@@ -22,12 +22,9 @@ from data.image_statistics import SplitStatistics, measure_picture
 from data.picture import UnusableImage, read_picture
 from data.sources.source import Source, SourceImage
 from data.splits import Rules
-from data.threads import WorkInThreads
-
-PROGRESS_STEP = 500
 
 
-class CheckImages(WorkInThreads):
+class CheckImages(ImageWork):
     """`SourceImage` -> an `ImageRecord`, and a usable image's figures by bit depth, as a line of JSON."""
 
     def __init__(self, max_pixels: int, total: int | None = None, describes: bool = False) -> None:
@@ -38,15 +35,8 @@ class CheckImages(WorkInThreads):
             total: how many images there are, where that is known.
             describes: whether near duplicates are looked for.
         """
-        self._max_pixels, self._total, self._describes = max_pixels, total, describes
-        self._checked = 0
-
-    def process(self, image: SourceImage) -> Iterator[str]:
-        """See `WorkInThreads`; tells how far it is."""
-        yield from super().process(image)
-        self._checked += 1
-        if self._checked % PROGRESS_STEP == 0:
-            report_progress("checking images", completed=self._checked, total=self._total)
+        super().__init__("checking images", total)
+        self._max_pixels, self._describes = max_pixels, describes
 
     def work(self, image: SourceImage) -> list[str]:
         """Checks one image; a bad one is told by its record, never by an error."""

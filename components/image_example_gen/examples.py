@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,26 +10,24 @@ import apache_beam as beam
 import tensorflow as tf
 from pydantic import TypeAdapter
 
-from components.image_example_gen.check import PROGRESS_STEP
 from components.image_example_gen.compressed_records import WriteCompressed, compress_record
-from components.progress import report_progress
+from components.image_example_gen.image_work import ImageWork
 from data import features
 from data.image_check import CheckedImage, check_header, check_image
 from data.json_files import read_json, write_json
 from data.originals import write_original
 from data.sources.source import Source, SourceImage
 from data.splits import Rules
-from data.threads import WorkInThreads
 
 _RULES = TypeAdapter(Rules)
 
 
-class MakeExamples(WorkInThreads):
+class MakeExamples(ImageWork):
     """`SourceImage` -> its `tf.train.Example`, as a part of a gzipped file, on the output of its split, or nothing."""
 
     def __init__(self, max_pixels: int, rules_path: str, examples_uri: str, total: int | None = None) -> None:
         """Keeps where the rules lie: with many exceptions they are too large for the job's own description."""
-        self._done, self._total = 0, total
+        super().__init__("writing examples", total)
         self._max_pixels = max_pixels
         self._rules_path = rules_path
         self._examples_uri = examples_uri
@@ -37,13 +35,6 @@ class MakeExamples(WorkInThreads):
     def setup(self) -> None:
         """Reads the rules."""
         self._rules = read_rules(self._rules_path)
-
-    def process(self, image: SourceImage) -> Iterator[Any]:
-        """See `WorkInThreads`; tells how far it is."""
-        yield from super().process(image)
-        self._done += 1
-        if self._done % PROGRESS_STEP == 0:
-            report_progress("writing examples", completed=self._done, total=self._total)
 
     def work(self, image: SourceImage) -> list[Any]:
         """Makes the example of one image."""

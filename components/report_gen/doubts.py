@@ -20,6 +20,7 @@ from scipy.special import softmax
 
 from components.trainer.logistic_regression import FOLDS, Examples, fit, make_folds, make_zero_head
 from components.trainer.standardisation import standardise
+from data.groups import Union
 
 _NEIGHBOURS = 10
 _FEWEST_TO_COMPARE = 50
@@ -104,19 +105,12 @@ def join_units(contents: list[str], groups: list[str]) -> np.ndarray:
         contents: a hash of each image's content.
         groups: of each image; empty where it belongs to none.
     """
-    parents: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def find(node: tuple[str, str]) -> tuple[str, str]:
-        while (above := parents.setdefault(node, node)) != node:
-            parents[node] = node = parents.setdefault(above, above)
-        return node
-
-    for content, group in zip(contents, groups, strict=True):
-        root = find(("content", content))
+    union, names = Union(), [f"content {content}" for content in contents]
+    for name, group in zip(names, groups, strict=True):
         if group:
-            parents[root] = find(("group", group))
-    numbers: dict[tuple[str, str], int] = {}
-    return np.array([numbers.setdefault(find(("content", content)), len(numbers)) for content in contents], np.int64)
+            union.join(f"group {group}", name)
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(union.find(name), len(numbers)) for name in names], np.int64)
 
 
 def _standardise(features: np.ndarray, depths: Sequence[int], as_a_whole: bool) -> np.ndarray:

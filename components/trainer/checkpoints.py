@@ -11,6 +11,9 @@ from components.trainer.phases import EpochResult
 from data.files import remove_path
 from data.json_files import find_json, write_json
 
+RESUME_DIR = ".resume"
+"""Below a pipeline's root: what trainings and searches go on with, and features."""
+
 FEATURES_PREFIX = "features-"
 """Of folders beside those of trainings, in which features are kept: they serve other trainings, too."""
 

@@ -23,6 +23,7 @@ TRANSFORMED_WEIGHT_KEY = transformed_name(WEIGHT_KEY)
 
 TRANSFORMED_GROUP_KEY = transformed_name(GROUP_KEY)
 """int64, not negative: a hash of `GROUP_KEY`, where the raw examples have it."""
+
 FINGERPRINT_KEY = "image_fingerprint"
 """int64: `fingerprint` of the raw example's image: tells which image a transformed example is."""
 

@@ -89,7 +89,7 @@ def unpack(path: str, cache: Path) -> Path:
         UserError: it cannot be read, is encrypted, has a name outside of itself, or needs more room than there is.
     """
     try:
-        folder = cache / _hash(path)
+        folder = cache / pooch.file_hash(path)
         if folder.is_dir():
             return folder
         part = cache / f"{folder.name}.{os.getpid()}.part"
@@ -106,14 +106,6 @@ def unpack(path: str, cache: Path) -> Path:
             raise
         reason = " ".join(str(error).split())
         raise UserError(f"data.path is {path}, which cannot be unpacked into {cache}: {reason}") from error
-
-
-def _hash(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _unpack_zip(path: str, folder: Path) -> None:
