@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -65,6 +66,12 @@ def add_config_flags(parser: argparse.ArgumentParser, preset: str, data: tuple[s
     parser.add_argument(
         "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="one setting; wins over the file"
     )
+
+
+def silence_libraries() -> None:
+    """Keeps off the screen what TensorFlow and Beam say while they load, of their own age and of Python's."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore")
 
 
 @contextlib.contextmanager

@@ -5,13 +5,12 @@ import datetime
 import getpass
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, CommandLineParser, command
+from pipeline.command_line import EXIT_DONE, CommandLineParser, command, silence_libraries
 
 _FILES = {"csv": "doubtful-labels.csv", "label-studio": "doubtful-labels.json"}
 _SIDE = 512
@@ -26,8 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for the user's mistake.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.simplefilter("ignore")  # TensorFlow's and Beam's, of Python's own age
+    silence_libraries()
     arguments = _make_parser().parse_args(argv)
     if arguments.act == "export":
         _export(arguments)

@@ -4,9 +4,7 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import sys
-import warnings
 import webbrowser
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING
 from components.report_gen import CARD_FILE, DOUBTFUL_FILE, REPORT_FILE
 from components.report_gen.account import Account
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave
+from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave, silence_libraries
 from pipeline.output_dir import OutputDir, write_whole
 from pipeline.report_comparison import comparison_rows, make_titles, render_comparison, render_rows
 from pipeline.report_runs import ReportRun, find_run, list_runs
@@ -35,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for the user's mistake.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.simplefilter("ignore")  # TensorFlow's and Beam's, of Python's own age
+    silence_libraries()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # TFMA reads with what TensorFlow calls deprecated
     arguments = _make_parser().parse_args(argv)
     _check(arguments)
