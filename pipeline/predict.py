@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,59 +96,29 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
     """
     if top_k is not None and top_k < 1:
         raise UserError(f"--top-k {top_k}: must be at least 1")
-    import tensorflow as tf
-
-    from components.exported_model.manifest import read_manifest
-    from components.exported_model.signatures import SERVING_SIGNATURE
-    from data.bit_depth import WHOLE
-
-    try:
-        loaded = tf.saved_model.load(str(model_dir))
-        signature = loaded.signatures[SERVING_SIGNATURE]
-    except (OSError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"--model {model_dir}: cannot be loaded as a model of this pipeline: {reason}") from None
-    if "image_bytes" not in signature.structured_input_signature[1] or "labels" not in signature.structured_outputs:
-        raise UserError(
-            f"--model {model_dir}: its {SERVING_SIGNATURE} does not map image_bytes to labels; give a model that this"
-            " pipeline pushed"
-        )
-    answers: list[dict[str, Any]] = [{"image": image} for image in images]
-    manifest = read_manifest(str(model_dir))
-    for batch in _batches(images, answers, manifest.bit_depth if manifest else WHOLE):
-        outputs = signature(image_bytes=tf.constant([encoded for _, encoded in batch]))
-        available = int(outputs["labels"].shape[1])
-        if top_k is not None and top_k > available:
-            raise UserError(f"--top-k {top_k}: this model answers at most {available} classes")
-        rows = zip(batch, outputs["labels"].numpy(), outputs["probabilities"].numpy(), strict=True)
-        for (index, _), labels, probabilities in rows:
-            ranked = [
-                {"label": label.decode(), "probability": float(probability)}
-                for label, probability in zip(labels[:top_k], probabilities[:top_k], strict=True)
-            ]
-            answers[index].update(**ranked[0], top_k=ranked)
-    return answers
-
-
-def _batches(images: Sequence[str], answers: list[dict[str, Any]], bit_depth: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Yields batches of (index, servable bytes); what is no image gets its error into `answers` instead."""
-    from data.image_check import check_image
+    from components.exported_model.loaded import LoadedModel
     from data.picture import UnusableImage
     from data.settings import DataSettings
 
-    batch: list[tuple[int, bytes]] = []
-    for index, image in enumerate(images):
+    model, max_pixels = LoadedModel(model_dir), DataSettings().max_pixels
+    if top_k is not None and top_k > model.top_k:
+        raise UserError(f"--top-k {top_k}: this model answers at most {model.top_k} classes")
+    answers: list[dict[str, Any]] = [{"image": image} for image in images]
+    usable = []
+    for answer in answers:
         try:
-            checked = check_image(Path(image).read_bytes(), DataSettings().max_pixels, bit_depth)
+            usable.append((answer, model.prepare(Path(answer["image"]).read_bytes(), max_pixels)))
         except (OSError, UnusableImage) as error:
-            answers[index]["error"] = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            continue
-        batch.append((index, checked.encoded))
-        if len(batch) == _BATCH_SIZE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+            answer["error"] = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    for start in range(0, len(usable), _BATCH_SIZE):
+        batch = usable[start : start + _BATCH_SIZE]
+        for (answer, _), said in zip(batch, model.answer([prepared for _, prepared in batch]), strict=True):
+            ranked = [
+                {"label": label, "probability": probability}
+                for label, probability in zip(said.labels[:top_k], said.probabilities[:top_k], strict=True)
+            ]
+            answer.update(**ranked[0], top_k=ranked)
+    return answers
 
 
 def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:

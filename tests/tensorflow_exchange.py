@@ -19,6 +19,7 @@ from components.trainer.export import export_model, load_classifier
 from components.trainer.model import make_model
 from components.trainer.transform_graph import TransformGraph
 from components.transform.features import TRANSFORMED_IMAGE_KEY, unpack_images
+from components.transform.settings import TransformSettings
 from data.features import IMAGE_KEY, LABEL_KEY
 from tests.images import make_grey_jpeg, make_jpeg, make_png, make_rgba_png
 from tests.transform_run import SPLITS, make_example, run_transform
@@ -36,7 +37,9 @@ def export(root: Path) -> None:
     """Exports a random VGG16 with that graph to `root/export`."""
     tf_keras.utils.set_random_seed(3)
     model = make_model(3, SIZE, dropout=0.0, precision="float32")
-    export_model(model, tft.TFTransformOutput(str(root / "graph")), SIZE, str(root / "export"))
+    export_model(
+        model, tft.TFTransformOutput(str(root / "graph")), TransformSettings(image_size=SIZE), str(root / "export")
+    )
 
 
 def read(root: Path, name: str) -> None:

@@ -45,6 +45,7 @@ from components.trainer.frozen_features import (
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.transform_graph import TransformGraph
 from components.transform.features import TRANSFORMED_IMAGE_KEY, fingerprint, unpack_images
+from components.transform.settings import TransformSettings
 from data.corrections import Correction
 from data.corrections_file import write_corrections
 from data.features import IMAGE_KEY
@@ -80,7 +81,7 @@ def artifacts(model: ImageClassifier, tmp_path_factory: pytest.TempPathFactory) 
     twin = Image.open(io.BytesIO(images["test"][0][0])).resize((48, 48), Image.Resampling.BICUBIC)
     images["train"][1] = (encode(np.asarray(twin), "JPEG", quality=92), "blue")
     transform_output = run_transform(root, images, {"image_size": SIZE})
-    export_model(model, transform_output, SIZE, str(root / "model" / "Format-Serving"))
+    export_model(model, transform_output, TransformSettings(image_size=SIZE), str(root / "model" / "Format-Serving"))
     found = {
         "examples": make_artifact(standard_artifacts.Examples, root / "examples", SPLITS),
         "model": make_artifact(standard_artifacts.Model, root / "model"),

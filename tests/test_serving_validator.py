@@ -33,6 +33,7 @@ from components.trainer.export import ServingModule, export_model
 from components.trainer.model import make_model
 from components.trainer.transform_graph import TransformGraph
 from components.transform.features import TRANSFORMED_IMAGE_KEY, unpack_images
+from components.transform.settings import TransformSettings
 from data.decode import decode_image
 from tests.images import encode, make_exif_jpeg, make_pixels
 from tests.transform_run import SPLITS, make_artifact, run_transform
@@ -69,7 +70,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An intact export in `Format-Serving`."""
     root = tmp_path_factory.mktemp("model")
-    export_model(trained.model, trained.transform_output, SIZE, str(root / "Format-Serving"))
+    export_model(
+        trained.model, trained.transform_output, TransformSettings(image_size=SIZE), str(root / "Format-Serving")
+    )
     return root
 
 
@@ -168,7 +171,7 @@ class BrokenModule(ServingModule):
 
     def _predict(self, features: dict[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
         packed = self.transform_graph.apply(features)[TRANSFORMED_IMAGE_KEY]
-        logits = self.logits(unpack_images(packed, self._image_size))
+        logits = self.logits(unpack_images(packed, self._transform.image_size))
         return tf.nn.softmax(logits), logits
 
 
@@ -207,7 +210,7 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
     broken = {"swapped channels": swap_channels, "missing mean": forget_mean, "float16": overflow_float16}.get(how)
     classes = [name.encode() for name in (reversed(CLASSES) if how == "shuffled vocabulary" else CLASSES)]
     kind = BrokenModule if broken else WronglyResizing if how == "wrong resize" else ServingModule
-    module = kind(trained.model, TransformGraph(trained.transform_output), classes, SIZE)
+    module = kind(trained.model, TransformGraph(trained.transform_output), classes, TransformSettings(image_size=SIZE))
     if broken:
         module.logits = lambda images: broken(trained.model, images)
     signatures = module.make_signatures()
@@ -233,7 +236,7 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
         ("wrong resize", {"probabilities", "formats"}, "from those computed apart"),
         ("float16", {"answers", "formats"}, "probabilities that are no finite numbers"),
         ("other embed_examples", {"labels", "probabilities"}, "have another label through embed_examples"),
-        ("missing signature", {"signatures"}, "serving_examples is missing (there are embed_examples, serving_default"),
+        ("missing signature", {"signatures"}, "serving_examples is missing (there are embed_examples, resize_picture"),
     ],
 )
 def test_a_broken_export_is_not_blessed_and_told_why(

@@ -46,6 +46,8 @@ class Manifest(Origin):
 
     Attributes:
         image_size: height and width of its input in pixels.
+        aspect: how a picture becomes square, of `TransformSettings`.
+        resize_method: how its pixels are interpolated, of the same; always anti-aliased.
         classes: their names, in the order of the probabilities.
         weights: what training started from: `imagenet`, `none`, `file` or `warm start`.
         weights_sha256: hexadecimal, of ImageNet's or the user's file; None for the others.
@@ -54,6 +56,8 @@ class Manifest(Origin):
     """
 
     image_size: int
+    aspect: str = "stretch"
+    resize_method: str = "bilinear"
     classes: tuple[str, ...]
     weights: str = "none"
     weights_sha256: str | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.transform.features import TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY
+from components.transform.features import CHANNELS, TRANSFORMED_IMAGE_KEY, TRANSFORMED_LABEL_KEY
 
 TOP_K = 5
 """How many classes `serving_default` names, where there are as many."""
@@ -12,6 +12,15 @@ SERVING_SIGNATURE = "serving_default"
 
 EXAMPLES_SIGNATURE = "serving_examples"
 """Serialised Examples with an image -> [batch, classes], in the order of the vocabulary."""
+
+PICTURE_SIGNATURE = "serving_picture"
+"""One decoded picture of any size, as a person sees it -> the answer of `serving_default`, a batch of one."""
+
+RESIZE_SIGNATURE = "resize_picture"
+"""The same -> the model's own input image, which Transform would have made: a batch of them is what follows."""
+
+PIXELS_SIGNATURE = "serving_pixels"
+"""Model inputs, uint8 [batch, image_size, image_size, 3] -> the answers of `serving_default`."""
 
 EMBED_SIGNATURE = "embed_examples"
 """The same, and [batch, features], what the head sees: pooled channels of one or several blocks."""
@@ -25,19 +34,36 @@ class Signature:
     """What goes in and comes out.
 
     Attributes:
-        argument: the one input, string [batch].
+        argument: the one input.
         outputs: name -> type.
+        dtype: of the input.
+        shape: of the input, None for an open dimension; of pixels, those of the height and width are the model's.
     """
 
     argument: str
     outputs: dict[str, str]
+    dtype: str = "string"
+    shape: tuple[int | None, ...] = (None,)
 
+
+_ANSWER = {"labels": "string", "probabilities": "float32"}
 
 SIGNATURES = {
-    SERVING_SIGNATURE: Signature("image_bytes", {"labels": "string", "probabilities": "float32"}),
+    SERVING_SIGNATURE: Signature("image_bytes", _ANSWER),
+    PICTURE_SIGNATURE: Signature("picture", _ANSWER, "uint8", (None, None, CHANNELS)),
+    RESIZE_SIGNATURE: Signature("picture", {"pixels": "uint8"}, "uint8", (None, None, CHANNELS)),
+    PIXELS_SIGNATURE: Signature("pixels", _ANSWER, "uint8", (None, None, None, CHANNELS)),
     EXAMPLES_SIGNATURE: Signature("examples", {"probabilities": "float32"}),
     EMBED_SIGNATURE: Signature("examples", {"probabilities": "float32", "embeddings": "float32"}),
     TRANSFORM_SIGNATURE: Signature("examples", {TRANSFORMED_IMAGE_KEY: "string", TRANSFORMED_LABEL_KEY: "int64"}),
 }
 
-CLASSIFYING_SIGNATURES = tuple(name for name, signature in SIGNATURES.items() if "probabilities" in signature.outputs)
+ALONE = (PICTURE_SIGNATURE, RESIZE_SIGNATURE)
+"""Those that take one picture: of one batch, all must have one size."""
+
+CLASSIFYING_SIGNATURES = tuple(
+    name
+    for name, signature in SIGNATURES.items()
+    if "probabilities" in signature.outputs and signature.dtype == "string"
+)
+"""Those that take a batch of strings, as a client of TensorFlow Serving sends them."""

@@ -5,7 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from components.exported_model.signatures import (
+    ALONE,
     CLASSIFYING_SIGNATURES,
+    PICTURE_SIGNATURE,
+    PIXELS_SIGNATURE,
     SERVING_SIGNATURE,
     SIGNATURES,
     TOP_K,
@@ -23,19 +26,21 @@ _REFUSAL = "InvalidArgumentError"
 
 def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], class_count: int) -> Finding:
     """Checks names, types and open batch dimensions of the signatures; further ones do no harm."""
-    widths = dict.fromkeys(CLASSIFYING_SIGNATURES, class_count) | {SERVING_SIGNATURE: min(TOP_K, class_count)}
+    widths = dict.fromkeys(CLASSIFYING_SIGNATURES, class_count) | dict.fromkeys(
+        [SERVING_SIGNATURE, PICTURE_SIGNATURE, PIXELS_SIGNATURE], min(TOP_K, class_count)
+    )
     problems = []
     for name, signature in SIGNATURES.items():
         if name not in found:
             problems.append(f"{name} is missing (there are {', '.join(sorted(found)) or 'none'})")
             continue
-        for kind, expected in (("inputs", {signature.argument: "string"}), ("outputs", signature.outputs)):
+        for kind, expected in (("inputs", {signature.argument: signature.dtype}), ("outputs", signature.outputs)):
             types = {key: dtype for key, (dtype, _) in found[name][kind].items()}
             if types != expected:
                 problems.append(f"{name} has the {kind} {_list(types)}; {_list(expected)} was expected")
         for kind in ("inputs", "outputs"):
             for key, (_, shape) in found[name][kind].items():
-                if shape and shape[0] is not None:
+                if shape and shape[0] is not None and name not in ALONE:
                     problems.append(f"{name} takes batches of {shape[0]} only ({key})")
                 if key in _PER_CLASS and name in widths and shape and shape[-1] not in (None, widths[name]):
                     problems.append(f"{name} answers {shape[-1]} values in {key}; {widths[name]} were expected")

@@ -25,6 +25,8 @@ from components.transform.features import (
     TRANSFORMED_IMAGE_KEY,
     unpack_images,
 )
+from components.transform.resize import resize_image
+from components.transform.settings import TransformSettings
 from data.bit_depth import WHOLE
 from data.features import IMAGE_KEY, LABEL_KEY
 
@@ -32,7 +34,7 @@ from data.features import IMAGE_KEY, LABEL_KEY
 def export_model(
     model: ImageClassifier,
     transform_output: tft.TFTransformOutput,
-    image_size: int,
+    transform: TransformSettings,
     export_dir: str,
     weights: str = "none",
     weights_sha256: str | None = None,
@@ -43,7 +45,7 @@ def export_model(
     Args:
         model: trained, from `make_model`.
         transform_output: of the Transform whose examples it was trained on.
-        image_size: height and width of its input in pixels.
+        transform: with which that made them.
         export_dir: local or `gs://`.
         weights: what the training started from, see `Manifest`.
         weights_sha256: of that, if it was a file.
@@ -51,14 +53,19 @@ def export_model(
     """
     classes = transform_output.vocabulary_by_name(LABEL_VOCABULARY)
     module = ServingModule(
-        rebuild_in_float32(model, len(classes), image_size), TransformGraph(transform_output), classes, image_size
+        rebuild_in_float32(model, len(classes), transform.image_size),
+        TransformGraph(transform_output),
+        classes,
+        transform,
     )
     tf.saved_model.save(module, export_dir, signatures=module.make_signatures())
     manifest = Manifest(
         backbone=model.backbone_name,
         learn_statistics=model.learn_statistics,
         pooling=model.pooling,
-        image_size=image_size,
+        image_size=transform.image_size,
+        aspect=transform.aspect,
+        resize_method=transform.resize_method,
         classes=tuple(name.decode() for name in classes),
         weights=weights,
         weights_sha256=weights_sha256,
@@ -107,7 +114,11 @@ class ServingModule(tf.Module):
     """What is saved: the variables, Transform's graph and the signatures, but not the Keras model itself."""
 
     def __init__(
-        self, model: tf_keras.Model, transform_graph: TransformGraph, classes: Sequence[bytes], image_size: int
+        self,
+        model: tf_keras.Model,
+        transform_graph: TransformGraph,
+        classes: Sequence[bytes],
+        transform: TransformSettings,
     ) -> None:
         """Holds what the signatures need; `classes` is the vocabulary in UTF-8."""
         super().__init__()
@@ -115,7 +126,7 @@ class ServingModule(tf.Module):
         self.weights = {weight_key(variable): variable for variable in model.weights}
         self.transform_graph = transform_graph
         self._classes = tuple(classes)
-        self._image_size = image_size
+        self._transform = transform
         # A function, because an attribute that is a Keras model is tracked, and saving it traces each of its layers.
         head = model.get_layer("head")
         embedder = tf_keras.Model(model.input, head.input)
@@ -128,8 +139,16 @@ class ServingModule(tf.Module):
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             images = self.transform_graph.as_raw_feature(IMAGE_KEY, image_bytes)
             probabilities, _ = self._predict({IMAGE_KEY: images})
-            top = tf.math.top_k(probabilities, k=min(TOP_K, len(self._classes)))
-            return {"labels": tf.gather(tf.constant(self._classes), top.indices), "probabilities": top.values}
+            return self._answer(probabilities)
+
+        def serving_picture(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+            return serving_pixels(resize_picture(picture)["pixels"][tf.newaxis])
+
+        def resize_picture(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"pixels": resize_image(picture, self._transform)}
+
+        def serving_pixels(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self._answer(self._classify(self._embed(pixels)))
 
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             probabilities, _ = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
@@ -144,13 +163,30 @@ class ServingModule(tf.Module):
             return {key: transformed[key] for key in TRANSFORMED_FEATURE_SPEC}
 
         signatures = {}
-        for function in (serving_default, serving_examples, embed_examples, transform_features):
-            argument = tf.TensorSpec([None], tf.string, name=SIGNATURES[function.__name__].argument)
+        for function in (
+            serving_default,
+            serving_picture,
+            resize_picture,
+            serving_pixels,
+            serving_examples,
+            embed_examples,
+            transform_features,
+        ):
+            signature = SIGNATURES[function.__name__]
+            shape = list(signature.shape)
+            if function is serving_pixels:
+                shape[1:3] = [self._transform.image_size] * 2
+            argument = tf.TensorSpec(shape, signature.dtype, name=signature.argument)
             signatures[function.__name__] = tf.function(function, autograph=False, input_signature=[argument])
         return signatures
+
+    def _answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps probabilities [batch, classes] to the likeliest classes, best first."""
+        top = tf.math.top_k(probabilities, k=min(TOP_K, len(self._classes)))
+        return {"labels": tf.gather(tf.constant(self._classes), top.indices), "probabilities": top.values}
 
     def _predict(self, features: dict[str, RawFeature]) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps raw features that include the image to probabilities [batch, classes] and embeddings, float32."""
         packed = self.transform_graph.apply(features)[TRANSFORMED_IMAGE_KEY]
-        embeddings = self._embed(unpack_images(packed, self._image_size))
+        embeddings = self._embed(unpack_images(packed, self._transform.image_size))
         return self._classify(embeddings), embeddings

@@ -37,6 +37,7 @@ from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.training import train
 from components.trainer.warm_start import write_training_images
 from components.trainer.workers import Workers
+from components.transform.settings import read_transform_settings
 from data.bit_depth import read_bit_depth
 from data.errors import UserError
 from data.image_statistics import copy_image_statistics
@@ -116,7 +117,8 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
 
     report_progress("exporting the model")
     bit_depth = read_bit_depth(made.examples_uri)
-    export_model(model, made.transform_output, image_size, export_dir, *made.started_from, bit_depth)
+    transform = read_transform_settings(made.examples_uri)
+    export_model(model, made.transform_output, transform, export_dir, *made.started_from, bit_depth)
     write_training_images(artifact_folder(export_dir), made.examples_uri, made.warm_start)
     copy_image_statistics(made.examples_uri, artifact_folder(export_dir))
     write_json(

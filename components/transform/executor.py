@@ -14,7 +14,7 @@ from tfx.utils import json_utils
 from components.record_batches import reading_in_batches, records_at_once
 from components.transform.extra_schema import extend_schema
 from components.transform.features import CHANNELS
-from components.transform.settings import TransformSettings
+from components.transform.settings import TransformSettings, write_transform_settings
 from data.bit_depth import read_bit_depth, write_bit_depth
 from data.extras import read_extras
 from data.features import SPLITS
@@ -24,7 +24,9 @@ from data.image_statistics import copy_image_statistics
 
 
 class Executor(tfx_executor.Executor):
-    """Copies the images' hashes, statistics and bit depth beside the transformed examples: the Trainer sees no others.
+    """Leaves the images' hashes, statistics and bit depth, and the settings, beside the transformed examples.
+
+    The Trainer sees no others.
 
     As a feature of each example they would have to be read back with all the pixels, a pass over the whole split.
     """
@@ -58,3 +60,4 @@ class Executor(tfx_executor.Executor):
             tf.io.gfile.copy(os.path.join(source, name), os.path.join(target, name))
         copy_image_statistics(source, target)
         write_bit_depth(read_bit_depth(source), target)
+        write_transform_settings(settings, target)

@@ -1,0 +1,100 @@
+"""A model that was pushed, loaded to answer: by the commands that classify files, and by the server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from components.exported_model.manifest import read_manifest
+from components.exported_model.signatures import PIXELS_SIGNATURE, RESIZE_SIGNATURE, SERVING_SIGNATURE
+from data.bit_depth import WHOLE
+from data.errors import UserError
+from data.image_check import check_image
+from data.picture import read_picture
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """What a model says of one image.
+
+    Attributes:
+        labels: the likeliest classes, best first.
+        probabilities: theirs.
+        decision: the class that may be acted upon, "" where a person should look; None of a model that decides nothing.
+        unknown_score: how unlike the images of train it is; above 1 the model does not know it. None as above.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    decision: str | None = None
+    unknown_score: float | None = None
+
+
+class LoadedModel:
+    """A SavedModel of this pipeline; calls may come from several threads.
+
+    Attributes:
+        path: its folder.
+        manifest: what it says of itself; None in one of before there was any.
+        top_k: how many classes it answers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Loads it.
+
+        Raises:
+            UserError: it cannot be loaded, or is no model of this pipeline.
+        """
+        try:
+            self._loaded = tf.saved_model.load(str(path))
+            signature = self._loaded.signatures[SERVING_SIGNATURE]
+        except (OSError, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"--model {path}: cannot be loaded as a model of this pipeline: {reason}") from None
+        if "image_bytes" not in signature.structured_input_signature[1] or "labels" not in signature.structured_outputs:
+            raise UserError(
+                f"--model {path}: its {SERVING_SIGNATURE} does not map image_bytes to labels; give a model that this"
+                " pipeline pushed"
+            )
+        self.path = path
+        self.manifest = read_manifest(str(path))
+        self.top_k = int(signature.structured_outputs["labels"].shape[1])
+        self._bit_depth = self.manifest.bit_depth if self.manifest else WHOLE
+        self._takes_pixels = PIXELS_SIGNATURE in self._loaded.signatures
+
+    def prepare(self, encoded: bytes, max_pixels: int) -> np.ndarray | bytes:
+        """Makes a file's picture, as a person sees it, the model's input, so that it is decoded once.
+
+        Args:
+            encoded: the file's bytes: JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF or HEIC.
+            max_pixels: the most pixels (height x width) that are decoded.
+
+        Returns:
+            uint8 [image_size, image_size, 3]; for a model without the signatures for it, what `serving_default` takes.
+
+        Raises:
+            UnusableImage: as `read_picture`.
+        """
+        if not self._takes_pixels:
+            return check_image(encoded, max_pixels, self._bit_depth).encoded
+        picture = np.asarray(read_picture(encoded, max_pixels).at(self._bit_depth))
+        return self._loaded.signatures[RESIZE_SIGNATURE](picture=tf.constant(picture))["pixels"].numpy()
+
+    def answer(self, prepared: Sequence[np.ndarray | bytes]) -> list[ModelAnswer]:
+        """Classifies one batch of what `prepare` returned."""
+        if self._takes_pixels:
+            outputs = self._loaded.signatures[PIXELS_SIGNATURE](pixels=tf.constant(np.stack(prepared)))
+        else:
+            outputs = self._loaded.signatures[SERVING_SIGNATURE](image_bytes=tf.constant(list(prepared)))
+        count = len(prepared)
+        decisions = (
+            [value.decode() for value in outputs["decision"].numpy()] if "decision" in outputs else [None] * count
+        )
+        scores = outputs["unknown_score"].numpy().tolist() if "unknown_score" in outputs else [None] * count
+        rows = zip(outputs["labels"].numpy(), outputs["probabilities"].numpy().tolist(), decisions, scores, strict=True)
+        return [
+            ModelAnswer(tuple(label.decode() for label in labels), tuple(values), *more)
+            for labels, values, *more in rows
+        ]
