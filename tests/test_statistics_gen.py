@@ -34,7 +34,7 @@ def examples(tmp_path_factory):
             encoded = images.encode(random.integers(0, 256, [8, 8, 3], np.uint8), "PNG")
             image = SourceImage(f"{split}/{i}.png", "cat" if i % 3 else "dog", None, encoded)
             checked = CheckedImage(encoded, 8 + i, 8, "png", reencoded=False)
-            records.append(compress_record(make_example(image, checked, "0" * 64, {}).SerializeToString()))
+            records.append(compress_record(make_example(image, checked, "0" * 64, {}).SerializeToString(), "png"))
         (folder / "data_tfrecord-00000-of-00001.gz").write_bytes(b"".join(records))
     return artifact
 

@@ -57,7 +57,9 @@ class MakeExamples(ImageWork):
         }
         image = replace(image, label=self._rules.label_of(sha256, image.label))
         example = make_example(image, checked, sha256, {key: known[key] for key in self._rules.extras})
-        return [beam.pvalue.TaggedOutput(split, compress_record(example.SerializeToString(deterministic=True)))]
+        stored_format = "png" if checked.reencoded else checked.format
+        record = compress_record(example.SerializeToString(deterministic=True), stored_format)
+        return [beam.pvalue.TaggedOutput(split, record)]
 
 
 def make_example(
