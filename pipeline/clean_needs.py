@@ -151,9 +151,7 @@ def _need_pushed(
         if not (mine & known.makers_of(artifact.id) and PUSHED_DESTINATION in artifact.custom_properties):
             continue
         destination = artifact.custom_properties[PUSHED_DESTINATION].string_value
-        before = artifact.uri.rpartition("/pipeline_root/")[0]
-        if destination.startswith(f"{before}/"):  # also of a folder that was moved
-            destination = f"{output.root}{destination.removeprefix(before)}"
+        destination = output.rebase_destination(destination, artifact.uri)
         if destination and Path(destination).is_dir():
             count += 1
             needs.artifacts |= _record_of(known, runs, artifact.id, lambda kind: kind not in _BULK)
