@@ -21,8 +21,8 @@ def find_output(folder: str, output_dir: str | None) -> OutputDir | None:
         output = OutputDir(Path(output_dir).resolve())
         if not _holds_runs(output):
             raise UserError(
-                f"--output-dir {output_dir}: holds no runs (no metadata.sqlite and pipeline_root); give an output folder"
-                " of pipeline.run_local"
+                f"--output-dir {output_dir}: holds no runs (no metadata.sqlite and pipeline_root); give an output"
+                " folder of pipeline.run_local"
             )
         return output
     if is_remote(folder):
@@ -52,9 +52,7 @@ def find_versions(folder: str, output: OutputDir | None, blessings: ModelBlessin
     if not found:
         raise UserError(f"{folder}: its runs have pushed no model that is still there")
     if len(found) > 1:
-        raise UserError(
-            f"{folder}: its runs push to {' and '.join(found)}; give one of them, with --output-dir {folder}"
-        )
+        raise UserError(f"{folder}: its runs push to {' and '.join(found)}; name one, with --output-dir {folder}")
     return PushedVersions(found[0])
 
 

@@ -32,9 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.act == "list":
         _list(arguments)
         return EXIT_DONE
-    with _opened(arguments, changes=True) as (versions, blessings):
-        with versions.locked() if arguments.yes else contextlib.nullcontext():
-            lines = _change(arguments, versions, blessings)
+    with contextlib.ExitStack() as stack:
+        versions, blessings = stack.enter_context(_opened(arguments, changes=True))
+        if arguments.yes:
+            stack.enter_context(versions.locked())
+        lines = _change(arguments, versions, blessings)
     with reader_may_leave():
         print("\n".join([versions.root, *lines]))
     return EXIT_DONE

@@ -32,7 +32,7 @@ def find_target(versions: PushedVersions, to: int | None) -> tuple[int, list[int
         if not others:
             more = f"; {aside[0]} is set aside: promote that first" if aside else "; push another model first"
             raise UserError(
-                f"{versions.root}: version {served[0]} is the only model that is served, and nothing would be left{more}"
+                f"{versions.root}: version {served[0]} is the only model that is served; nothing would be left{more}"
             )
         to = others[0]
     if to in aside and to not in served:
@@ -103,20 +103,22 @@ def go_on(versions: PushedVersions, journal: Journal, blessings: ModelBlessings 
     """
     if journal.output_dir and blessings is None:
         raise UserError(
-            f"{versions.root}: a {journal.act} was interrupted that changes blessings in {journal.output_dir}; give that"
-            " with --output-dir"
+            f"{versions.root}: a {journal.act} was interrupted that changes blessings in {journal.output_dir}; give"
+            " that with --output-dir"
         )
     if journal.act == ROLLBACK:
         for number in journal.versions:
-            for model in blessings.find_models(versions.served_path(number)) if blessings else ():
-                blessings.take_back(model, journal.aside[number])
+            if blessings:
+                for model in blessings.find_models(versions.served_path(number)):
+                    blessings.take_back(model, journal.aside[number])
         for number in journal.versions:
             versions.set_aside(number)
         versions.write_journal(Journal(journal.aside))
         return
     for number in journal.versions:
         versions.bring_back(number)
-        for model in blessings.find_models(versions.served_path(number)) if blessings else ():
-            blessings.give_back(model)
+        if blessings:
+            for model in blessings.find_models(versions.served_path(number)):
+                blessings.give_back(model)
     kept = {number: why for number, why in journal.aside.items() if number not in journal.versions}
     versions.write_journal(Journal(kept))
