@@ -13,7 +13,7 @@ from components.evaluator.rollback import Rollback
 from components.exported_model import SAVED_MODEL_FILE
 from components.pusher.executor import ASIDE_PREFIX, LOCK_FILE, is_same_export, locked_for_push
 from data.errors import UserError
-from data.files import is_remote
+from data.files import is_remote, remove_path
 from data.json_files import find_json, write_json
 
 JOURNAL_FILE = "rolled_back.json"
@@ -89,11 +89,13 @@ class PushedVersions:
 
     def find_pushed_time(self, number: int, path: str) -> datetime.datetime | None:
         """Returns when a version was pushed, in local time: its number, or the time of its file; None if unknown."""
-        seconds = float(number)
-        if number not in _TIMES:
-            with contextlib.suppress(OSError, tf.errors.OpError):
-                seconds = tf.io.gfile.stat(f"{path}/{SAVED_MODEL_FILE}").mtime_nsec / 1e9
-        return datetime.datetime.fromtimestamp(seconds).astimezone() if seconds in _TIMES or seconds > 1e9 else None
+        if number in _TIMES:
+            return datetime.datetime.fromtimestamp(number).astimezone()
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            seconds = tf.io.gfile.stat(f"{path}/{SAVED_MODEL_FILE}").mtime_nsec / 1e9
+            if seconds > 0:  # of a file system that keeps it
+                return datetime.datetime.fromtimestamp(seconds).astimezone()
+        return None
 
     def read_journal(self) -> Journal:
         """Returns what was rolled back.
@@ -109,6 +111,8 @@ class PushedVersions:
             under_way = content["under_way"] or {"act": "", "versions": [], "output_dir": ""}
             aside = {int(number): Rollback(**row) for number, row in content["aside"].items()}
             return Journal(aside, under_way["act"], tuple(under_way["versions"]), under_way["output_dir"])
+        except tf.errors.OpError as error:
+            raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: is damaged ({' '.join(str(error).split())}); remove it: what lies in {ASIDE_PREFIX}* can then"
@@ -158,7 +162,8 @@ def _move(source: str, target: str) -> None:
         )
         for name in sorted(names, key=lambda name: name == SAVED_MODEL_FILE):
             gfile.makedirs(os.path.dirname(f"{target}/{name}"))
-            gfile.copy(f"{source}/{name}", f"{target}/{name}", overwrite=True)
+            remove_path(f"{target}/{name}")  # of a copy that was interrupted; TensorFlow's ram:// would add to it
+            gfile.copy(f"{source}/{name}", f"{target}/{name}")
         gfile.remove(f"{source}/{SAVED_MODEL_FILE}")
     if gfile.isdir(source):
         gfile.rmtree(source)
