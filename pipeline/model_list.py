@@ -47,12 +47,11 @@ class ModelVersion:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON types; times are ISO 8601 with their offset."""
-        times = {key: value and value.isoformat(timespec="seconds") for key, value in self._times().items()}
-        rolled_back = {"rolled_back": self.rolled_back and self.rolled_back.to_json()}
-        return {**self.__dict__, "version": self.number, **times, **rolled_back}
-
-    def _times(self) -> dict[str, datetime.datetime | None]:
-        return {"pushed": self.pushed, "started": self.started and self.started.astimezone()}
+        content = {key: value for key, value in self.__dict__.items() if key != "number"}
+        for key in ("pushed", "started"):
+            content[key] = content[key] and content[key].astimezone().isoformat(timespec="seconds")
+        rolled_back = self.rolled_back and self.rolled_back.to_json()
+        return {"version": self.number, **content, "rolled_back": rolled_back}
 
 
 def list_versions(
