@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_metadata.proto.metadata_store_pb2 import Artifact, Event, Execution
 
+from components.pusher.executor import ASIDE_PREFIX
 from components.trainer.checkpoints import RESUME_DIR
 from pipeline.local_runner import PUSHED_DESTINATION
 from pipeline.output_dir import OutputDir
@@ -146,21 +147,31 @@ def _find_latest_blessed(store: Any, known: Metadata, output: OutputDir, mine: s
 def _need_pushed(
     needs: Needs, known: Metadata, output: OutputDir, name: str, mine: set[int], runs: list[list[int]]
 ) -> None:
-    count = 0
+    served, aside = set(), set()
     for artifact in known.artifacts.values():
         if not (mine & known.makers_of(artifact.id) and PUSHED_DESTINATION in artifact.custom_properties):
             continue
         destination = artifact.custom_properties[PUSHED_DESTINATION].string_value
-        before = artifact.uri.rpartition("/pipeline_root/")[0]
-        if destination.startswith(f"{before}/"):  # also of a folder that was moved
-            destination = f"{output.root}{destination.removeprefix(before)}"
-        if destination and Path(destination).is_dir():
-            count += 1
+        destination = output.rebase_destination(destination, artifact.uri)
+        if not destination:
+            continue
+        version = Path(destination)
+        if version.is_dir():
+            served.add(version)
             needs.artifacts |= _record_of(known, runs, artifact.id, lambda kind: kind not in _BULK)
-    if count:
+        elif version.with_name(f"{ASIDE_PREFIX}{version.name}").is_dir():
+            # Promoted, it is what the next model is compared with, or starts from.
+            aside.add(version)
+            needs.artifacts |= _record_of(known, runs, artifact.id, lambda kind: kind != "Examples")
+    if served:
         needs.reasons.append(
-            f"{name}: {count} pushed model(s), in the serving folder, and of their runs report, evaluation and"
+            f"{name}: {len(served)} pushed model(s), in the serving folder, and of their runs report, evaluation and"
             " predictions"
+        )
+    if aside:
+        needs.reasons.append(
+            f"{name}: {len(aside)} model(s) that were rolled back, and their runs but for the images: a promotion needs"
+            " them"
         )
 
 

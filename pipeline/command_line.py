@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import functools
+import getpass
 import os
 import re
 import sys
@@ -72,6 +73,14 @@ def silence_libraries() -> None:
     """Keeps off the screen what TensorFlow and Beam say while they load, of their own age and of Python's."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
+
+
+def user_name() -> str:
+    """Returns who gives the command, for records of decisions; empty where the system has no name for that."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return ""
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import getpass
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, CommandLineParser, command, silence_libraries
+from pipeline.command_line import EXIT_DONE, CommandLineParser, command, silence_libraries, user_name
 
 _FILES = {"csv": "doubtful-labels.csv", "label-studio": "doubtful-labels.json"}
 _SIDE = 512
@@ -153,7 +152,7 @@ def _import(arguments: argparse.Namespace) -> None:
     except Exception as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise UserError(f"{arguments.file}: cannot be read: {reason}") from None
-    decisions = read_decisions(content, arguments.file, arguments.who or _user(), now)
+    decisions = read_decisions(content, arguments.file, arguments.who or user_name(), now)
     if not decisions:
         raise UserError(f"{arguments.file}: holds no decision; fill in the column new_label, or label some tasks")
     try:
@@ -169,13 +168,6 @@ def _import(arguments: argparse.Namespace) -> None:
         f"{arguments.to}: {len(decisions) - removed - right:,} labels corrected, {removed:,} images left out,"
         f" {right:,} found right; it holds {len(merged):,} now. Apply them with --set data.corrections={arguments.to}"
     )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return ""
 
 
 def _write(path: Path, text: str) -> None:

@@ -64,6 +64,18 @@ class OutputDir:
         _, pipeline_root, below = uri.rpartition("/pipeline_root/")
         return uri if not pipeline_root or "://" in uri else f"{self.root}{pipeline_root}{below}"
 
+    def rebase_destination(self, destination: str, uri: str) -> str:
+        """Returns where a place in this folder lies now that the maker of an artifact named, such as a pushed version.
+
+        Args:
+            destination: as it was named.
+            uri: of the artifact, as it was named.
+        """
+        before, pipeline_root, _ = uri.rpartition("/pipeline_root/")
+        if pipeline_root and destination.startswith(f"{before}/"):
+            return f"{self.root}{destination.removeprefix(before)}"
+        return destination
+
     def check_name(self) -> None:
         """Looks whether Beam can write here.
 

@@ -245,7 +245,8 @@ def _print_list(run: ReportRun) -> None:
             continue
         account = one.load_account()
         accuracy = next((figure.value for figure in account.headline if figure.name == "accuracy"), None)
-        table.add_row(one.number, started, account.verdict.describe(), escape(format_number(accuracy)))
+        verdict = ", ".join(filter(None, [account.verdict.describe(), account.verdict.rollback]))
+        table.add_row(one.number, started, escape(verdict), escape(format_number(accuracy)))
     print_table(table)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from components.evaluator.refusals import REFUSALS_FILE
+from components.evaluator.rollback import ROLLBACK_GATE
 from components.report_gen import FACTS_FILE
 from components.report_gen.account import ACCOUNT_VERSION, Account, account_from_json
 from data.errors import UserError
@@ -57,7 +59,12 @@ class ReportRun:
             account = _read_account(self.facts_path)
         if self.record is None:
             return account
-        return replace(account, run=self.record.to_account(self.output.root if self.output else None))
+        account = replace(account, run=self.record.to_account(self.output.root if self.output else None))
+        evaluation = self.record.uris.get(("Evaluator", "evaluation"))
+        if evaluation and _exists(f"{evaluation}/{REFUSALS_FILE}"):  # It may have changed since the report was made.
+            verdict = account.verdict.with_rollback(read_json(f"{evaluation}/{REFUSALS_FILE}").get(ROLLBACK_GATE))
+            account = replace(account, verdict=verdict)
+        return account
 
 
 def find_run(text: str | None) -> ReportRun:

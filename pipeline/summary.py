@@ -14,6 +14,7 @@ from tfx.types import standard_component_specs as specs
 
 from components.drift_validator.report import DRIFT_KEY, describe_report
 from components.evaluator.refusals import DRIFT_GATE
+from components.evaluator.rollback import ROLLBACK_GATE
 from components.report_gen.facts import Sources, make_account
 from components.tuner import TRIALS_FILE
 from data.corrections import describe_corrections
@@ -131,7 +132,10 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
     if summary["pushed_model"]:
         lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:
-        grid.add_row("[yellow]refused[/]", f"by {', '.join(summary['refusals'])}, so nothing was pushed")
+        refusals = summary["refusals"]
+        if rollback := refusals.get(ROLLBACK_GATE):
+            grid.add_row("[yellow]rollback[/]", f"{escape(rollback)}; python -m pipeline.models promote undoes it")
+        grid.add_row("[yellow]refused[/]", f"by {', '.join(refusals)}, so nothing was pushed")
     # Not in the grid, which would fold paths and commands, so that they could not be copied from a narrow terminal.
     styles = {"pushed": "bold green"}
     copied = (

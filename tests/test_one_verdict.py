@@ -16,6 +16,7 @@ from tfx.types.artifact_utils import deserialize_artifact
 
 from components.drift_validator.component import DriftValidator_Executor as DriftValidator
 from components.drift_validator.settings import DriftSettings
+from components.evaluator.rollback import Rollback, write_rollback
 from components.resolver.latest_blessed_other_model import LatestBlessedOtherModelStrategy
 from components.serving_validator.findings import Finding, write_findings
 from data.image_statistics import write_image_statistics
@@ -53,7 +54,9 @@ class Runs:
         labels = np.arange(20) % 2
         self._examples = make_examples(folder / "examples", [CLASSES[i] for i in labels], 9 * np.eye(2)[labels])
 
-    def run(self, seed: int, brightness: float = 0.0, gate: bool = True, served: bool = True) -> Verdict:
+    def run(
+        self, seed: int, brightness: float = 0.0, gate: bool = True, served: bool = True, rolled_back: bool = False
+    ) -> Verdict:
         """Judges a new model.
 
         Args:
@@ -61,11 +64,14 @@ class Runs:
             brightness: how far they are from the others.
             gate: of the drift.
             served: whether the export passes its checks.
+            rolled_back: whether the model was rolled back before, and is judged again.
         """
         number = len(self._models)
         root = self._folder / str(number)
         model = make_model(root / "model", CLASSES, np.eye(2), id=number + 1)
         write_image_statistics({"train": make_statistics(300, seed, brightness=brightness)}, model.uri)
+        if rolled_back:
+            write_rollback(model.uri, Rollback("confuses a and b", "Anna", "2026-11-26T14:00:00+00:00"))
         inputs = {"model": model}
         baseline = self.find_baseline(model)
         if baseline >= 0:
@@ -141,7 +147,9 @@ def test_a_drift_gate_refuses_run_after_run_until_the_images_are_accepted_and_a_
     assert runs.run(2, served=False) == Verdict(False, ["serving_validator"], False, 0)
     assert runs.find_baseline() == 0
     assert runs.run(3, brightness=2.0) == Verdict(False, ["drift.gate"], False, 0)
+    assert runs.run(3, rolled_back=True) == Verdict(False, ["rollback"], False, 0)
+    assert runs.find_baseline() == 0
     both = ["drift.gate", "serving_validator"]
     assert runs.run(4, brightness=2.0, served=False) == Verdict(False, both, False, 0)
     assert runs.run(5, brightness=2.0, gate=False) == Verdict(True, [], True, 0)
-    assert runs.find_baseline() == 4
+    assert runs.find_baseline() == 5

@@ -79,7 +79,9 @@ class Executor(tfx_executor.Executor):
         eval_config = make_eval_config(settings, class_names, baseline_class_names, compare=compare)
         write_evaluation_classes(evaluation_uri, class_names)
         drift, serving = (next(iter(input_dict.get(key, [])), None) for key in (DRIFT_KEY, specs.INFRA_BLESSING_KEY))
-        refusals = json.dumps(find_refusals(drift and drift.uri, serving and serving.uri), ensure_ascii=False)
+        model_uri = artifact_utils.get_single_uri(input_dict[specs.MODEL_KEY])
+        found = find_refusals(drift and drift.uri, serving and serving.uri, model_uri)
+        refusals = json.dumps(found, ensure_ascii=False)
         io_utils.write_string_file(os.path.join(evaluation_uri, REFUSALS_FILE), refusals)
         blessing = artifact_utils.get_single_instance(output_dict[specs.BLESSING_KEY])
         blessing_uri = blessing.uri

@@ -3,6 +3,7 @@
 import os
 
 from components.drift_validator.report import describe_report, read_report
+from components.evaluator.rollback import ROLLBACK_GATE, read_rollback
 from components.serving_validator.findings import read_findings
 from data.json_files import find_json
 
@@ -16,14 +17,17 @@ alone, so that theirs is the verdict on the metrics only."""
 METRICS_GATE, DRIFT_GATE, SERVING_GATE = "evaluator.gates", "drift.gate", "serving_validator"
 
 
-def find_refusals(drift_uri: str | None, serving_uri: str | None) -> dict[str, str]:
+def find_refusals(drift_uri: str | None, serving_uri: str | None, model_uri: str | None = None) -> dict[str, str]:
     """Returns the gates before the Evaluator that refuse the model, each with what it found in one line.
 
     Args:
         drift_uri: what the DriftValidator wrote, or None.
         serving_uri: what the ServingValidator wrote, or None.
+        model_uri: the model's folder, or None: what was rolled back is not blessed again because a gate was changed.
     """
     refusals = {}
+    if model_uri and (rollback := read_rollback(model_uri)):
+        refusals[ROLLBACK_GATE] = rollback.describe()
     if drift_uri and (report := read_report(drift_uri))["gate"] and report["drifted"]:
         refusals[DRIFT_GATE] = describe_report(report)
     findings = read_findings(serving_uri)["findings"] if serving_uri else []

@@ -9,15 +9,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from tfx.components.pusher import executor as tfx_executor
+from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils, proto_utils
 
+from data.files import read_bytes
+
 PARTIAL_PREFIX = ".partial-"
 """Model servers look at folders with a number for a name only."""
 
+ASIDE_PREFIX = "rolled-back-"
+"""Of the folder of a version that was rolled back; its number is not given again, since it may come back."""
+
 LOCK_FILE = ".push.lock"
+
+_FINGERPRINT_FILE = "fingerprint.pb"
 
 
 class Executor(tfx_executor.Executor):
@@ -63,14 +71,15 @@ class Executor(tfx_executor.Executor):
 def push_atomically(model_path: str, base_dir: str) -> str:
     """Copies a model into a new version folder that appears complete or not at all.
 
-    The version is the time in seconds since 1970, or one more than the highest there, whichever is greater.
+    The version is the time in seconds since 1970, or one more than the highest there, whichever is greater. A model
+    that is served, as the highest, is not copied again: a run that is not served from cache may come to it anew.
 
     Args:
         model_path: folder of a SavedModel, local or remote.
         base_dir: local folder of the versions; made if it does not exist.
 
     Returns:
-        The path of the new version.
+        The path of the model's version.
     """
     os.makedirs(base_dir, exist_ok=True)
     with locked_for_push(os.path.join(base_dir, LOCK_FILE)):
@@ -79,13 +88,25 @@ def push_atomically(model_path: str, base_dir: str) -> str:
             if name.startswith(PARTIAL_PREFIX):
                 # Whoever holds the lock is the only one at work here: this was left by a killed push.
                 shutil.rmtree(os.path.join(base_dir, name))
-        highest = max((int(name) for name in names if name.isdecimal()), default=0)
-        version = str(max(int(time.time()), highest + 1))
+        numbers = [int(name) for name in names if name.isdecimal()]
+        if numbers and is_same_export(model_path, served := os.path.join(base_dir, str(max(numbers)))):
+            return served
+        numbers += [int(number) for name in names if (number := name.removeprefix(ASIDE_PREFIX)).isdecimal()]
+        version = str(max(int(time.time()), max(numbers, default=0) + 1))
         partial_path = os.path.join(base_dir, PARTIAL_PREFIX + version)
         version_path = os.path.join(base_dir, version)
         io_utils.copy_dir(model_path, partial_path)
         os.rename(partial_path, version_path)
     return version_path
+
+
+def is_same_export(first: str, second: str) -> bool:
+    """Says whether two folders hold copies of one SavedModel, by the random number that TensorFlow gives each export.
+
+    One that has none, as before TensorFlow 2.12, is no copy of any.
+    """
+    paths = [os.path.join(folder, _FINGERPRINT_FILE) for folder in (first, second)]
+    return all(map(fileio.exists, paths)) and len({read_bytes(path) for path in paths}) == 1
 
 
 @contextmanager

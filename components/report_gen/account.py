@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 
 from components.evaluator.baseline import Baseline
 from components.evaluator.results import CalibrationBin, ClassResult, GateResult
+from components.evaluator.rollback import ROLLBACK_GATE
 from components.report_gen.wilson import Range
 from data.json_files import without_numbers_beyond_json
 
@@ -31,8 +32,24 @@ class Verdict:
     gates: tuple[GateResult, ...] = ()
     refusals: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def rollback(self) -> str | None:
+        """When, by whom and why the model was rolled back after it was pushed; None where it was not."""
+        return self.refusals.get(ROLLBACK_GATE)
+
+    def with_rollback(self, found: str | None) -> "Verdict":
+        """Returns the verdict with what is known now of a rollback, or of its end."""
+        refusals = {gate: text for gate, text in self.refusals.items() if gate != ROLLBACK_GATE}
+        if found == self.rollback:
+            return self
+        if found is None:
+            return replace(self, blessed=not refusals, refusals=refusals)
+        return replace(self, blessed=False, refusals={**refusals, ROLLBACK_GATE: found})
+
     def describe(self) -> str:
         """Returns the verdict in words, with the gates that refused."""
+        if list(self.refusals) == [ROLLBACK_GATE]:
+            return "rolled back"
         by = f", refused by {', '.join(self.refusals)}" if self.refusals else ""
         return {True: "blessed", False: f"not blessed{by}", None: "evaluated without a gate"}[self.blessed]
 
