@@ -85,6 +85,7 @@ def test_checking_and_writing_group_no_images(source, tmp_path):
     assert grouped_images(write, "Read") == []
 
 
+@pytest.mark.slow
 def test_statistics_group_no_images(tmp_path, monkeypatch):
     pipeline = beam.Pipeline()
     monkeypatch.setattr(base_beam_executor.BaseBeamExecutor, "_make_beam_pipeline", lambda _: NotRun(pipeline))

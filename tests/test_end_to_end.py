@@ -130,6 +130,7 @@ def test_unchanged_second_run_is_all_cache(folder: Path) -> None:
     assert len(versions(folder)) == 1
 
 
+@pytest.mark.slow
 def test_an_export_that_serving_refuses_is_not_pushed_though_it_is_good_and_the_screen_tells_why(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,8 @@ from components.trainer.settings import ResolvedSettings, TrainerSettings
 from pipeline import run_local
 from tests.images import make_image_tree
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "trainer.weights=none",
     "trainer.recipe=manual",

@@ -73,6 +73,7 @@ def batches(monkeypatch):
     return sizes
 
 
+@pytest.mark.slow
 def test_the_evaluator_reads_bounded_batches(tmp_path, batches):
     examples = make_examples(tmp_path / "examples", ["a", "b"] * 20, np.eye(2)[[0, 1] * 20])
     model = make_model(tmp_path / "model", ["a", "b"], np.eye(2))
@@ -89,6 +90,7 @@ def test_the_evaluator_reads_bounded_batches(tmp_path, batches):
     assert read_results(artifacts[ModelEvaluation].uri).images == 40
 
 
+@pytest.mark.slow
 def test_transform_reads_bounded_batches(tmp_path, monkeypatch, batches):
     monkeypatch.setattr(record_batches, "_BATCH_BYTES", 40 * 32 * 32 * 3)
     pictures = [(encode(make_pixels(i % 2, 8, np.random.default_rng(i)), "PNG"), "ab"[i % 2]) for i in range(4)]

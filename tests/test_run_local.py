@@ -100,6 +100,7 @@ def test_the_name_comes_from_the_data(path: str, name: str, monkeypatch: pytest.
     assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", choice.name)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_terminated_says_so_and_leaves_no_older_summary(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"status": "pushed"}', encoding="utf-8")
     command = [sys.executable, "-m", "pipeline.run_local", "--output-dir", str(tmp_path)]

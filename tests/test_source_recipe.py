@@ -95,6 +95,7 @@ def house(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_new_source_is_detected_and_read(house: Path, tmp_path: Path) -> None:
     archive = tmp_path / "animals.npz"
     noise = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 3), np.uint8)

@@ -52,6 +52,7 @@ def measure(executor_class, examples, folder, parameters):
     }
 
 
+@pytest.mark.slow
 def test_schema_and_all_other_figures_are_those_that_tfx_finds(examples, tmp_path):
     options = tfdv.StatsOptions(feature_allowlist=list(VALIDATED_FEATURES))
     ours, found = measure(Executor, examples, tmp_path / "ours", {})

@@ -164,6 +164,7 @@ def test_what_is_computed_once_keeps_the_weights() -> None:
     assert join_views([rows, rows]).extras is images.extras
 
 
+@pytest.mark.slow
 def test_training_learns_what_weighs_more(tmp_path: Path) -> None:
     """Half of the points have the wrong class, and weigh a twentieth: the way through features and through points."""
     right, wrong = make_points(count=64), make_points(count=64, flipped=True)

@@ -39,7 +39,7 @@ def test_kernel_gradient_is_tensorflows_own(kernel: tuple[int, int], size: tuple
     np.testing.assert_allclose(differentiate_kernel(inputs, upstream, weights.shape), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backbone", ["vgg16", "efficientnetv2-b0"])
+@pytest.mark.parametrize("backbone", ["vgg16", pytest.param("efficientnetv2-b0", marks=pytest.mark.slow)])
 def test_training_gradients_are_as_exact_as_before(backbone: str) -> None:
     exact = gradients(make_model(10, 32, 0.0, "float32", backbone))
     model, errors = make_model(10, 32, 0.0, "bfloat16", backbone), []

@@ -84,7 +84,7 @@ def run(model: ImageClassifier, blocks: int, cached: bool) -> tuple[list[np.ndar
     return variables, [*sums, judged, judge.confusion]
 
 
-@pytest.mark.parametrize(("pooling", "blocks"), [("last", 2), ("roots-3", 1)])
+@pytest.mark.parametrize(("pooling", "blocks"), [pytest.param("last", 2, marks=pytest.mark.slow), ("roots-3", 1)])
 def test_the_cache_changes_no_bit(pooling: str, blocks: int) -> None:
     # 24 images are a full batch and one of 8, which oneDNN computes otherwise.
     models = make(pooling), make(pooling)
@@ -242,7 +242,15 @@ def test_half_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert usable_disk_bytes(tmp_path / "mounts") == 500
 
 
-@pytest.mark.parametrize("backbone", ["resnet50v2", "efficientnetv2-b0", "mobilenetv3-small", "convnext-tiny"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "resnet50v2",
+        pytest.param("efficientnetv2-b0", marks=pytest.mark.slow),
+        "mobilenetv3-small",
+        pytest.param("convnext-tiny", marks=pytest.mark.slow),
+    ],
+)
 def test_each_family_of_backbones_can_be_cut(backbone: str) -> None:
     model, images = make_model(CLASSES, SIZE, 0.0, "float32", backbone), tf.constant(make_split(2)._inputs)
     expected = model(images, training=False)

@@ -169,7 +169,7 @@ def test_a_run_that_fine_tuning_does_not_help_ships_the_solved_head(root: Path, 
     assert not np.allclose(found["head_kernel"], wanted["head_kernel"], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("killed_at", "scheme"), [(1, ""), (6, "file://")])
+@pytest.mark.parametrize(("killed_at", "scheme"), [(1, ""), pytest.param(6, "file://", marks=pytest.mark.slow)])
 def test_a_killed_run_ends_as_one_that_was_not(
     root: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, scheme: str
 ) -> None:
@@ -194,6 +194,7 @@ def test_a_killed_run_ends_as_one_that_was_not(
     assert len(read_history(tmp_path / "resumed")) == 3
 
 
+@pytest.mark.slow
 def test_nor_does_one_whose_head_is_stepped_compute_features_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_run_killed_at_random_steps_ends_as_if_it_had_not_been(undisturbed: An
     assert seen[-1] == STEPS
 
 
+@pytest.mark.slow
 def test_so_does_one_whose_head_reads_standardised_features(tmp_path: Path) -> None:
     """They are measured anew, and the head is folded once: killed in the phase, at its end, and after it."""
     values = {"head": "standardised", "recipe": "balanced", "checkpoint_every_steps": 2}
@@ -135,6 +136,7 @@ def test_a_run_killed_between_calls_of_several_steps_ends_the_same(undisturbed: 
     assert seen[0] == 28  # saved after step 25 of 28, its epoch has 3 left
 
 
+@pytest.mark.slow
 def test_early_stopping_remembers(tmp_path: Path) -> None:
     expected = run(tmp_path / "undisturbed", flipped=True, head_epochs=6)
     assert len([epoch for epoch in expected[1] if epoch.phase == "head"]) == 3

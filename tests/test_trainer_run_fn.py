@@ -189,6 +189,7 @@ def test_the_precision_policy_is_left_as_it_was(output: Path) -> None:
     assert tf_keras.mixed_precision.global_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_training(root: Path, output: Path, tmp_path: Path) -> None:
     run_trainer(root, tmp_path, SETTINGS)
     first, second = (
@@ -260,6 +261,7 @@ def test_devices_and_arithmetic_tell_trainings_apart(
     assert "precision" not in custom_config
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_arithmetic_of_the_killed_one(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

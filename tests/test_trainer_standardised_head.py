@@ -85,6 +85,7 @@ def test_the_folded_head_answers_as_the_one_that_learned(
     np.testing.assert_allclose(model(images, training=False), wanted, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_it_learns_where_steps_on_the_features_as_they_are_do_not(
     digits: tuple[np.ndarray, np.ndarray], model: ImageClassifier, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_it_learns_where_steps_on_the_features_as_they_are_do_not(
     assert accuracies["standardised"] > accuracies["stepped"] + 0.2
 
 
+@pytest.mark.slow
 def test_it_comes_to_what_the_solver_comes_to(
     digits: tuple[np.ndarray, np.ndarray], model: ImageClassifier, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ def test_nothing_is_left_to_go_on_with(tuned: Path) -> None:
     assert not list((tuned / "resume").iterdir())
 
 
+@pytest.mark.slow
 def test_the_best_values_reach_the_trainer(root: Path, tuned: Path, tmp_path: Path) -> None:
     GenericExecutor(GenericExecutor.Context(tmp_dir=str(tmp_path / "temporary"), unique_id="1")).Do(
         {**inputs(root), "hyperparameters": [make_artifact(standard_artifacts.HyperParameters, tuned / "best")]},

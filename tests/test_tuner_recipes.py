@@ -36,6 +36,7 @@ def make_tuner(root: Path, folder: Path, **asked: Any) -> TrialTuner:
     return TrialTuner(settings, RANGES, fn_args)
 
 
+@pytest.mark.slow
 def test_trials_share_a_feature_pass_and_do_not_compete_with_the_solved_head(
     transformed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

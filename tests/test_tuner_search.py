@@ -136,7 +136,9 @@ def test_trials_are_shorter_than_the_training(tmp_path: Path, monkeypatch: pytes
     assert [(one.head_epochs, one.fine_tune_epochs) for one in trained] == [(1, 3)]
 
 
-@pytest.mark.parametrize(("algorithm", "scheme"), [("bayesian", ""), ("random", "file://")])
+@pytest.mark.parametrize(
+    ("algorithm", "scheme"), [("bayesian", ""), pytest.param("random", "file://", marks=pytest.mark.slow)]
+)
 def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(
     tmp_path: Path, tiny_models: list[ResolvedSettings], monkeypatch: pytest.MonkeyPatch, algorithm: str, scheme: str
 ) -> None:
