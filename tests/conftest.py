@@ -12,7 +12,6 @@ import pytest
 LONGEST = (
     "test_end_to_end",
     "test_serving_validator",
-    "test_end_to_end_tuned",
     "test_trainer_run_fn",
     "test_trainer_recipe_runs",
     "test_tuner_search",
