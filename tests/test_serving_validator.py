@@ -238,7 +238,7 @@ def known_images(trained: Trained) -> KnownImages:
     embeddings = embed.predict(images, verbose=0)
     fitted = fit_known_images((embeddings, np.arange(60) % 6), embeddings[:0], 6, [512], roots=False)
     assert fitted is not None
-    return fitted
+    return fitted.scaled(0.05)
 
 
 def export_broken(trained: Trained, folder: Path, how: str) -> None:

@@ -10,23 +10,18 @@ many numbers as the head has, whatever the images, and no approximation of a cov
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
 
+from components.trainer.competition import FEWEST_TO_CALIBRATE
 from components.trainer.discriminant import fit_discriminants
 from components.trainer.logistic_regression import FOLDS, Examples, make_folds
 from components.trainer.standardisation import standardise
 
 SHRINKAGE = 1e-3
 """Added to the eigenvalues of the covariance within classes, whose features' total variance is 1 for each depth."""
-
-UNKNOWN_SHARE = 0.05
-"""The share of eval's images that score above 1."""
-
-FEWEST_TO_SCALE = 100
-"""Images of eval from which on they alone give the scale; of fewer, folds of train help."""
 
 _ABSENT = 1e30
 
@@ -55,7 +50,10 @@ class KnownImages:
         Args:
             embeddings: float [images, features].
         """
-        distances = relative_distances(self, embeddings.astype(np.float64))
+        return self.scale(relative_distances(self, embeddings.astype(np.float64)))
+
+    def scale(self, distances: np.ndarray) -> np.ndarray:
+        """Maps distances of `relative_distances` to scores."""
         low, high = self.limits.astype(np.float64)
         return np.maximum(0.0, (distances - low) / (high - low))
 
@@ -84,6 +82,30 @@ def score_in_graph(parts: dict[str, tf.Variable], embeddings: tf.Tensor) -> tf.T
     return tf.maximum(0.0, (distances - low) / (high - low))
 
 
+@dataclass(frozen=True)
+class KnownFit:
+    """The clouds, and the distances of images that they were not made from.
+
+    Attributes:
+        clouds: without a scale.
+        train: float64 [images of train], each by the clouds of other folds; None where eval alone is enough.
+        eval: float64 [images of eval].
+    """
+
+    clouds: KnownImages
+    train: np.ndarray | None
+    eval: np.ndarray
+
+    def scaled(self, share: float) -> KnownImages:
+        """Returns the clouds with a scale on which this share of such images scores above 1."""
+        distances = self.eval if self.train is None else np.concatenate([self.train, self.eval])
+        # Of n images one more is the last with 1 in n + 1, as in split conformal prediction.
+        level = min(1.0, (1.0 - share) * (len(distances) + 1) / len(distances))
+        high = float(np.quantile(distances, level, method="higher"))
+        low = min(float(np.median(distances)), high - 1e-3 * max(1.0, abs(high)))
+        return replace(self.clouds, limits=np.float32([low, high]))
+
+
 def fit_known_images(
     train: tuple[np.ndarray, np.ndarray],
     judged: np.ndarray,
@@ -91,42 +113,34 @@ def fit_known_images(
     depths: Sequence[int],
     *,
     roots: bool,
-    share: float = UNKNOWN_SHARE,
+    groups: np.ndarray | None = None,
     seed: int = 0,
-) -> KnownImages | None:
-    """Fits the clouds on train, and the scale on eval.
+) -> KnownFit | None:
+    """Fits the clouds on train, and measures the distances of eval; of few images in eval, those of train's, too.
 
     Args:
         train: embeddings, float [images, features], and labels, int64 [images].
-        judged: those of eval, of which nothing is learned but the scale.
+        judged: embeddings of eval.
         class_count: of the model; classes without an image in train are left out.
         depths: features of each depth.
         roots: whether they are square roots of averages, which keep their proportions.
-        share: of eval that is to score above 1.
+        groups: int64 [images], of train's that no fold may divide; None where there are none.
         seed: of the folds.
 
     Returns:
-        None where train has images of fewer than two classes, or nothing varies: there is nothing to be unlike.
+        None where train has images of fewer than two classes, or a feature is no number: nothing can be known.
     """
     features, labels = train
     if len(np.unique(labels)) < 2 or not np.isfinite(features).all() or not np.isfinite(judged).all():
         return None
-    known = _fit(features, labels, class_count, depths, roots)
-    found = [relative_distances(known, judged.astype(np.float64))]
-    if len(judged) < FEWEST_TO_SCALE:
-        folds = make_folds(labels, seed, None)
+    clouds, apart = _fit(features, labels, class_count, depths, roots), None
+    if len(judged) < FEWEST_TO_CALIBRATE:
+        folds, apart = make_folds(labels, seed, groups), np.zeros(len(labels))
         for fold in range(FOLDS):
             others = folds != fold
-            if len(np.unique(labels[others])) > 1 and not others.all():
-                partial = _fit(features[others], labels[others], class_count, depths, roots)
-                found.append(relative_distances(partial, features[~others].astype(np.float64)))
-    distances = np.concatenate(found)
-    if not len(distances):
-        return None
-    # The quantile of a new image, as in split conformal prediction: of n images, one more is the last with 1 in n + 1.
-    high = np.quantile(distances, min(1.0, (1.0 - share) * (len(distances) + 1) / len(distances)), method="higher")
-    low = min(float(np.median(distances)), float(high) - 1e-6 * max(1.0, abs(float(high))))
-    return KnownImages(known.kernel, known.bias, known.offsets, known.together, np.float32([low, high]))
+            partial = _fit(features[others], labels[others], class_count, depths, roots)
+            apart[~others] = relative_distances(partial, features[~others].astype(np.float64))
+    return KnownFit(clouds, apart, relative_distances(clouds, judged.astype(np.float64)))
 
 
 def _fit(features: np.ndarray, labels: np.ndarray, class_count: int, depths: Sequence[int], roots: bool) -> KnownImages:
