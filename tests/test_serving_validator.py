@@ -215,17 +215,17 @@ class WronglyResizing(ServingModule):
 
 
 BROKEN_SIGNATURES: dict[str, dict[str, Callable[..., Any]]] = {
-    "mirrored pictures": {"resize_picture": lambda whole, sent: {"pixels": whole(sent)["pixels"][:, ::-1]}},
-    "pictures in BGR": {"serving_picture": lambda whole, sent: whole(sent[..., ::-1])},
-    "pixels in BGR": {"serving_pixels": lambda whole, sent: whole(sent[..., ::-1])},
-    "evidence turned": {
+    "mirrored, turned and too sure": {
+        "resize_picture": lambda whole, sent: {"pixels": whole(sent)["pixels"][:, ::-1]},
         "explain": lambda whole, sent: {
             key: tf.transpose(value, [0, 2, 1]) if key == "evidence" else value for key, value in whole(sent).items()
-        }
+        },
+        "serving_default": lambda whole, sent: {**whole(sent), "decision": whole(sent)["labels"][:, 0]},
     },
-    "always decides": {"serving_default": lambda whole, sent: {**whole(sent), "decision": whole(sent)["labels"][:, 0]}},
-    "knows everything": {
-        "serving_default": lambda whole, sent: {**whole(sent), "unknown_score": 0.0 * whole(sent)["unknown_score"]}
+    "in BGR and knowing all": {
+        "serving_picture": lambda whole, sent: whole(sent[..., ::-1]),
+        "serving_pixels": lambda whole, sent: whole(sent[..., ::-1]),
+        "serving_default": lambda whole, sent: {**whole(sent), "unknown_score": 0.0 * whole(sent)["unknown_score"]},
     },
 }
 """What is wrong -> signature to what it answers in place of the whole one."""
@@ -285,12 +285,12 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
             {"signatures"},
             "serving_examples is missing (there are embed_examples, explain, resize_",
         ),
-        ("mirrored pictures", {"pictures"}, "resize_picture: image 1 of batch 1, of 1 differs in "),
-        ("pictures in BGR", {"pictures"}, "serving_picture: image 1 of coloured pictures is"),
-        ("pixels in BGR", {"pixels"}, "serving_pixels: coloured pictures is"),
-        ("evidence turned", {"explain"}, "values of evidence"),
-        ("always decides", {"decision"}, "where '' follows from the manifest"),
-        ("knows everything", {"unknown_score"}, "is 0 of an image whose score is"),
+        (
+            "mirrored, turned and too sure",
+            {"pictures", "explain", "decision"},
+            "resize_picture: image 1 of batch 1, of 1 differs in ",
+        ),
+        ("in BGR and knowing all", {"pictures", "pixels", "unknown_score"}, "is 0 of an image whose score is"),
     ],
 )
 def test_a_broken_export_is_not_blessed_and_told_why(

@@ -103,7 +103,7 @@ class KnownFit:
         level = min(1.0, (1.0 - share) * (len(distances) + 1) / len(distances))
         high = float(np.quantile(distances, level, method="higher"))
         low = min(float(np.median(distances)), high - 1e-3 * max(1.0, abs(high)))
-        return replace(self.clouds, limits=np.float32([low, high]))
+        return replace(self.clouds, limits=np.array([low, high], np.float32))
 
 
 def fit_known_images(
