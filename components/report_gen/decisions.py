@@ -42,7 +42,7 @@ def decision_lines(decisions: dict[str, Any] | None) -> Iterator[str]:
     for outcome in decisions["outcomes"]:
         yield f"{outcome[0].upper()}{outcome[1:]}."
     if decisions["eval_coverage"] is not None:
-        yield f"Of the images that chose this it decides of {decisions['eval_coverage']:.1%}; of others a person should."
+        yield f"Of the images that chose this it decides of {decisions['eval_coverage']:.1%}; the rest is a person's."
     elif not decisions["outcomes"]:
         yield "No precision was asked for: it decides of every image for the likeliest class."
     if decisions["knows_all"]:

@@ -123,10 +123,10 @@ def _scores(known: KnownImages | None, fit: KnownFit | None, count: int) -> np.n
     """Returns the scores of the images that judge: of eval, of train, or of both, in this order."""
     if known is None or fit is None:
         return np.zeros(count)
-    train = np.zeros(0) if fit.train is None else fit.train
+    train = np.zeros([0, 2]) if fit.train is None else fit.train
     for distances in (fit.eval, train, np.concatenate([train, fit.eval])):
         if len(distances) == count:
-            return known.scale(distances)
+            return known.scale_distances(distances)
     return np.zeros(count)  # a share of train: which of its images is not known here
 
 

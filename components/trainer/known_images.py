@@ -1,27 +1,39 @@
 """How unlike the images of train an image is, from the embedding that the head reads.
 
 A class is a Gaussian cloud of the embedding, all clouds have one shrunk covariance, and an image is as far away as the
-Mahalanobis distance of the nearest class (Lee et al. 2018), less that of the cloud of all images together (Ren et al.
-2021): what is odd about an image that has nothing to do with the classes counts in both, and cancels.
+Mahalanobis distance of the nearest class (Lee et al. 2018). What is odd about an image for reasons that have nothing to
+do with the classes drowns a class that train lacks in it; so that less the distance from the cloud of all images
+together counts, too (Ren et al. 2021), which in turn does not see what lies apart from all classes alike. The score is
+the greater of the two, each on its own scale. On five sets of photographs, each class left out in turn, VGG16's three
+depths at 128 pixels: mean AUROC 0.81; of the former alone 0.73, of the latter 0.77, of the largest probability 0.76.
 
 The covariance of all images is that within the classes and that of their means. By Woodbury's identity the difference
 of the two distances is then a function of the class count's projections alone, those of the linear discriminant: as
-many numbers as the head has, whatever the images, and no approximation of a covariance of thousands of features.
+many numbers as the head has. Of the cloud of all images a few directions are kept; in the others it is as wide as what
+its covariance was shrunk by.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from components.trainer.competition import FEWEST_TO_CALIBRATE
-from components.trainer.discriminant import fit_discriminants
+from components.trainer.discriminant import decompose_within, fit_discriminants
 from components.trainer.logistic_regression import FOLDS, Examples, make_folds
 from components.trainer.standardisation import standardise
 
-SHRINKAGE = 1e-3
-"""Added to the eigenvalues of the covariance within classes, whose features' total variance is 1 for each depth."""
+SHRINKAGE = 3e-3
+"""Added to the eigenvalues of the covariances, whose features' total variance is 1 for each depth. Measured as above:
+AUROC 0.802 with 1e-3, 0.807 with this, 0.799 with ten times as much."""
+
+DIRECTIONS = 32
+"""Of the cloud of all images; 16, 64 and all of them were equally good."""
+
+_RELATIVE_SHARE = 0.8
+"""Of the images that are to score above 1, those whose relative distance is to: it finds more."""
 
 _ABSENT = 1e30
 
@@ -31,31 +43,41 @@ class KnownImages:
     """The fit; all float32, and of one size whatever the number of images.
 
     Attributes:
-        kernel: [features, classes], what projects an embedding; of a class without images 0.
-        bias: [classes], of the projections, which are then 0 for the mean of all images.
+        mean: [features], of the embeddings.
+        scale: [features], what standardises them.
+        kernel: [features, classes], what projects standardised embeddings; of a class without images 0.
         offsets: [classes], the squared distance of each class's mean from the mean of all; huge for an absent class.
-        together: [classes, classes], of the cloud of all images.
-        limits: [2], the differences of distances that score 0, half of eval's, and 1, all but a small share of eval's.
+        together: [classes, classes], of the cloud of all images, in these projections.
+        directions: [features, `DIRECTIONS`], in which that cloud is wider than what it was shrunk by, and how much.
+        limits: [2, 2], of the relative and of the nearest class's distance: what scores 0, half of eval's, and what
+            scores 1.
     """
 
+    mean: np.ndarray
+    scale: np.ndarray
     kernel: np.ndarray
-    bias: np.ndarray
     offsets: np.ndarray
     together: np.ndarray
+    directions: np.ndarray
     limits: np.ndarray
 
+    def distances(self, embeddings: np.ndarray) -> np.ndarray:
+        """Returns the relative distance and the nearest class's, float64 [images, 2], of float [images, features]."""
+        rows = (embeddings.astype(np.float64) - self.mean) * self.scale
+        projected = rows @ self.kernel
+        nearest = np.min(self.offsets - 2.0 * projected, axis=1)
+        relative = nearest + np.sum((projected @ self.together) * projected, axis=1)
+        apart = np.sum(rows**2, axis=1) / SHRINKAGE - np.sum((rows @ self.directions) ** 2, axis=1)
+        return np.stack([relative, relative + apart], axis=1)
+
+    def scale_distances(self, distances: np.ndarray) -> np.ndarray:
+        """Maps distances [images, 2] to scores, float64 [images]."""
+        low, high = self.limits.astype(np.float64).T
+        return np.maximum(0.0, ((distances - low) / (high - low)).max(axis=1))
+
     def score(self, embeddings: np.ndarray) -> np.ndarray:
-        """Returns how unlike train's images are, float64 [images], not negative; above 1 they are unknown.
-
-        Args:
-            embeddings: float [images, features].
-        """
-        return self.scale(relative_distances(self, embeddings.astype(np.float64)))
-
-    def scale(self, distances: np.ndarray) -> np.ndarray:
-        """Maps distances of `relative_distances` to scores."""
-        low, high = self.limits.astype(np.float64)
-        return np.maximum(0.0, (distances - low) / (high - low))
+        """Returns how unlike train's images are, float64 [images], not negative; above 1 they are unknown."""
+        return self.scale_distances(self.distances(embeddings))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the parts by name, as an exported model keeps them."""
@@ -66,20 +88,16 @@ KNOWN_PARTS = tuple(KnownImages.__dataclass_fields__)
 """Names of the parts, in the exported model, too."""
 
 
-def relative_distances(known: KnownImages, embeddings: np.ndarray) -> np.ndarray:
-    """Returns the distance of the nearest class less that of all images together, float64 [images]."""
-    projected = embeddings @ known.kernel + known.bias
-    nearest = np.min(known.offsets - 2.0 * projected, axis=1)
-    return nearest + np.sum((projected @ known.together) * projected, axis=1)
-
-
-def score_in_graph(parts: dict[str, tf.Variable], embeddings: tf.Tensor) -> tf.Tensor:
+def score_in_graph(parts: dict[str, Any], embeddings: tf.Tensor) -> tf.Tensor:
     """Returns `KnownImages.score` of float32 embeddings [batch, features] in TensorFlow, float32 [batch]."""
-    projected = embeddings @ parts["kernel"] + parts["bias"]
+    rows = (embeddings - parts["mean"]) * parts["scale"]
+    projected = rows @ parts["kernel"]
     nearest = tf.reduce_min(parts["offsets"] - 2.0 * projected, axis=-1)
-    distances = nearest + tf.reduce_sum((projected @ parts["together"]) * projected, axis=-1)
-    low, high = parts["limits"][0], parts["limits"][1]
-    return tf.maximum(0.0, (distances - low) / (high - low))
+    relative = nearest + tf.reduce_sum((projected @ parts["together"]) * projected, axis=-1)
+    apart = tf.reduce_sum(rows**2, -1) / SHRINKAGE - tf.reduce_sum((rows @ parts["directions"]) ** 2, -1)
+    low, high = parts["limits"][:, 0], parts["limits"][:, 1]
+    scores = (tf.stack([relative, relative + apart], axis=-1) - low) / (high - low)
+    return tf.maximum(0.0, tf.reduce_max(scores, axis=-1))
 
 
 @dataclass(frozen=True)
@@ -88,8 +106,8 @@ class KnownFit:
 
     Attributes:
         clouds: without a scale.
-        train: float64 [images of train], each by the clouds of other folds; None where eval alone is enough.
-        eval: float64 [images of eval].
+        train: float64 [images of train, 2], each by the clouds of other folds; None where eval alone is enough.
+        eval: float64 [images of eval, 2].
     """
 
     clouds: KnownImages
@@ -97,13 +115,15 @@ class KnownFit:
     eval: np.ndarray
 
     def scaled(self, share: float) -> KnownImages:
-        """Returns the clouds with a scale on which this share of such images scores above 1."""
+        """Returns the clouds with a scale on which about this share of such images scores above 1."""
         distances = self.eval if self.train is None else np.concatenate([self.train, self.eval])
-        # Of n images one more is the last with 1 in n + 1, as in split conformal prediction.
-        level = min(1.0, (1.0 - share) * (len(distances) + 1) / len(distances))
-        high = float(np.quantile(distances, level, method="higher"))
-        low = min(float(np.median(distances)), high - 1e-3 * max(1.0, abs(high)))
-        return replace(self.clouds, limits=np.array([low, high], np.float32))
+        limits = []
+        for values, above in zip(distances.T, (_RELATIVE_SHARE * share, (1.0 - _RELATIVE_SHARE) * share), strict=True):
+            # Of n images one more is the last with 1 in n + 1, as in split conformal prediction.
+            level = min(1.0, (1.0 - above) * (len(values) + 1) / len(values))
+            high = float(np.quantile(values, level, method="higher"))
+            limits.append([min(float(np.median(values)), high - 1e-3 * max(1.0, abs(high))), high])
+        return replace(self.clouds, limits=np.array(limits, np.float32))
 
 
 def fit_known_images(
@@ -135,12 +155,12 @@ def fit_known_images(
         return None
     clouds, apart = _fit(features, labels, class_count, depths, roots), None
     if len(judged) < FEWEST_TO_CALIBRATE:
-        folds, apart = make_folds(labels, seed, groups), np.zeros(len(labels))
+        folds, apart = make_folds(labels, seed, groups), np.zeros([len(labels), 2])
         for fold in range(FOLDS):
             others = folds != fold
             partial = _fit(features[others], labels[others], class_count, depths, roots)
-            apart[~others] = relative_distances(partial, features[~others].astype(np.float64))
-    return KnownFit(clouds, apart, relative_distances(clouds, judged.astype(np.float64)))
+            apart[~others] = partial.distances(features[~others])
+    return KnownFit(clouds, apart, clouds.distances(judged))
 
 
 def _fit(features: np.ndarray, labels: np.ndarray, class_count: int, depths: Sequence[int], roots: bool) -> KnownImages:
@@ -156,10 +176,13 @@ def _fit(features: np.ndarray, labels: np.ndarray, class_count: int, depths: Seq
     centre = shares @ means
     gram = np.where(present[:, None], means - centre, 0.0) @ head.kernel
     gram = (gram + gram.T) / 2
-    roots_of_shares = np.sqrt(shares)
-    inner = np.eye(class_count) + roots_of_shares[:, None] * gram * roots_of_shares
-    together = roots_of_shares[:, None] * np.linalg.inv(inner) * roots_of_shares
-    folded = measured.fold(type(head)(head.kernel, -centre @ head.kernel))
-    offsets = np.where(present, np.diag(gram), _ABSENT)
-    parts = (folded.kernel, folded.bias, offsets, together, np.zeros(2))
+    root = np.sqrt(shares)
+    together = root[:, None] * np.linalg.inv(np.eye(class_count) + root[:, None] * gram * root) * root
+    weights = np.full(len(rows), 1.0 / len(rows))
+    values, vectors = decompose_within(rows, centre[None], np.zeros(len(rows), np.int64), weights)
+    kept = np.argsort(-values)[:DIRECTIONS]
+    gains = np.sqrt(values[kept] / (values[kept] + SHRINKAGE) / SHRINKAGE)
+    directions = np.pad(vectors[:, kept] * gains, [[0, 0], [0, DIRECTIONS - len(kept)]])
+    offsets, limits = np.where(present, np.diag(gram), _ABSENT), np.zeros([2, 2])
+    parts = (measured.mean, measured.scale, head.kernel, offsets, together, directions, limits)
     return KnownImages(*(np.asarray(part, np.float32) for part in parts))

@@ -71,7 +71,7 @@ def _count_needed(wrong: np.ndarray, target: float, share: float) -> int | None:
         rate = float(wrong[rank - 1]) / rank
         if rate >= 1.0 - target:
             continue
-        times = np.geomspace(1.0, _MOST_TIMES, 200)
+        times = np.geomspace(1.0, _MOST_TIMES, 120)
         answered = np.ceil(times * rank)
         shown = scipy.stats.binom.cdf(np.floor(answered * rate), answered, 1.0 - target) <= share
         if shown.any():
