@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.known_images import (
+    DIRECTIONS,
     SHRINKAGE,
     KnownFit,
     fit_known_images,
