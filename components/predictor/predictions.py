@@ -56,9 +56,9 @@ class Predictions(Answers):
         widths: int32 [images].
         formats: of the original files.
         probabilities: float32 [images, classes].
-        unknown_scores: float32 [images], above 1 where the model does not know the image; None where it does not say.
         embeddings: float32 [images, channels], or None where there are none, or nobody asked.
         baseline_probabilities: float32 [images, classes], or None.
+        unknown_scores: float32 [images], above 1 where the model does not know the image; None where it does not say.
     """
 
     class_names: tuple[str, ...]
@@ -68,9 +68,9 @@ class Predictions(Answers):
     heights: np.ndarray
     widths: np.ndarray
     formats: list[str]
-    unknown_scores: np.ndarray | None
     embeddings: np.ndarray | None
     baseline_probabilities: np.ndarray | None
+    unknown_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Returns the number of images."""
