@@ -50,7 +50,7 @@ def test_a_target_by_class_binds_that_class_alone() -> None:
     ant, bee = found.rule.thresholds
     assert 0.5 < ant < 1.0
     assert bee == 0.0
-    assert "a precision of 0.9 of ant is shown, at 90% confidence, from a probability of" in found.rule.outcomes[0]
+    assert "a precision of 0.9 of ant is shown, at 95% confidence, from a probability of" in found.rule.outcomes[0]
     both = decide(DecisionSettings(target_precision={"ant": 0.9, "bee": 0.9}), CLASSES, judge(), None)
     assert both.rule.thresholds[1] == NEVER or both.rule.thresholds[1] > 1.0
     assert "of bee cannot be shown on 200 images" in both.rule.outcomes[1]

@@ -69,10 +69,10 @@ def test_quick_ships_the_solved_head(quick: Path) -> None:
     saved_model = quick / "model" / "Format-Serving"
     manifest = read_manifest(str(saved_model))
     assert manifest.pooling == record["pooling"] == record["recipe"]["solved"]["pooling"]
-    # 42 images answered out of folds show 0.8 (21 faultless ones would do), and the rest follows from the model.
+    # 42 images answered out of folds show 0.8 (24 faultless ones would do), and the rest follows from the model.
     assert record["decision"]["images"] == "folds"
     assert record["decision"]["knows_all"] is None
-    assert "a precision of 0.8 is shown, at 90% confidence" in record["decision"]["outcomes"][0]
+    assert "a precision of 0.8 is shown, at 95% confidence" in record["decision"]["outcomes"][0]
     assert manifest.decision.model_dump(mode="json").items() <= record["decision"].items()
     assert manifest.decision.refuse_unknown
 

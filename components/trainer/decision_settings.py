@@ -16,8 +16,8 @@ class DecisionSettings(Settings):
     """The share of its decisions that must be right: one number over all, or one by class, as {cat: 0.99}; of classes
     that are not named every answer is a decision. Where it cannot be shown, nothing is decided. Null: every answer."""
 
-    confidence: float = Field(default=0.9, ge=0.5, lt=1.0)
-    """How sure the choice must be of a target, over all draws of `eval`: 0.9 misses it in one of ten at most."""
+    confidence: float = Field(default=0.95, ge=0.5, lt=1.0)
+    """How sure the choice must be of a target, over all draws of `eval`: 0.95 misses it in one of twenty at most."""
 
     unknown_share: float = Field(default=0.05, gt=0.0, le=0.5)
     """The share of images like those of `eval` whose `unknown_score` is above 1."""
