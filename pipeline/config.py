@@ -18,6 +18,7 @@ from components.evaluator.settings import EvaluatorSettings
 from components.report_gen.settings import ReportSettings
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
+from components.trainer.decision_settings import DecisionSettings
 from components.trainer.settings import RECIPE_DECIDES, TrainerSettings
 from components.transform.settings import TransformSettings
 from components.tuner.settings import TunerSettings, may_fine_tune, tuned_names
@@ -48,6 +49,7 @@ class PipelineConfig(Settings):
     transform: TransformSettings = TransformSettings()
     tuner: TunerSettings = TunerSettings()
     trainer: TrainerSettings = TrainerSettings()
+    decision: DecisionSettings = DecisionSettings()
     evaluator: EvaluatorSettings = EvaluatorSettings()
     drift: DriftSettings = DriftSettings()
     serving_validator: ServingValidatorSettings = ServingValidatorSettings()
@@ -99,8 +101,7 @@ class DataChoice:
 def name_from_path(path: str) -> str:
     """Returns a pipeline's name from where its images lie."""
     stem = Path(path.rstrip("/")).name.split(".")[0]
-    slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
-    return slug or "images"
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-") or "images"
 
 
 def preset_names() -> list[str]:
@@ -109,7 +110,7 @@ def preset_names() -> list[str]:
 
 
 def load_config(
-    preset: str, config_file: str | None = None, data: "DataChoice | None" = None, overrides: Sequence[str] = ()
+    preset: str, config_file: str | None = None, data: DataChoice | None = None, overrides: Sequence[str] = ()
 ) -> PipelineConfig:
     """Builds the configuration: defaults < preset < file < `--data` < `--set`.
 
@@ -171,8 +172,7 @@ def parse_settings(model: type[S], tree: Mapping[str, Any]) -> S:
         return model.model_validate(tree)
     except ValidationError as error:
         first, *more = (_explain(dict(item), model) for item in error.errors())
-        also = f" ({len(more)} more: {'; '.join(more)})" if more else ""
-        raise UserError(first + also) from None
+        raise UserError(first + (f" ({len(more)} more: {'; '.join(more)})" if more else "")) from None
 
 
 def dump_config(config: PipelineConfig) -> str:
@@ -206,9 +206,9 @@ def _type_name(annotation: Any) -> str:
         return "|".join("null" if item is type(None) else _type_name(item) for item in arguments)
     if origin is typing.Annotated:
         return _type_name(arguments[0])
-    if origin is not None:
-        return f"{origin.__name__}[{', '.join(_type_name(item) for item in arguments if item is not Ellipsis)}]"
-    return str(getattr(annotation, "__name__", annotation))
+    if origin is None:
+        return str(getattr(annotation, "__name__", annotation))
+    return f"{origin.__name__}[{', '.join(_type_name(item) for item in arguments if item is not Ellipsis)}]"
 
 
 def read_yaml(path: Path, model: type[Settings] = PipelineConfig) -> dict[str, Any]:
@@ -275,7 +275,7 @@ def parse_override(override: str, flag: str = "--set") -> dict[str, Any]:
 
 def _explain(error: dict[str, Any], model: type[Settings]) -> str:
     """Turns one pydantic error into: what was found, what is allowed, what to do."""
-    location = ".".join(str(part) for part in error["loc"])
+    location = ".".join(map(str, error["loc"]))
     if error["type"] == "missing":  # Its `input` is what lacks the key.
         return f"{location} is missing from {error['input']!r}; give it a value"
     if error["type"] == "extra_forbidden":

@@ -146,6 +146,7 @@ def create_pipeline(
         hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         custom_config={
             **trainer_config,
+            "decision": config.decision.model_dump(mode="json"),
             "code_hash": make_code_hash("components.trainer.run_fn"),
             "checkpoint_dir": os.path.join(checkpoint_root, "Trainer"),
             **deployment.trainer_job,

@@ -85,6 +85,8 @@ def make_summary(
         "serving": account.serving,
         "drift": account.drift,
         "pushed_model": destination,
+        "decision": (found_decisions := account.decisions)
+        and {key: value for key, value in found_decisions.items() if key != "curve"},
         "config": account.config,
         "versions": account.versions,
         **({} if error is None else {"error": error}),
@@ -114,6 +116,8 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row("" if number else "test", figures)
     if (interval := summary["accuracy_interval"]) and interval["remark"]:
         grid.add_row("", f"[yellow]{escape(interval['remark'])}[/]")
+    for outcome in (summary["decision"] or {}).get("outcomes", ()):
+        grid.add_row("decides", escape(outcome))
     for gate in summary["gates"]:
         grid.add_row("gate", _gate_text(gate))
     if summary["baseline"] and (remark := summary["baseline"]["remark"]):

@@ -95,6 +95,7 @@ def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployme
         ("trainer.backbone=vgg19", {"Trainer"}),
         ("drift.gate=true", {"DriftValidator"}),
         ("serving_validator.max_model_mb=10", {"ServingValidator"}),
+        ("decision.target_precision=0.95", {"Trainer"}),
         ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
         ("data.test_share=0.2", {"ImageExampleGen"}),
         ("report.images=false", set()),
@@ -154,6 +155,7 @@ def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None
     [
         ("tuner.max_trials=9", {"Tuner"}),
         ("trainer.dropout=0.3", {"Tuner", "Trainer"}),
+        ("decision.target_precision=0.95", {"Trainer"}),
         ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
     ],
 )

@@ -63,3 +63,16 @@ def test_a_confusion_matrix_gives_the_sums_that_its_images_give() -> None:
     sums = Answers(labels, np.eye(3, dtype=np.float32)[predicted]).sum_terms()
     cells = [(0, 0, 1), (0, 1, 1), (1, 1, 1), (2, 1, 1), (-1, 2, 1)]
     assert count_matrix(cells, 3).tolist() == sums[TERMS.index(DEFINITIONS["f1"].terms)].tolist()
+
+
+def test_coverage_and_accuracy_count_what_was_decided() -> None:
+    probabilities = np.float32([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+    labels, decided = np.array([0, 1, 0, 1]), np.array([True, True, False, True])
+    figures = make_figures(Answers(labels, probabilities, decided=decided).sum_terms())
+    assert figures["coverage"] == 0.75
+    assert figures["selective_accuracy"] == pytest.approx(2 / 3)
+    whole = make_figures(Answers(labels, probabilities).sum_terms())
+    assert (whole["coverage"], whole["selective_accuracy"]) == (1.0, whole["accuracy"])
+    nothing = make_figures(Answers(labels, probabilities, decided=np.zeros(4, bool)).sum_terms())
+    assert nothing["coverage"] == 0.0
+    assert np.isnan(nothing["selective_accuracy"])  # which passes no gate

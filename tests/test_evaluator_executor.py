@@ -306,6 +306,25 @@ def test_the_first_model_needs_no_absolute_gate(examples: Artifact, good_model: 
     assert blessed(evaluate(tmp_path, inputs, [{"metric": "accuracy", "min_change": 0.0}]))
 
 
+def test_gates_may_ask_how_much_is_decided_and_how_rightly(
+    examples: Artifact, good_model: Artifact, labels: np.ndarray, logits: np.ndarray, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "unsure", CLASS_NAMES, 0.05 * np.eye(len(CLASS_NAMES)), id=2, least=0.4)
+    inputs = {"examples": examples, "model": model, "baseline_model": good_model}
+    gates = [{"metric": "coverage", "min": 0.99}, {"metric": "selective_accuracy", "min": 0.5}]
+    evaluated = evaluate(tmp_path, inputs, gates)
+    probabilities = softmax(0.05 * logits)
+    decided, right = probabilities.max(axis=1) >= 0.4, probabilities.argmax(axis=1) == labels
+    assert 0.1 < decided.mean() < 0.9
+    found = evaluated.results
+    # A probability within rounding of the bound may fall on either side.
+    assert found.metrics["coverage"] == pytest.approx(decided.mean(), abs=1.5 / len(labels))
+    assert found.metrics["selective_accuracy"] == pytest.approx(right[decided].mean(), abs=2 / decided.sum())
+    assert found.baseline_metrics["coverage"] == 1.0
+    assert [(gate.metric, gate.passed) for gate in found.gates] == [("coverage", False), ("selective_accuracy", True)]
+    assert not blessed(evaluated)
+
+
 def test_unknown_labels_are_mistakes(good_model: Artifact, tmp_path: Path) -> None:
     # So sure that the other probabilities are exactly 0: an unknown label's would not rank behind them.
     logits = 200 * np.eye(len(CLASS_NAMES))[[0, 1, 6, 6]]

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
+import tf_keras
 from tfx.types import standard_artifacts
 
+from components.exported_model.decision import DecisionRule
 from components.exported_model.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
 from components.serving_validator import trial
 from components.serving_validator.checks import ProbeJudge
@@ -30,6 +32,7 @@ from components.serving_validator.probes import make_example, make_probes
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
 from components.trainer.export import ServingModule, export_model
+from components.trainer.known_images import KnownImages, fit_known_images
 from components.trainer.model import make_model
 from components.trainer.transform_graph import TransformGraph
 from components.transform.features import TRANSFORMED_IMAGE_KEY, unpack_images
@@ -149,6 +152,11 @@ def test_an_intact_export_is_blessed(
         "formats",
         "originals",
         "garbage",
+        "pictures",
+        "pixels",
+        "explain",
+        "decision",
+        "unknown_score",
         "colour_order",
         "normalisation",
         "latency",
@@ -206,11 +214,40 @@ class WronglyResizing(ServingModule):
         return self._classify(embeddings), embeddings
 
 
+BROKEN_SIGNATURES: dict[str, dict[str, Callable[..., Any]]] = {
+    "mirrored, turned and too sure": {
+        "resize_picture": lambda whole, sent: {"pixels": whole(sent)["pixels"][:, ::-1]},
+        "explain": lambda whole, sent: {
+            key: tf.transpose(value, [0, 2, 1]) if key == "evidence" else value for key, value in whole(sent).items()
+        },
+        "serving_default": lambda whole, sent: {**whole(sent), "decision": whole(sent)["labels"][:, 0]},
+    },
+    "in BGR and knowing all": {
+        "serving_picture": lambda whole, sent: whole(sent[..., ::-1]),
+        "serving_pixels": lambda whole, sent: whole(sent[..., ::-1]),
+        "serving_default": lambda whole, sent: {**whole(sent), "unknown_score": 0.0 * whole(sent)["unknown_score"]},
+    },
+}
+"""What is wrong -> signature to what it answers in place of the whole one."""
+
+
+def known_images(trained: Trained) -> KnownImages:
+    random = np.random.default_rng(0)
+    images = np.stack([make_pixels(number % 6, SIZE, random) for number in range(60)])
+    embed = tf_keras.Model(trained.model.input, trained.model.get_layer("head").input)
+    embeddings = embed.predict(images, verbose=0)
+    fitted = fit_known_images((embeddings, np.arange(60) % 6), embeddings[:0], 6, [512], roots=False)
+    assert fitted is not None
+    return fitted.scaled(0.05)
+
+
 def export_broken(trained: Trained, folder: Path, how: str) -> None:
     broken = {"swapped channels": swap_channels, "missing mean": forget_mean, "float16": overflow_float16}.get(how)
     classes = [name.encode() for name in (reversed(CLASSES) if how == "shuffled vocabulary" else CLASSES)]
     kind = BrokenModule if broken else WronglyResizing if how == "wrong resize" else ServingModule
-    module = kind(trained.model, TransformGraph(trained.transform_output), classes, TransformSettings(image_size=SIZE))
+    rule = DecisionRule(thresholds=(0.17,) * 6, refuse_unknown=True)
+    graph, settings = TransformGraph(trained.transform_output), TransformSettings(image_size=SIZE)
+    module = kind(trained.model, graph, classes, settings, rule, None if broken else known_images(trained))
     if broken:
         module.logits = lambda images: broken(trained.model, images)
     signatures = module.make_signatures()
@@ -219,12 +256,19 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
     if how == "other embed_examples":
         embed = signatures["embed_examples"]
         signatures["embed_examples"] = tf.function(
-            lambda examples: {key: values[:, ::-1] for key, values in embed(examples).items()},
+            lambda examples: {
+                key: values[:, ::-1] if len(values.shape) > 1 else values for key, values in embed(examples).items()
+            },
             input_signature=embed.input_signature,
+        )
+    for name, break_it in BROKEN_SIGNATURES.get(how, {}).items():
+        whole = signatures[name]
+        signatures[name] = tf.function(
+            lambda sent, whole=whole, break_it=break_it: break_it(whole, sent), input_signature=whole.input_signature
         )
     tf.saved_model.save(module, str(folder), signatures=signatures)
     manifest = Manifest(backbone=BACKBONE, learn_statistics=False, image_size=SIZE, classes=CLASSES, versions={})
-    write_manifest(str(folder), manifest)
+    write_manifest(str(folder), manifest.model_copy(update={"decision": rule}))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +280,17 @@ def export_broken(trained: Trained, folder: Path, how: str) -> None:
         ("wrong resize", {"probabilities", "formats"}, "from those computed apart"),
         ("float16", {"answers", "formats"}, "probabilities that are no finite numbers"),
         ("other embed_examples", {"labels", "probabilities"}, "have another label through embed_examples"),
-        ("missing signature", {"signatures"}, "serving_examples is missing (there are embed_examples, resize_picture"),
+        (
+            "missing signature",
+            {"signatures"},
+            "serving_examples is missing (there are embed_examples, explain, resize_",
+        ),
+        (
+            "mirrored, turned and too sure",
+            {"pictures", "explain", "decision"},
+            "resize_picture: image 1 of batch 1, of 1 differs in ",
+        ),
+        ("in BGR and knowing all", {"pictures", "pixels", "unknown_score"}, "is 0 of an image whose score is"),
     ],
 )
 def test_a_broken_export_is_not_blessed_and_told_why(
@@ -250,6 +304,8 @@ def test_a_broken_export_is_not_blessed_and_told_why(
     assert checks <= set(failures)
     assert message in " ".join(failures.values())
     assert (tmp_path / "blessing" / "INFRA_NOT_BLESSED").exists()
+    if how in BROKEN_SIGNATURES:
+        assert set(failures) == checks
     if how in ("wrong resize", "missing signature"):
         assert not {"colour_order", "normalisation"} & set(failures)
 

@@ -52,7 +52,7 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def quick(root: Path, resume: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("quick")
-    run_trainer(root, output, QUICK, checkpoint_dir=str(resume))
+    run_trainer(root, output, QUICK, checkpoint_dir=str(resume), decision={"target_precision": 0.8})
     return output
 
 
@@ -67,7 +67,14 @@ def test_quick_ships_the_solved_head(quick: Path) -> None:
     assert 0.5 <= record["temperature"] <= 5.0
     assert record["best"]["accuracy"] == 1.0
     saved_model = quick / "model" / "Format-Serving"
-    assert read_manifest(str(saved_model)).pooling == record["pooling"] == record["recipe"]["solved"]["pooling"]
+    manifest = read_manifest(str(saved_model))
+    assert manifest.pooling == record["pooling"] == record["recipe"]["solved"]["pooling"]
+    # 42 images answered out of folds show 0.8 (24 faultless ones would do), and the rest follows from the model.
+    assert record["decision"]["images"] == "folds"
+    assert record["decision"]["knows_all"] is None
+    assert "a precision of 0.8 is shown, at 95% confidence" in record["decision"]["outcomes"][0]
+    assert manifest.decision.model_dump(mode="json").items() <= record["decision"].items()
+    assert manifest.decision.refuse_unknown
 
 
 def test_the_export_answers_as_the_solved_model_does(root: Path, quick: Path) -> None:

@@ -24,8 +24,9 @@ def softmax(logits: tf.Tensor) -> tf.Tensor:
 class _TinyClassifier(tf.Module):
     """Takes an Example's image bytes for float32 logits of the classes, and weighs them."""
 
-    def __init__(self, vocabulary_path: str, weights: np.ndarray) -> None:
+    def __init__(self, vocabulary_path: str, weights: np.ndarray, least: float | None) -> None:
         super().__init__()
+        self._least = least
         initializer = tf.lookup.TextFileInitializer(
             vocabulary_path,
             tf.string,
@@ -40,7 +41,11 @@ class _TinyClassifier(tf.Module):
     def serving_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.io.parse_example(examples, {IMAGE_KEY: tf.io.FixedLenFeature([], tf.string)})[IMAGE_KEY]
         logits = tf.reshape(tf.io.decode_raw(image, tf.float32), [-1, self.weights.shape[0]])
-        return {"probabilities": softmax(logits @ self.weights)}
+        probabilities = softmax(logits @ self.weights)
+        if self._least is None:
+            return {"probabilities": probabilities}
+        decided = tf.reduce_max(probabilities, axis=-1) >= self._least
+        return {"probabilities": probabilities, "decision": tf.where(decided, "some class", "")}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def transform_features(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -48,12 +53,17 @@ class _TinyClassifier(tf.Module):
         return {TRANSFORMED_LABEL_KEY: self.table.lookup(label)}
 
 
-def make_model(root: Path, class_names: Sequence[str], weights: np.ndarray, id: int = 1) -> standard_artifacts.Model:
-    """Exports a classifier whose logits are those in the image times the weights, float [logits, classes]."""
+def make_model(
+    root: Path, class_names: Sequence[str], weights: np.ndarray, id: int = 1, least: float | None = None
+) -> standard_artifacts.Model:
+    """Exports a classifier whose logits are those in the image times the weights, float [logits, classes].
+
+    With `least` it decides of images from this probability on.
+    """
     vocabulary_path = root / "vocabulary" / "label"
     vocabulary_path.parent.mkdir(parents=True)
     vocabulary_path.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
-    module = _TinyClassifier(str(vocabulary_path), weights)
+    module = _TinyClassifier(str(vocabulary_path), weights, least)
     signatures = {"serving_examples": module.serving_examples, "transform_features": module.transform_features}
     tf.saved_model.save(module, str(root / "Format-Serving"), signatures=signatures)
     model = standard_artifacts.Model()

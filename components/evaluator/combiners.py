@@ -10,6 +10,8 @@ from scipy.stats import rankdata
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
 from components.evaluator.definitions import CALIBRATION_BINS, TERMS, Answers, calibration_terms, make_figures
+from components.exported_model.decision import UNDECIDED
+from components.exported_model.signatures import DECISION
 
 CALIBRATION_PLOT = "calibration_plot"
 _BATCH = 256
@@ -36,24 +38,34 @@ class RowCombiner(beam.CombineFn):
         )
         return label.item(), probabilities
 
+    def _is_decided(self, element: metric_types.StandardMetricInputs) -> bool:
+        """Tells whether the model decides of the image; one without that output always does."""
+        outputs: Any = element.prediction
+        if isinstance(outputs, dict) and self._key.model_name in outputs:
+            outputs = outputs[self._key.model_name]
+        if not isinstance(outputs, dict) or DECISION not in outputs:
+            return True
+        value = np.asarray(outputs[DECISION]).reshape(-1)[0]
+        return value not in (UNDECIDED, UNDECIDED.encode())
+
 
 @dataclass
 class Parts:
     """What was added up so far.
 
     Attributes:
-        rows: labels and float32 [classes] of the images that are not in the sums yet.
+        rows: labels, float32 [classes] and whether it was decided, of the images that are not in the sums yet.
         sums: float64 [terms] by each of `TERMS`; empty before the first.
     """
 
-    rows: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    rows: list[tuple[int, np.ndarray, bool]] = field(default_factory=list)
     sums: list[np.ndarray] = field(default_factory=list)
 
     def add_rows(self) -> None:
         """Puts the rows into the sums."""
         if self.rows:
-            labels, probabilities = zip(*self.rows, strict=True)
-            more = Answers(np.array(labels), np.stack(probabilities)).sum_terms()
+            labels, probabilities, decided = zip(*self.rows, strict=True)
+            more = Answers(np.array(labels), np.stack(probabilities), decided=np.array(decided)).sum_terms()
             self.sums = [np.add(*pair) for pair in zip(self.sums, more, strict=True)] if self.sums else more
             self.rows = []
 
@@ -67,7 +79,7 @@ class RowSums(RowCombiner):
 
     def add_input(self, accumulator: Parts, element: metric_types.StandardMetricInputs) -> Parts:
         """Adds one image in place."""
-        accumulator.rows.append(self._read_row(element))
+        accumulator.rows.append((*self._read_row(element), self._is_decided(element)))
         if len(accumulator.rows) == _BATCH:
             accumulator.add_rows()
         return accumulator

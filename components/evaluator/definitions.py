@@ -5,7 +5,7 @@ slice adds up its own. AUC is apart: it is made of ranks, which no sums give.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -28,10 +28,12 @@ class Answers:
     Attributes:
         labels: int [images], class indices; others, such as -1, are classes that the model does not know.
         probabilities: float32 [images, classes]; rows that are not finite leave means NaN, and name no class.
+        decided: bool [images], whether the model decides by itself; None of one that decides of every image.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
+    decided: np.ndarray | None = field(default=None, kw_only=True)
 
     @cached_property
     def known(self) -> np.ndarray:
@@ -82,6 +84,20 @@ def _count_and(answers: Answers, values: np.ndarray) -> np.ndarray:
 
 def _hits(answers: Answers) -> np.ndarray:
     return _count_and(answers, answers.correct)
+
+
+def _decisions(answers: Answers) -> np.ndarray:
+    """Returns terms of the share of images that the model decides of, float64 [images, 2]."""
+    return _count_and(answers, _decided(answers))
+
+
+def _decided_hits(answers: Answers) -> np.ndarray:
+    """Returns terms of the accuracy among the images that the model decides of, float64 [images, 2]."""
+    return np.where(_decided(answers)[:, None], _hits(answers), 0.0)
+
+
+def _decided(answers: Answers) -> np.ndarray:
+    return np.ones(len(answers.labels), bool) if answers.decided is None else answers.decided
 
 
 def hits_among(k: int, answers: Answers) -> np.ndarray:
@@ -197,6 +213,8 @@ DEFINITIONS = {
     "macro_f1": Definition(_class_terms, partial(_macro, _f1s)),
     "log_loss": Definition(_log_losses, mean),
     "ece": Definition(calibration_terms, _expected_calibration_error),
+    "coverage": Definition(_decisions, mean),
+    "selective_accuracy": Definition(_decided_hits, mean),
     "precision": Definition(_class_terms, _precisions),
     "recall": Definition(_class_terms, _recalls),
     "f1": Definition(_class_terms, _f1s),

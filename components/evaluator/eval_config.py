@@ -2,13 +2,19 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator import metrics
-from components.evaluator.metric_table import CLASS_METRICS, MAX_SLICED_CLASSES, METRICS, OVERALL_METRICS
+from components.evaluator.metric_table import (
+    CLASS_METRICS,
+    DECISION_METRICS,
+    MAX_SLICED_CLASSES,
+    METRICS,
+    OVERALL_METRICS,
+)
 from components.evaluator.settings import EvaluatorSettings, Gate
 from components.exported_model.signatures import EXAMPLES_SIGNATURE, TRANSFORM_SIGNATURE
 from components.transform.features import TRANSFORMED_LABEL_KEY
@@ -22,6 +28,7 @@ def make_eval_config(
     baseline_class_names: Sequence[str] | None = None,
     *,
     compare: bool = True,
+    leaves_some: bool = False,
 ) -> config_pb2.EvalConfig:
     """Builds the configuration of one evaluation.
 
@@ -30,6 +37,7 @@ def make_eval_config(
         class_names: the model's classes, in the order of its probabilities.
         baseline_class_names: those of the latest blessed model, or None without one.
         compare: whether gates on a change against that model apply.
+        leaves_some: whether the model may leave images to a person, so that its decisions are measured.
 
     Raises:
         UserError: a gate on a class or a metric that this model does not have.
@@ -44,11 +52,13 @@ def make_eval_config(
         # TFX blesses nothing without an absolute threshold, so the first model would never become a baseline. This
         # one refuses only NaN: the metrics of a model whose probabilities are not numbers.
         overall_gates.append(Gate(metric="accuracy", min=0.0))
+    # A gate may ask, whatever the model does.
+    measured = set(DECISION_METRICS if leaves_some else ()) | {gate.metric for gate in overall_gates}
     metrics_specs = [
         config_pb2.MetricsSpec(
             metrics=[
                 config_pb2.MetricConfig(class_name="ExampleCount"),
-                *(_make_metric(name, overall_gates) for name in _overall_metrics(len(class_names))),
+                *(_make_metric(name, overall_gates) for name in _overall_metrics(len(class_names), measured)),
                 config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
             ]
         ),
@@ -91,8 +101,12 @@ def _without_change(gate: Gate) -> Gate:
     return gate.model_copy(update={"min_change": None, "max_change": None})
 
 
-def _overall_metrics(class_count: int) -> list[str]:
-    return [name for name, one in OVERALL_METRICS.items() if one.least_classes <= class_count <= one.most_classes]
+def _overall_metrics(class_count: int, measured: Collection[str]) -> list[str]:
+    return [
+        name
+        for name, one in OVERALL_METRICS.items()
+        if one.least_classes <= class_count <= one.most_classes and (name not in DECISION_METRICS or name in measured)
+    ]
 
 
 def _check_gate(gate: Gate, class_names: Sequence[str]) -> None:

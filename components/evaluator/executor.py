@@ -76,7 +76,12 @@ class Executor(tfx_executor.Executor):
             compare = baseline.comparable
             if remark := baseline.describe():
                 report_progress(remark, lasting=True)
-        eval_config = make_eval_config(settings, class_names, baseline_class_names, compare=compare)
+        manifest = read_manifest(saved_model_path(artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY])))
+        rule = manifest.decision if manifest else None
+        leaves_some = rule is not None and not rule.asks_nothing
+        eval_config = make_eval_config(
+            settings, class_names, baseline_class_names, compare=compare, leaves_some=leaves_some
+        )
         write_evaluation_classes(evaluation_uri, class_names)
         drift, serving = (next(iter(input_dict.get(key, [])), None) for key in (DRIFT_KEY, specs.INFRA_BLESSING_KEY))
         model_uri = artifact_utils.get_single_uri(input_dict[specs.MODEL_KEY])

@@ -38,8 +38,13 @@ OVERALL_METRICS = {
     "macro_auc": Metric("Macro AUC", most_classes=MAX_SLICED_CLASSES),
     "log_loss": Metric("Log loss", top=math.inf, lower_is_better=True),
     "ece": Metric("Expected calibration error", lower_is_better=True),
+    "coverage": Metric("Coverage", is_share=True),
+    "selective_accuracy": Metric("Accuracy where it decides"),
 }
 """What is measured over all test images, in the order in which it is shown."""
+
+DECISION_METRICS = ("coverage", "selective_accuracy")
+"""Those of a model that leaves some images to a person; of another they are 1 and the accuracy, and not shown."""
 
 CLASS_METRICS = {
     "precision": Metric("Precision"),

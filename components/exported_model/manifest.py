@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 
+from components.exported_model.decision import DecisionRule
 from components.transform.features import LABEL_VOCABULARY
 from data.bit_depth import WHOLE
 from data.files import read_bytes
@@ -52,6 +53,7 @@ class Manifest(Origin):
         weights: what training started from: `imagenet`, `none`, `file` or `warm start`.
         weights_sha256: hexadecimal, of ImageNet's or the user's file; None for the others.
         bit_depth: how many of 16 bits a channel its examples used, one of `BIT_DEPTHS`: clients convert so, too.
+        decision: when it answers by itself; None in a model that decides nothing.
         versions: of the project, the lane and the packages that wrote it.
     """
 
@@ -62,6 +64,7 @@ class Manifest(Origin):
     weights: str = "none"
     weights_sha256: str | None = None
     bit_depth: int = WHOLE
+    decision: DecisionRule | None = None
     versions: dict[str, str]
 
 

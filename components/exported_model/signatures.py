@@ -25,6 +25,16 @@ PIXELS_SIGNATURE = "serving_pixels"
 EMBED_SIGNATURE = "embed_examples"
 """The same, and [batch, features], what the head sees: pooled channels of one or several blocks."""
 
+EXPLAIN_SIGNATURE = "explain"
+"""Model inputs -> the likeliest classes, and [batch, rows, columns] in 0..1, where the evidence for the first lies."""
+
+DECISION, UNKNOWN_SCORE = "decision", "unknown_score"
+"""Outputs of all signatures that classify, each [batch]: the class that may be acted upon, empty where a person should
+look; and how unlike the images of train it is: above 1, the model does not know it."""
+
+PIXELS_ARGUMENT = "pixels"
+"""The input of the signatures that take model inputs."""
+
 TRANSFORM_SIGNATURE = "transform_features"
 """Serialised Examples with image and label -> the transformed features, each [batch]."""
 
@@ -46,15 +56,20 @@ class Signature:
     shape: tuple[int | None, ...] = (None,)
 
 
-_ANSWER = {"labels": "string", "probabilities": "float32"}
+_LIKELIEST = {"labels": "string", "probabilities": "float32"}
+_VERDICT = {DECISION: "string", UNKNOWN_SCORE: "float32"}
+_ANSWER = _LIKELIEST | _VERDICT
 
 SIGNATURES = {
     SERVING_SIGNATURE: Signature("image_bytes", _ANSWER),
     PICTURE_SIGNATURE: Signature("picture", _ANSWER, "uint8", (None, None, CHANNELS)),
     RESIZE_SIGNATURE: Signature("picture", {"pixels": "uint8"}, "uint8", (None, None, CHANNELS)),
-    PIXELS_SIGNATURE: Signature("pixels", _ANSWER, "uint8", (None, None, None, CHANNELS)),
-    EXAMPLES_SIGNATURE: Signature("examples", {"probabilities": "float32"}),
-    EMBED_SIGNATURE: Signature("examples", {"probabilities": "float32", "embeddings": "float32"}),
+    PIXELS_SIGNATURE: Signature(PIXELS_ARGUMENT, _ANSWER, "uint8", (None, None, None, CHANNELS)),
+    EXPLAIN_SIGNATURE: Signature(
+        PIXELS_ARGUMENT, _LIKELIEST | {"evidence": "float32"}, "uint8", (None, None, None, CHANNELS)
+    ),
+    EXAMPLES_SIGNATURE: Signature("examples", {"probabilities": "float32"} | _VERDICT),
+    EMBED_SIGNATURE: Signature("examples", {"probabilities": "float32", "embeddings": "float32"} | _VERDICT),
     TRANSFORM_SIGNATURE: Signature("examples", {TRANSFORMED_IMAGE_KEY: "string", TRANSFORMED_LABEL_KEY: "int64"}),
 }
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -26,9 +27,7 @@ def read_weights(saved_model_path: str, keys: Iterable[str]) -> list[np.ndarray]
     Raises:
         UnreadableWeights: one is missing.
     """
-    folder = os.path.join(saved_model_path, tf.saved_model.VARIABLES_DIRECTORY)
-    reader = tf.train.load_checkpoint(os.path.join(folder, tf.saved_model.VARIABLES_FILENAME))
-    arrays = []
+    reader, arrays = _open(saved_model_path), []
     for key in keys:
         # TensorFlow doubles the dots of a name, since a single one begins a word of its own (`escape_local_name`).
         stored = f"weights/{key.replace('.', '..')}/.ATTRIBUTES/VARIABLE_VALUE"
@@ -36,3 +35,23 @@ def read_weights(saved_model_path: str, keys: Iterable[str]) -> list[np.ndarray]
             raise UnreadableWeights(f"the weight {key} is missing")
         arrays.append(reader.get_tensor(stored))
     return arrays
+
+
+def read_parts(saved_model_path: str, holder: str, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Reads what a SavedModel holds beside its weights, by name; empty where it does not hold all of it.
+
+    Args:
+        saved_model_path: local or remote folder of an export.
+        holder: the attribute of the saved module, a dictionary of variables.
+        names: its keys.
+    """
+    reader = _open(saved_model_path)
+    stored = {name: f"{holder}/{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in names}
+    if not all(map(reader.has_tensor, stored.values())):
+        return {}
+    return {name: reader.get_tensor(key) for name, key in stored.items()}
+
+
+def _open(saved_model_path: str) -> Any:
+    folder = os.path.join(saved_model_path, tf.saved_model.VARIABLES_DIRECTORY)
+    return tf.train.load_checkpoint(os.path.join(folder, tf.saved_model.VARIABLES_FILENAME))

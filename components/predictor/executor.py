@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfx.types import Artifact, artifact_utils
 
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
-from components.exported_model.signatures import EMBED_SIGNATURE, EXAMPLES_SIGNATURE
+from components.exported_model.signatures import DECISION, EMBED_SIGNATURE, EXAMPLES_SIGNATURE, UNKNOWN_SCORE
 from components.image_example_gen import SUMMARY_FILE
 from components.predictor.predictions import PredictionsWriter
 from components.progress import report_progress
@@ -70,6 +70,8 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
                     "width": parsed[WIDTH_KEY],
                     "format": _decode(parsed[FORMAT_KEY]),
                     "probabilities": outputs["probabilities"].numpy(),
+                    "decision": _decode(outputs[DECISION].numpy()) if DECISION in outputs else None,
+                    "unknown_score": outputs[UNKNOWN_SCORE].numpy() if UNKNOWN_SCORE in outputs else None,
                     "embedding": None if embeddings is None else embeddings.numpy(),
                     "baseline_probabilities": (
                         predict_baseline(records)["probabilities"].numpy() if predict_baseline else None

@@ -1,7 +1,8 @@
 """The predictions of a model on the test split as one Parquet file: a row an image, read without running the model.
 
 Columns: `file_name`, `content_sha256`, `label`, `label_index` (-1: a class that the model does not know), `height`,
-`width` (pixels), `format`, `probabilities` (float32 list in the order of the classes), `embedding` (float32 list, the
+`width` (pixels), `format`, `probabilities` (float32 list in the order of the classes), `decision` (empty where a
+person should look), `unknown_score` (both null where the model gives none), `embedding` (float32 list, the
 pooled features before the head; null where the model gives none) and `baseline_probabilities` (null without a
 comparable baseline). The file's metadata names the classes: `json.loads(schema.metadata[b"class_names"])`.
 """
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from components.evaluator.definitions import Answers
+from components.exported_model.decision import UNDECIDED
 
 PREDICTIONS_FILE = "predictions.parquet"
 _CLASS_NAMES = b"class_names"
@@ -32,6 +34,8 @@ _SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("format", pa.string()),
         ("probabilities", pa.list_(pa.float32())),
+        ("decision", pa.string()),
+        ("unknown_score", pa.float32()),
         ("embedding", pa.list_(pa.float32())),
         ("baseline_probabilities", pa.list_(pa.float32())),
     ]
@@ -54,6 +58,7 @@ class Predictions(Answers):
         probabilities: float32 [images, classes].
         embeddings: float32 [images, channels], or None where there are none, or nobody asked.
         baseline_probabilities: float32 [images, classes], or None.
+        unknown_scores: float32 [images], above 1 where the model does not know the image; None where it does not say.
     """
 
     class_names: tuple[str, ...]
@@ -65,6 +70,7 @@ class Predictions(Answers):
     formats: list[str]
     embeddings: np.ndarray | None
     baseline_probabilities: np.ndarray | None
+    unknown_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -145,6 +151,8 @@ def read_predictions(folder: str, *, embeddings: bool = False) -> Predictions:
                 widths=_column(file, "width").to_numpy(),
                 formats=_shared_texts(file, "format"),
                 probabilities=np.zeros([0, len(names)], np.float32) if probabilities is None else probabilities,
+                decided=_find_decided(file),
+                unknown_scores=_numbers(file, "unknown_score"),
                 embeddings=_matrix(file, "embedding") if embeddings else None,
                 baseline_probabilities=_matrix(file, "baseline_probabilities"),
             )
@@ -158,6 +166,19 @@ def _shared_texts(file: pq.ParquetFile, name: str) -> list[str]:
     """Returns a column of few different texts, each once in memory."""
     known: dict[str, str] = {}
     return [known.setdefault(text, text) for text in _column(file, name).to_pylist()]
+
+
+def _find_decided(file: pq.ParquetFile) -> np.ndarray | None:
+    """Returns whether the model decided, bool [rows]; None of a model that does not say, or a file of before it did."""
+    if "decision" not in file.schema_arrow.names or (column := _column(file, "decision")).null_count:
+        return None
+    return np.array([text != UNDECIDED for text in column.to_pylist()], bool)
+
+
+def _numbers(file: pq.ParquetFile, name: str) -> np.ndarray | None:
+    if name not in file.schema_arrow.names or (column := _column(file, name)).null_count:
+        return None
+    return column.to_numpy()
 
 
 def _matrix(file: pq.ParquetFile, name: str) -> np.ndarray | None:

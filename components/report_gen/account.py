@@ -105,6 +105,7 @@ class Account:
         slices: of `make_slices`.
         calibration: the reliability diagram.
         histogram: of `confidence_histogram`.
+        decisions: of `describe_decisions`; accounts of earlier versions have none.
         training: the Trainer's record, with `settings`, `weights`, `history`, `best` and more.
         data: of `make_data_facts`.
         tuning: the Tuner's record: `algorithm`, `best_by`, `best` and `trials`.
@@ -139,6 +140,7 @@ class Account:
     slices: Record = field(default_factory=dict)
     calibration: tuple[CalibrationBin, ...] = ()
     histogram: list[Record] | None = None
+    decisions: Record | None = None
     training: Record | None = None
     data: Record | None = None
     tuning: Record | None = None

@@ -19,6 +19,7 @@ from components.progress import report_progress
 from components.report_gen.account import Account, ClassFigures, Record, Verdict, account_from_json
 from components.report_gen.confusion import make_matrix, shown_in_cells
 from components.report_gen.data_facts import make_data_facts
+from components.report_gen.decisions import describe_decisions
 from components.report_gen.headline import make_change, make_headline
 from components.report_gen.intervals import bootstrap_intervals
 from components.report_gen.label_doubts import find_corrected_figures, find_label_doubts, shown_first, wants_embeddings
@@ -90,7 +91,9 @@ def collect_account(
         report_progress("intervals")
         baseline = predictions.baseline_probabilities
         usable = baseline is not None and results.baseline_metrics is not None and np.isfinite(baseline).all()
-        intervals = bootstrap_intervals(predictions.labels, predictions.probabilities, baseline if usable else None)
+        intervals = bootstrap_intervals(
+            predictions.labels, predictions.probabilities, baseline if usable else None, predictions.decided
+        )
     matrix = make_matrix(results, predictions)
     training, data = sources.find_record(specs.MODEL_RUN_KEY, TRAINING_FILE), make_data_facts(sources.uris)
     account = Account(
@@ -104,6 +107,7 @@ def collect_account(
         slices=make_slices(results, predictions),
         calibration=results.calibration,
         histogram=confidence_histogram(predictions) if predictions is not None else None,
+        decisions=describe_decisions(training, predictions),
         training=training,
         data=data,
         tuning=sources.find_record(specs.TUNER_RESULTS_KEY, TUNING_FILE),

@@ -29,6 +29,13 @@ def draw_histogram(histogram: list[dict[str, Any]]) -> Markup:
     return draw_bars(axes, bars, ("right", "wrong"), "Test images by the confidence of the answer")
 
 
+def draw_risk(curve: Sequence[tuple[float, float]]) -> Markup:
+    """Draws the share of errors among the surest images by how many of them are decided."""
+    ticks = nice_ticks(0.0, max(max(risk for _, risk in curve), 0.05))
+    axes = Axes((0.0, 1.0), (0.0, ticks[-1]), "coverage", "share of errors", _SHARES, ticks)
+    return draw_lines(axes, [Line("test", curve, 1)], "Share of errors where only the surest images are decided")
+
+
 def draw_training(history: list[dict[str, Any]], kind: str, best: dict[str, Any] | None = None) -> Markup:
     """Draws `loss` or `accuracy` of train and eval over the epochs of all phases; a line where a phase begins.
 

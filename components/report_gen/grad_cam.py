@@ -1,44 +1,20 @@
-"""Where in an image the evidence for an answer lies.
-
-Source: Selvaraju et al. 2017, Grad-CAM, equations 1 and 2. On the last feature map before the pooling and a linear head
-this equals the class activation map of Zhou et al. 2016. Where the head reads several depths, their maps are added up,
-before the sign is looked at: each holds a part of the same logit.
-"""
+"""Where in the images of the page the evidence for an answer lies: what the exported model explains, for any class."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
-from components.trainer.backbone_layers import RootsLayer
+from components.trainer.evidence import Evidence
 from components.trainer.model import ImageClassifier
 
-_LEAST_MAP = 7
-"""Rows and columns that a map must have to show a place: what the last one of a 224-pixel network has."""
 _BATCH_PIXELS = 8 * 224 * 224
-
-
-def find_map_layer(model: ImageClassifier) -> tf_keras.layers.Layer:
-    """Returns the deepest layer whose output has at least 7 rows and columns; the first map there is if none has."""
-    # Layers inside a model inside the backbone are not on the way from its input to its output.
-    maps = [layer for layer in model.get_layer("backbone").layers if _side(layer)]
-    large = [layer for layer in maps if _side(layer) >= _LEAST_MAP]
-    return (large or maps[:1])[-1]
-
-
-def _side(layer: tf_keras.layers.Layer) -> int:
-    shape: Any = getattr(layer.output, "shape", ())
-    if len(shape) != 4 or isinstance(layer, tf_keras.layers.InputLayer | tf_keras.Model):
-        return 0
-    return min(shape[1], shape[2])
 
 
 def make_heat_maps(
     model: ImageClassifier, images: np.ndarray, class_ids: Sequence[int]
 ) -> tuple[list[np.ndarray], str]:
-    """Computes Grad-CAM for one class of each image.
+    """Computes the evidence for one class of each image.
 
     Args:
         model: from `load_classifier`.
@@ -48,43 +24,11 @@ def make_heat_maps(
     Returns:
         float32 [rows, columns] in 0..1 for each image, all 0 where nothing speaks for the class; and the layer's name.
     """
-    network, head = model.get_layer("backbone"), model.get_layer("head")
-    layer = find_map_layer(model)
-    roots = next((found for found in network.layers if isinstance(found, RootsLayer)), None)
-    *depths, last = (
-        roots.input if roots and isinstance(roots.input, list) else [roots.input if roots else network.output]
-    )
-    to_maps = tf_keras.Model(network.input, [layer.output, *depths])
-    to_average = tf_keras.Model(layer.output, last)
-
-    @tf.function(autograph=False)
-    def compute_maps(images: tf.Tensor) -> list[tf.Tensor]:
-        # Outside the tape, which would go back through the whole network.
-        return tf.nest.flatten(to_maps(model.get_layer("preprocessing")(images), training=False))
-
+    evidence = Evidence(model)
+    compute = tf.function(evidence, autograph=False)
     heat: list[np.ndarray] = []
     size = max(1, _BATCH_PIXELS // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), size):
-        maps = compute_maps(tf.constant(images[start : start + size]))
         chosen = tf.constant(class_ids[start : start + size], tf.int32)
-        with tf.GradientTape() as tape:
-            tape.watch(maps)
-            # Each depth as the head reads it: what comes of a map in a deeper one is that one's evidence.
-            deepest, *shallower = maps
-            average = to_average(deepest, training=False)
-            features = roots([*shallower, average]) if roots else average
-            scores = tf.gather(head(features), chosen, batch_dims=1)
-        heat.extend(_weigh(maps, tape.gradient(scores, maps)))
-    return heat, " + ".join([*(depth._keras_history.layer.name for depth in depths), layer.name])
-
-
-def _weigh(maps: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]) -> np.ndarray:
-    """Returns maps [n, rows, columns], those of several depths added up, each divided by its greatest value."""
-    size = max((one.shape[1:3] for one in maps), key=lambda shape: shape[0])
-    evidence = []
-    for one, gradient in zip(maps, gradients, strict=True):
-        # The sum over an image is the same whatever the size of the map.
-        weights = tf.reduce_sum(gradient, axis=[1, 2], keepdims=True)
-        evidence.append(tf.image.resize(tf.reduce_sum(weights * one, axis=-1, keepdims=True), size)[..., 0])
-    raw = tf.nn.relu(tf.add_n(evidence)).numpy()
-    return raw / np.maximum(raw.max(axis=(1, 2), keepdims=True), 1e-12)
+        heat.extend(compute(tf.constant(images[start : start + size]), chosen)[1].numpy())
+    return heat, evidence.source

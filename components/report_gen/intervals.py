@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.evaluator.definitions import DEFINITIONS, Answers, make_figures
-from components.evaluator.metric_table import OVERALL_METRICS
+from components.evaluator.metric_table import DECISION_METRICS, OVERALL_METRICS
 from components.report_gen.wilson import Range
 
 BOOTSTRAP, PAIRED_BOOTSTRAP = "bootstrap", "paired bootstrap"
@@ -35,7 +35,12 @@ def draw_figures(answers: Answers, weights: np.ndarray, with_auc: bool) -> dict[
     """
     exact = weights.astype(np.float64)
     found = make_figures(
-        [exact @ terms for terms in answers.terms], [name for name in OVERALL_METRICS if name in DEFINITIONS]
+        [exact @ terms for terms in answers.terms],
+        [
+            name
+            for name in OVERALL_METRICS
+            if name in DEFINITIONS and (name not in DECISION_METRICS or answers.decided is not None)
+        ],
     )
     if with_auc:
         labels, probabilities = answers.labels, answers.probabilities
@@ -70,17 +75,20 @@ class Intervals:
     losses: int | None = None
 
 
-def bootstrap_intervals(labels: np.ndarray, probabilities: np.ndarray, baseline: np.ndarray | None) -> Intervals:
+def bootstrap_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, baseline: np.ndarray | None, decided: np.ndarray | None = None
+) -> Intervals:
     """Returns percentile intervals from `DRAWS` draws, the same in every call.
 
     Args:
         labels: int [images], -1 for unknown classes.
         probabilities: float32 [images, classes], finite.
         baseline: those of the baseline for the same images, or None.
+        decided: bool [images], of which the candidate decides; None of all.
     """
     if len(labels) < 2:
         return Intervals({}, {})
-    candidate = Answers(labels, probabilities)
+    candidate = Answers(labels, probabilities, decided=decided)
     other = None if baseline is None else Answers(labels, baseline)
     values: dict[str, list[np.ndarray]] = {}
     changes: dict[str, list[np.ndarray]] = {}
@@ -91,7 +99,8 @@ def bootstrap_intervals(labels: np.ndarray, probabilities: np.ndarray, baseline:
             values.setdefault(name, []).append(drawn)
         if other is not None:
             for name, drawn in draw_figures(other, weights, with_auc).items():
-                changes.setdefault(name, []).append(figures[name] - drawn)
+                if name in figures:
+                    changes.setdefault(name, []).append(figures[name] - drawn)
     wins = losses = None
     if baseline is not None:
         right, baseline_right = probabilities.argmax(axis=1) == labels, baseline.argmax(axis=1) == labels

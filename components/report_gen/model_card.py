@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from components.report_gen.account import Account
+from components.report_gen.decisions import decision_lines
 from components.report_gen.numbers import format_interval, format_number
 from components.report_gen.training_text import (
     pooling_text,
@@ -109,6 +110,7 @@ def _evaluation(account: Account) -> Iterator[str]:
     for figure in account.headline:
         interval = f" ({format_interval(figure.interval)}, 95 %, {figure.method})" if figure.interval else ""
         yield f"{figure.label}: {format_number(figure.value)}{interval}"
+    yield from decision_lines(account.decisions)
     if account.corrected:
         yield corrected_text(account.corrected)
 

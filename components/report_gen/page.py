@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from components.report_gen import figures, numbers, training_text
 from components.report_gen.account import Account
+from components.report_gen.decisions import decision_lines
 from components.report_gen.model_card import corrected_text, make_card, shortcut_text
 from data.corrections import describe_corrections
 
@@ -31,6 +32,7 @@ def render_page(account: Account) -> str:
         figures=figures,
         training_text=training_text,
         corrected_text=corrected_text,
+        decision_lines=list(decision_lines(account.decisions)),
         shortcut_text=shortcut_text,
         describe_corrections=describe_corrections,
     )

@@ -7,6 +7,7 @@ import numpy as np
 from components.exported_model.signatures import (
     ALONE,
     CLASSIFYING_SIGNATURES,
+    EXPLAIN_SIGNATURE,
     PICTURE_SIGNATURE,
     PIXELS_SIGNATURE,
     SERVING_SIGNATURE,
@@ -27,7 +28,7 @@ _REFUSAL = "InvalidArgumentError"
 def check_signatures(found: Mapping[str, Mapping[str, Mapping[str, tuple]]], class_count: int) -> Finding:
     """Checks names, types and open batch dimensions of the signatures; further ones do no harm."""
     widths = dict.fromkeys(CLASSIFYING_SIGNATURES, class_count) | dict.fromkeys(
-        [SERVING_SIGNATURE, PICTURE_SIGNATURE, PIXELS_SIGNATURE], min(TOP_K, class_count)
+        [SERVING_SIGNATURE, PICTURE_SIGNATURE, PIXELS_SIGNATURE, EXPLAIN_SIGNATURE], min(TOP_K, class_count)
     )
     problems = []
     for name, signature in SIGNATURES.items():

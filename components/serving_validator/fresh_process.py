@@ -36,12 +36,14 @@ class Call:
     Attributes:
         signature: its name.
         argument: the name of its one input.
-        items: the batch, encoded images or serialised Examples.
+        items: the batch, encoded images or serialised Examples; or pictures, uint8 [height, width, 3].
+        alone: whether the signature takes one item and no batch.
     """
 
     signature: str
     argument: str
-    items: tuple[bytes, ...]
+    items: tuple[bytes | np.ndarray, ...]
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,23 @@ class FreshProcess:
         Raises:
             ProcessDied: it ended otherwise than by answering, or did not end.
         """
-        numbers: dict[bytes, int] = {}
+        items: list[np.ndarray] = []
+        numbers: dict[tuple[bytes, tuple[int, ...]], int] = {}
+
+        def number_of(item: bytes | np.ndarray) -> int:
+            """Returns the item's place; one that is sent again is stored once."""
+            array = item if isinstance(item, np.ndarray) else np.frombuffer(item, np.uint8)
+            number = numbers.setdefault((array.tobytes(), array.shape), len(items))
+            if number == len(items):
+                items.append(array)
+            return number
+
         wanted = [
             {
                 "signature": call.signature,
                 "input": call.argument,
-                "items": [numbers.setdefault(item, len(numbers)) for item in call.items],
+                "items": [number_of(item) for item in call.items],
+                "alone": call.alone,
             }
             for call in calls
         ]
@@ -112,13 +125,13 @@ class FreshProcess:
         latency = {
             "signature": latency_call.signature,
             "input": latency_call.argument,
-            "item": numbers.setdefault(timed, len(numbers)),
+            "item": number_of(timed),
             "warm_up_calls": warm_up_calls,
             "calls": latency_calls,
             "seconds": latency_seconds,
         }
-        items: dict[str, Any] = {str(number): np.frombuffer(item, np.uint8) for item, number in numbers.items()}
-        np.savez(self._folder / probe.ITEMS_FILE, **items)
+        stored: dict[str, Any] = {str(number): item for number, item in enumerate(items)}
+        np.savez(self._folder / probe.ITEMS_FILE, **stored)
         (self._folder / probe.REQUEST_FILE).write_text(
             json.dumps({"calls": wanted, "latency": latency}), encoding="utf-8"
         )

@@ -17,10 +17,11 @@ def main(folder: Path) -> None:
     """Answers the calls that lie in a folder.
 
     Args:
-        folder: holds `model`, the SavedModel; `request.json`, `{"calls": [{"signature", "input", "items"}], "latency":
-            {"signature", "input", "item", "warm_up_calls", "calls", "seconds"}}`; and `items.npz`, the bytes of every
-            item as a uint8 array named after its number. It gets `answers.npz`, numeric and string outputs as
-            `<call>.<output>`, and `answers.json`, whose `calls` name the outputs or the error of each.
+        folder: holds `model`, the SavedModel; `request.json`, `{"calls": [{"signature", "input", "items", "alone"}],
+            "latency": {"signature", "input", "item", "warm_up_calls", "calls", "seconds"}}`; and `items.npz`, every
+            item as a uint8 array named after its number: bytes have one dimension, pictures three. It gets
+            `answers.npz`, numeric and string outputs as `<call>.<output>`, and `answers.json`, whose `calls` name the
+            outputs or the error of each.
     """
     import numpy as np
     import tensorflow as tf
@@ -37,16 +38,20 @@ def main(folder: Path) -> None:
     sys.stdin.readline()  # Whoever started us may still compute: latencies are taken on a quiet machine.
     request = json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
     with np.load(folder / ITEMS_FILE, allow_pickle=False) as stored:
-        items = {int(name): stored[name].tobytes() for name in stored.files}
+        items = {int(name): stored[name] for name in stored.files}
     arrays: dict[str, Any] = {}
 
-    def call(signature: str, argument: str, numbers: list[int]) -> dict[str, Any]:
-        encoded = tf.constant([items[number] for number in numbers], tf.string)
-        return {key: value.numpy() for key, value in loaded.signatures[signature](**{argument: encoded}).items()}
+    def call(signature: str, argument: str, numbers: list[int], alone: bool = False) -> dict[str, Any]:
+        batch = [items[number] for number in numbers]
+        if batch[0].ndim == 1:
+            sent = tf.constant([item.tobytes() for item in batch], tf.string)
+        else:
+            sent = tf.constant(batch[0] if alone else np.stack(batch))
+        return {key: value.numpy() for key, value in loaded.signatures[signature](**{argument: sent}).items()}
 
     for number, wanted in enumerate(request["calls"]):
         try:
-            outputs = call(wanted["signature"], wanted["input"], wanted["items"])
+            outputs = call(wanted["signature"], wanted["input"], wanted["items"], wanted["alone"])
         except Exception as error:  # Whatever it is, it is this call's answer: a server lives on, too.
             answers["calls"].append({"error": type(error).__name__, "message": str(error)})
             continue

@@ -7,8 +7,11 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.exported_model.manifest import Manifest
+from components.exported_model.weights import read_parts
 from components.trainer.backbones import Preprocessing
+from components.trainer.evidence import Evidence
 from components.trainer.export import load_classifier
+from components.trainer.known_images import KNOWN_PARTS, KnownImages
 from components.transform.features import LABEL_VOCABULARY, TRANSFORMED_IMAGE_KEY, unpack_images
 from data.features import IMAGE_KEY
 
@@ -20,6 +23,7 @@ class Reference:
 
     Attributes:
         classes: the names in the order of the probabilities, from Transform's vocabulary.
+        known: what tells unknown images; None in a model that knows every image.
     """
 
     def __init__(self, saved_model_path: str, manifest: Manifest, transform_graph_uri: str) -> None:
@@ -42,9 +46,12 @@ class Reference:
             self._transform = transform_output.transform_features_layer()
             model = load_classifier(saved_model_path, manifest)
             network, head = model.get_layer("backbone"), model.get_layer("head")
+            self._evidence = tf.function(Evidence(model), autograph=False)
+        parts = read_parts(saved_model_path, "known", KNOWN_PARTS)
+        self.known = KnownImages(**parts) if parts else None
         # As a graph, like the export: eagerly, convolution and bias are not fused and so round elsewhere.
-        self._logits = tf.function(
-            lambda pixels: head(network(pixels, training=False)),
+        self._compute = tf.function(
+            lambda pixels: (embeddings := network(pixels, training=False), head(embeddings)),
             autograph=False,
             input_signature=[tf.TensorSpec([None, self._image_size, self._image_size, 3], tf.float32)],
         )
@@ -60,20 +67,31 @@ class Reference:
         """Returns uint8 [images, image_size, image_size, 3], RGB, for what `transform` returned."""
         return unpack_images(tf.constant(packed), self._image_size).numpy()
 
+    def evidence(self, images: np.ndarray) -> np.ndarray:
+        """Returns where the evidence for the likeliest class lies, float32 [images, rows, columns] in 0..1."""
+        with tf.device("CPU:0"):
+            return self._evidence(tf.constant(images))[1].numpy()
+
     def probabilities(self, images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-        """Computes the probabilities of the classes.
+        """Returns `answer` without how unlike train's the images are."""
+        return self.answer(images, preprocessing)[0]
+
+    def answer(self, images: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+        """Computes the probabilities of the classes, and how unlike train's the images are.
 
         Args:
             images: uint8 [images, image_size, image_size, 3], RGB, 0..255.
             preprocessing: the backbone's, or a wrong one to compare with.
 
         Returns:
-            float64 [images, classes].
+            float64 [images, classes], and float64 [images].
         """
         pixels = images.astype(np.float32)[..., :: -1 if preprocessing.reads_bgr else 1]
         pixels = (pixels - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
         with tf.device("CPU:0"):
-            batches = (pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE))
-            logits = np.concatenate([self._logits(tf.constant(batch)).numpy() for batch in batches]).astype(np.float64)
+            starts = range(0, len(pixels), _BATCH_SIZE)
+            batches = [self._compute(tf.constant(pixels[start : start + _BATCH_SIZE])) for start in starts]
+        embeddings, logits = (np.concatenate(parts).astype(np.float64) for parts in zip(*batches, strict=True))
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        scores = self.known.score(embeddings) if self.known else np.zeros(len(images))
+        return shares / shares.sum(axis=1, keepdims=True), scores

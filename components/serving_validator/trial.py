@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from components.exported_model.manifest import MANIFEST_FILE, read_manifest, read_vocabulary
+from components.exported_model.decision import decide_always
+from components.exported_model.manifest import MANIFEST_FILE, Manifest, read_manifest, read_vocabulary
 from components.exported_model.signatures import (
     CLASSIFYING_SIGNATURES,
     SERVING_SIGNATURE,
@@ -16,6 +17,7 @@ from components.exported_model.signatures import (
 )
 from components.exported_model.weights import UnreadableWeights
 from components.progress import report_progress
+from components.serving_validator.array_checks import ArrayProbe, check_arrays, make_array_probes
 from components.serving_validator.checks import (
     ProbeJudge,
     check_bound,
@@ -37,6 +39,7 @@ from components.serving_validator.preprocessing_check import check_preprocessing
 from components.serving_validator.probes import BATCH_SIZES, Probe, make_example, make_probes, read_examples
 from components.serving_validator.reference import Reference
 from components.serving_validator.settings import ServingValidatorSettings
+from components.serving_validator.verdict_checks import VerdictJudge, judge_verdicts
 from components.trainer.backbones import BACKBONES
 from data.originals import read_originals
 
@@ -77,14 +80,14 @@ def validate(
         probes = make_probes(examples, read_originals(examples_uri), manifest.bit_depth)
         try:
             reference = Reference(saved_model_path, manifest, transform_graph_uri)
-            expected = _Expected(reference, probes, manifest.backbone)
+            expected = _Expected(reference, probes, manifest)
         except UnreadableWeights as error:
             return [*findings, Finding("weights", False, str(error))], measured
         finally:
             tf_keras.backend.clear_session()
         report_progress("asking it for predictions")
         try:
-            answers, by_probe = _ask(process, probes, examples)
+            answers, by_probe = _ask(process, probes, expected.array_probes)
         except ProcessDied as died:
             return [*findings, Finding("loads", False, f"a fresh process cannot serve the model: {died}")], measured
     findings.append(Finding("loads", True, f"a fresh process loaded it in {answers.load_seconds:.1f} s"))
@@ -94,6 +97,11 @@ def validate(
     findings.append(check_transform(answers.calls[0], expected.packed_tests))
     judge = ProbeJudge(reference.classes, settings.tolerance, expected.probabilities, answers)
     findings.extend(judge.judge(probes, by_probe))
+    array_answers = answers.calls[len(answers.calls) - len(expected.array_probes) :]
+    findings.extend(check_arrays(expected.array_probes, array_answers, reference.classes, settings.tolerance))
+    rule = manifest.decision or decide_always(reference.classes)
+    verdicts = VerdictJudge(reference.classes, rule, settings.tolerance)
+    findings.extend(judge_verdicts(verdicts, expected.answers, by_probe))
     served = _readable(probes, by_probe, reference.classes)
     findings.extend(check_preprocessing(BACKBONES[manifest.backbone], served, expected.candidates))
     measured["load_seconds"] = answers.load_seconds
@@ -110,18 +118,20 @@ def validate(
 class _Expected:
     """What the answers must be, computed while the fresh process loads the model."""
 
-    def __init__(self, reference: Reference, probes: list[Probe], backbone: str) -> None:
-        right = BACKBONES[backbone].preprocessing
+    def __init__(self, reference: Reference, probes: list[Probe], manifest: Manifest) -> None:
+        right = BACKBONES[manifest.backbone].preprocessing
         readable = [probe for probe in probes if probe.expected is not None]
         encoded = [image for probe in readable for image in probe.expected or ()]
         packed = reference.transform([make_example(image) for image in encoded])
         images = reference.unpack(packed)
-        values = reference.probabilities(images, right)
-        self.probabilities, self.candidates, start = {}, {}, 0
+        values, scores = reference.answer(images, right)
+        self.answers, self.candidates, start = {}, {}, 0
+        by_probe = {}
         tests = []
         for probe in readable:
             place = slice(start, start + len(probe.expected or ()))
-            self.probabilities[probe.name] = values[place]
+            self.answers[probe.name] = values[place], scores[place]
+            by_probe[probe.name] = images[place]
             if probe.check == "colours":
                 self.candidates = {
                     name: reference.probabilities(images[place], preprocessing)
@@ -131,10 +141,14 @@ class _Expected:
                 tests.append(packed[place])
             start = place.stop
         self.packed_tests = np.concatenate(tests)
+        self.probabilities = {name: found for name, (found, _) in self.answers.items()}
+        self.array_probes = make_array_probes(
+            probes, by_probe, self.probabilities, reference.evidence, manifest.bit_depth
+        )
 
 
 def _ask(
-    process: FreshProcess, probes: list[Probe], examples: list[bytes]
+    process: FreshProcess, probes: list[Probe], array_probes: list[ArrayProbe]
 ) -> tuple[Answers, dict[tuple[str, str], Answer]]:
     tests = tuple(example for probe in probes if probe.check == "batches" for example in probe.examples or ())
     calls = [Call(TRANSFORM_SIGNATURE, SIGNATURES[TRANSFORM_SIGNATURE].argument, tests)]
@@ -150,6 +164,7 @@ def _ask(
             keys.append((probe.name, signature))
             images = probe.images if signature == SERVING_SIGNATURE else as_examples
             calls.append(Call(signature, SIGNATURES[signature].argument, images))
+    calls.extend(probe.call for probe in array_probes)
     first = probes[0].images[0]
     timed = Call(SERVING_SIGNATURE, SIGNATURES[SERVING_SIGNATURE].argument, (first,))
     answers = process.ask(
@@ -159,7 +174,7 @@ def _ask(
         latency_calls=_LATENCY_CALLS,
         latency_seconds=_LATENCY_SECONDS,
     )
-    return answers, dict(zip(keys, answers.calls[1:], strict=True))
+    return answers, dict(zip(keys, answers.calls[1 : len(keys) + 1], strict=True))
 
 
 def _readable(

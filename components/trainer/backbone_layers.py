@@ -61,7 +61,12 @@ class RootsLayer(tf_keras.layers.Layer):
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """Maps maps [batch, height, width, channels] or their averages [batch, channels] to [batch, all channels]."""
         joined = tf.concat([average_depth(depth) for depth in inputs], axis=-1)
-        return joined / tf.sqrt(tf.abs(joined) + _NEAR_ZERO)
+        return joined * root_scale(joined)
+
+
+def root_scale(averages: tf.Tensor) -> tf.Tensor:
+    """Returns what makes averages their square roots when they are multiplied by it; of the same shape."""
+    return 1.0 / tf.sqrt(tf.abs(averages) + _NEAR_ZERO)
 
 
 def make_backbone(backbone: str, image_size: int, pooling: Pooling = "last") -> tf_keras.Model:

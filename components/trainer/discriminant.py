@@ -42,7 +42,7 @@ def fit_discriminants(examples: Examples, classes: int, shrinkages: Sequence[flo
         own = labels == label
         means[label] = weights[own] @ features[own].astype(np.float64) / shares[label]
     centre = shares @ means
-    values, vectors = _decompose(features, means, labels, weights)
+    values, vectors = decompose_within(features, means, labels, weights)
     apart = np.where(present[:, None], means - centre, 0.0).T
     along = vectors.T @ apart
     half = 0.5 / max(1.0, float(np.count_nonzero(examples.weights)))
@@ -55,7 +55,7 @@ def fit_discriminants(examples: Examples, classes: int, shrinkages: Sequence[flo
     return heads
 
 
-def _decompose(
+def decompose_within(
     features: np.ndarray, means: np.ndarray, labels: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the eigenvalues [k] that are not 0, and eigenvectors [features, k], of the covariance within classes."""

@@ -12,11 +12,14 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
+from components.exported_model.decision import UNDECIDED, DecisionRule, decide_always
 from components.exported_model.manifest import PROJECT_VERSION, Manifest, write_manifest
-from components.exported_model.signatures import SIGNATURES, TOP_K
+from components.exported_model.signatures import DECISION, PIXELS_ARGUMENT, SIGNATURES, TOP_K, UNKNOWN_SCORE
 from components.exported_model.weights import UnreadableWeights, read_weights, weight_key
 from components.lane import installed_lane
 from components.trainer.backbones import Pooling
+from components.trainer.evidence import Evidence
+from components.trainer.known_images import KnownImages, score_in_graph
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.transform_graph import RawFeature, TransformGraph
 from components.transform.features import (
@@ -39,6 +42,8 @@ def export_model(
     weights: str = "none",
     weights_sha256: str | None = None,
     bit_depth: int = WHOLE,
+    rule: DecisionRule | None = None,
+    known: KnownImages | None = None,
 ) -> None:
     """Writes a SavedModel with `SIGNATURES` that computes in float32, whatever it was trained in, and its manifest.
 
@@ -50,13 +55,18 @@ def export_model(
         weights: what the training started from, see `Manifest`.
         weights_sha256: of that, if it was a file.
         bit_depth: of the examples, see `Manifest`.
+        rule: when it decides; None decides always.
+        known: the images of train, by their embeddings; None knows every image.
     """
     classes = transform_output.vocabulary_by_name(LABEL_VOCABULARY)
+    rule = rule or decide_always(classes)
     module = ServingModule(
         rebuild_in_float32(model, len(classes), transform.image_size),
         TransformGraph(transform_output),
         classes,
         transform,
+        rule,
+        known,
     )
     tf.saved_model.save(module, export_dir, signatures=module.make_signatures())
     manifest = Manifest(
@@ -70,6 +80,7 @@ def export_model(
         weights=weights,
         weights_sha256=weights_sha256,
         bit_depth=bit_depth,
+        decision=rule,
         versions={
             "project": PROJECT_VERSION,
             "lane": installed_lane(),
@@ -115,31 +126,41 @@ class ServingModule(tf.Module):
 
     def __init__(
         self,
-        model: tf_keras.Model,
+        model: ImageClassifier,
         transform_graph: TransformGraph,
         classes: Sequence[bytes],
         transform: TransformSettings,
+        rule: DecisionRule | None = None,
+        known: KnownImages | None = None,
     ) -> None:
         """Holds what the signatures need; `classes` is the vocabulary in UTF-8."""
         super().__init__()
         # These keys name the weights in the saved checkpoint: a later warm start reads them by layer.
         self.weights = {weight_key(variable): variable for variable in model.weights}
+        self.known = (
+            {name: tf.Variable(part, trainable=False) for name, part in known.arrays().items()} if known else {}
+        )
         self.transform_graph = transform_graph
+        self._rule = rule or decide_always(classes)
         self._classes = tuple(classes)
         self._transform = transform
         # A function, because an attribute that is a Keras model is tracked, and saving it traces each of its layers.
         head = model.get_layer("head")
-        embedder = tf_keras.Model(model.input, head.input)
-        self._embed: Callable[[tf.Tensor], tf.Tensor] = lambda images: embedder(images, training=False)
+        embedder, pixels = tf_keras.Model(model.input, head.input), tf.TensorSpec(model.input.shape, tf.uint8)
+        # One function of the whole network, which all signatures call: traced and saved once.
+        self._embed: Callable[[tf.Tensor], tf.Tensor] = tf.function(
+            lambda images: embedder(images, training=False), autograph=False, input_signature=[pixels]
+        )
         self._classify: Callable[[tf.Tensor], tf.Tensor] = lambda embeddings: tf.nn.softmax(head(embeddings))
+        evidence = Evidence(model)
+        self._explain: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] = lambda images: evidence(images)
 
     def make_signatures(self) -> dict[str, Any]:
         """Returns the functions of `SIGNATURES` by name; AutoGraph has nothing to convert in them."""
 
         def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             images = self.transform_graph.as_raw_feature(IMAGE_KEY, image_bytes)
-            probabilities, _ = self._predict({IMAGE_KEY: images})
-            return self._answer(probabilities)
+            return self._answer(*self._predict({IMAGE_KEY: images}))
 
         def serving_picture(picture: tf.Tensor) -> dict[str, tf.Tensor]:
             return serving_pixels(resize_picture(picture)["pixels"][tf.newaxis])
@@ -148,15 +169,21 @@ class ServingModule(tf.Module):
             return {"pixels": resize_image(picture, self._transform)}
 
         def serving_pixels(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self._answer(self._classify(self._embed(pixels)))
+            embeddings = self._embed(pixels)
+            return self._answer(self._classify(embeddings), embeddings)
+
+        def explain(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            logits, evidence = self._explain(pixels)
+            return {**self._likeliest(tf.nn.softmax(logits)), "evidence": evidence}
 
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            probabilities, _ = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
-            return {"probabilities": probabilities}
+            probabilities, embeddings = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
+            return {"probabilities": probabilities, **self._judge(probabilities, embeddings)}
 
         def embed_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             probabilities, embeddings = self._predict(self.transform_graph.parse(examples, [IMAGE_KEY]))
-            return {"probabilities": probabilities, "embeddings": embeddings}
+            judged = self._judge(probabilities, embeddings)
+            return {"probabilities": probabilities, "embeddings": embeddings, **judged}
 
         def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             transformed = self.transform_graph.apply(self.transform_graph.parse(examples, [IMAGE_KEY, LABEL_KEY]))
@@ -168,22 +195,38 @@ class ServingModule(tf.Module):
             serving_picture,
             resize_picture,
             serving_pixels,
+            explain,
             serving_examples,
             embed_examples,
             transform_features,
         ):
             signature = SIGNATURES[function.__name__]
             shape = list(signature.shape)
-            if function is serving_pixels:
+            if signature.argument == PIXELS_ARGUMENT:
                 shape[1:3] = [self._transform.image_size] * 2
             argument = tf.TensorSpec(shape, signature.dtype, name=signature.argument)
             signatures[function.__name__] = tf.function(function, autograph=False, input_signature=[argument])
         return signatures
 
-    def _answer(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _answer(self, probabilities: tf.Tensor, embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps probabilities [batch, classes] and embeddings to the likeliest classes and what to do with them."""
+        return {**self._likeliest(probabilities), **self._judge(probabilities, embeddings)}
+
+    def _likeliest(self, probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
         """Maps probabilities [batch, classes] to the likeliest classes, best first."""
         top = tf.math.top_k(probabilities, k=min(TOP_K, len(self._classes)))
         return {"labels": tf.gather(tf.constant(self._classes), top.indices), "probabilities": top.values}
+
+    def _judge(self, probabilities: tf.Tensor, embeddings: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Maps both to whether the likeliest class may be acted upon, and how unlike train's the images are."""
+        scores = score_in_graph(self.known, embeddings) if self.known else tf.zeros_like(embeddings[:, 0])
+        top = tf.math.top_k(probabilities, k=1)
+        chosen, probability = top.indices[:, 0], top.values[:, 0]
+        decides = probability >= tf.gather(tf.constant(self._rule.thresholds, tf.float32), chosen)
+        if self._rule.refuse_unknown:
+            decides &= scores <= 1.0
+        names = tf.gather(tf.constant(self._classes), chosen)
+        return {DECISION: tf.where(decides, names, UNDECIDED), UNKNOWN_SCORE: scores}
 
     def _predict(self, features: dict[str, RawFeature]) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps raw features that include the image to probabilities [batch, classes] and embeddings, float32."""

@@ -11,12 +11,14 @@ import tensorflow as tf
 from components.progress import report_progress
 from components.trainer.assembly import Assembly
 from components.trainer.augmentation import make_augment, mirror, random_crop, random_flip
+from components.trainer.backbones import pooled_blocks
 from components.trainer.batches import Augment, Share
 from components.trainer.class_weights import make_class_weights
 from components.trainer.competition import Competition, Judged
 from components.trainer.extras import known_extras
 from components.trainer.feature_store import FeatureStore
 from components.trainer.inputs import Split
+from components.trainer.known_images import KnownFit, fit_known_images
 from components.trainer.logistic_regression import Head, InterruptedSolveError, log_losses
 from components.trainer.model import ImageClassifier, set_trainable_blocks
 from components.trainer.phases import EpochResult, make_phases
@@ -100,7 +102,26 @@ def solve_first_head(
         learning_rate=0.0,
         seconds=round(time.monotonic() - started, 3),
     )
-    return Start(row, Competition(solved.eval, solved.out_of_fold), rows), solved
+    known = _fit_known_images(features, solved, classes, settings.seed)
+    return Start(row, Competition(solved.eval, solved.out_of_fold), rows, known=known), solved
+
+
+def _fit_known_images(features: Features, solved: SolvedHead, classes: int, seed: int) -> KnownFit | None:
+    """Returns what tells unknown images, from what the solved head reads of each image as it is."""
+    depths = features.depths[-pooled_blocks(solved.pooling) :]
+    train, judged = (
+        values[: len(labels), -sum(depths) :]
+        for values, labels in ((features.train, features.train_labels), (features.eval, features.eval_labels))
+    )
+    return fit_known_images(
+        (train, features.train_labels),
+        judged,
+        classes,
+        depths,
+        roots=solved.pooling != "last",
+        groups=features.train_extras.groups,
+        seed=seed,
+    )
 
 
 def learn_from_eval(model: ImageClassifier, start: Start, solved: SolvedHead) -> bool:

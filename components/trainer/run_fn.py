@@ -7,7 +7,7 @@ import csv
 import os
 import platform
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 
 import numpy as np
@@ -19,9 +19,12 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from components.exported_model.manifest import artifact_folder
 from components.progress import report_progress
 from components.trainer import TRAINING_FILE
-from components.trainer.assembly import assemble, seeded
+from components.trainer.assembly import Assembly, assemble, seeded
 from components.trainer.attempts import open_checkpoint_dir
 from components.trainer.checkpoints import CheckpointDir
+from components.trainer.competition import Judged
+from components.trainer.deciding import Decided, check_targets, compute_fit, decide
+from components.trainer.decision_settings import DecisionSettings
 from components.trainer.export import export_model
 from components.trainer.feature_store import FeatureStore
 from components.trainer.first_head import SOLVE, learn_from_eval, mark_features, solve_first_head
@@ -37,6 +40,7 @@ from components.trainer.strategy import describe_strategy, make_strategy
 from components.trainer.training import train
 from components.trainer.warm_start import write_training_images
 from components.trainer.workers import Workers
+from components.transform.features import LABEL_VOCABULARY
 from components.transform.settings import read_transform_settings
 from data.bit_depth import read_bit_depth
 from data.errors import UserError
@@ -73,6 +77,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArgs, scratch: str) -> None:
+    decision = DecisionSettings.model_validate(fn_args.custom_config.get("decision") or {})
     strategy = make_strategy(settings.strategy, settings.tpu)
     workers = Workers(strategy)
     base = fn_args.base_model if settings.warm_start == "blessed" else None
@@ -97,6 +102,13 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     saved = PrecisionChoice.from_record(checkpoint_dir.load_choices().get("precision"), "saved")
     made = assemble(settings, image_size, fn_args, strategy, saved)
     checkpoint_dir.save_choices({"precision": made.precision.to_record()})
+    classes = [name.decode() for name in made.transform_output.vocabulary_by_name(LABEL_VOCABULARY)]
+    check_targets(decision, classes)
+    if decision.target_precision is not None and workers.several:
+        raise UserError(
+            "decision.target_precision is set and trainer.strategy is multi_worker, where no threshold is chosen; "
+            "train on one machine, or set it to null"
+        )
     model, start, solved, store, kept = made.model, None, None, None, {}
     if made.settings.head != "stepped" and not workers.several:
         store = FeatureStore(root, mark_features(made, files, base=config["base"], code=config.get("code_hash")))
@@ -114,11 +126,14 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
     temperature = _fold_temperature(model, start)
     if solved is not None:
         model = narrow(model, solved.pooling)
+    decided = _decide(decision, classes, made, model, start, best.phase == SOLVE, temperature, learned_eval)
 
     report_progress("exporting the model")
     bit_depth = read_bit_depth(made.examples_uri)
     transform = read_transform_settings(made.examples_uri)
-    export_model(model, made.transform_output, transform, export_dir, *made.started_from, bit_depth)
+    export_model(
+        model, made.transform_output, transform, export_dir, *made.started_from, bit_depth, decided.rule, decided.known
+    )
     write_training_images(artifact_folder(export_dir), made.examples_uri, made.warm_start)
     copy_image_statistics(made.examples_uri, artifact_folder(export_dir))
     write_json(
@@ -130,6 +145,7 @@ def _train_and_export(settings: TrainerSettings, image_size: int, fn_args: FnArg
                 "recipe": {"reasons": made.plan.reasons, "solved": solved.to_record() if solved else None},
                 "temperature": temperature,
                 "learned_from_eval": learned_eval,
+                "decision": decided.to_record(),
                 "shipped": best.phase,
                 "offers": start.competition.offers if start else [],
                 "hyperparameters": (fn_args.hyperparameters or {}).get("values"),
@@ -175,6 +191,38 @@ def _fold_temperature(model: ImageClassifier, start: Start | None) -> float:
     temperature = judged.temperature
     set_head(model, read_head(model).scaled(1.0 / temperature))
     return temperature
+
+
+def _decide(
+    settings: DecisionSettings,
+    classes: list[str],
+    made: Assembly,
+    model: ImageClassifier,
+    start: Start | None,
+    solved_is_shipped: bool,
+    temperature: float,
+    learned_eval: bool,
+) -> Decided:
+    """Returns when the model as it is shipped decides, by images that it did not learn from; see `decide`."""
+    if Workers(made.model.distribute_strategy).several:
+        nothing = Judged(np.zeros([0, len(classes)]), np.zeros(0, np.int64), np.zeros(0))
+        return decide(settings, classes, nothing, None, remark="with several workers nothing tells unknown images")
+    judged = start.competition.judge_of_temperature() if start else None
+    if start is not None and solved_is_shipped:
+        fit = start.known
+    else:
+        fit, at_the_end = compute_fit(model, made.train_split, made.eval_split, made.settings.seed)
+        judged = judged or replace(at_the_end, logits=at_the_end.logits * temperature)
+    assert judged is not None, "a start has a competition"
+    of_eval = len(judged.labels) == made.eval_split.count and not learned_eval
+    return decide(
+        settings,
+        classes,
+        replace(judged, logits=judged.logits / temperature),
+        fit,
+        images="eval" if of_eval else "folds",
+        remark="" if fit else "train's images tell nothing of unknown ones: every image counts as known",
+    )
 
 
 def _write_csv(path: str, history: list[EpochResult]) -> None:

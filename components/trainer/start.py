@@ -8,6 +8,7 @@ import numpy as np
 
 from components.trainer.competition import Competition
 from components.trainer.inputs import Split, distribute
+from components.trainer.known_images import KnownFit
 from components.trainer.learner import Judge
 from components.trainer.model import ImageClassifier
 from components.trainer.phases import EpochResult
@@ -31,12 +32,14 @@ class Start:
         row: what it came to, as the first of the epochs.
         competition: which it opened.
         rows: what the frozen blocks below the first one that learns make of train and eval, if that was kept.
+        known: what tells images that the frozen backbone does not know, as the solved head reads it.
         counts: whether it competes; what a Tuner compares is what came of its steps alone.
     """
 
     row: EpochResult
     competition: Competition
     rows: Rows | None = None
+    known: KnownFit | None = None
     counts: bool = True
 
     def take_up(self, model: ImageClassifier, eval_split: Split) -> None:
