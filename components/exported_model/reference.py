@@ -5,7 +5,7 @@ A pushed model carries it, so that whoever watches what comes in needs neither t
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from data.image_statistics import SCALES, Scale
@@ -52,7 +52,7 @@ class Profile:
             if (value := figures.get(name)) is not None:
                 self.histograms[name][scale.bin_of(value)] += 1
 
-    def problems(self, known_classes: Mapping[str, object] | list[str] | tuple[str, ...]) -> list[str]:
+    def problems(self, known_classes: Collection[str]) -> list[str]:
         """Returns what does not fit together in it, one line each."""
         found = []
         if not self.images or self.classes.total() != self.images:

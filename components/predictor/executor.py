@@ -9,13 +9,15 @@ import tensorflow as tf
 from tfx.types import Artifact, artifact_utils
 
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
-from components.exported_model.signatures import EMBED_SIGNATURE, EXAMPLES_SIGNATURE
+from components.exported_model.reference import CONFIDENCE, REFERENCE_FILE, UNKNOWN_SCORE, Profile, write_profile
+from components.exported_model.signatures import EMBED_SIGNATURE, EXAMPLES_SIGNATURE, SERVING_SIGNATURE
 from components.image_example_gen import SUMMARY_FILE
 from components.predictor.predictions import PredictionsWriter
 from components.progress import report_progress
 from components.record_batches import images_at_once
 from components.transform.label_vocabulary import UNKNOWN_LABEL
-from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
+from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
+from data.image_statistics import read_image_statistics
 from data.json_files import find_json
 
 PREDICTIONS_KEY = "predictions"
@@ -36,7 +38,7 @@ PredictFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artifact | None, folder: str) -> None:
-    """Writes `predictions.parquet`; memory holds one batch at a time: the predictions grow on disk.
+    """Writes `predictions.parquet` and `reference.json`; memory holds one batch: the predictions grow on disk.
 
     Args:
         examples: raw Examples with a `test` split.
@@ -47,11 +49,13 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
     path = saved_model_path(model)
     manifest = read_manifest(path)
     batch_size = images_at_once(manifest.image_size if manifest else _USUAL_SIZE)
-    class_names, predict = read_classes(path), _load(path, EMBED_SIGNATURE)
+    class_names, loaded = read_classes(path), tf.saved_model.load(path)
+    predict, score_unknown = _predict_fn(loaded, EMBED_SIGNATURE), _unknown_score_fn(loaded)
     predict_baseline = None
     if baseline_model and read_classes(baseline := saved_model_path(baseline_model)) == class_names:
-        predict_baseline = _load(baseline, EXAMPLES_SIGNATURE)
+        predict_baseline = _predict_fn(tf.saved_model.load(baseline), EXAMPLES_SIGNATURE)
     indices = {name: index for index, name in enumerate(class_names)}
+    profile = Profile()
     tf.io.gfile.makedirs(folder)
     done, total = 0, _count_images(examples)
     with PredictionsWriter(folder, class_names) as writer:
@@ -60,6 +64,11 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
             embeddings = outputs.get("embeddings")
             parsed = {key: value.numpy() for key, value in tf.io.parse_example(records, _SPEC).items()}
             labels = _decode(parsed[LABEL_KEY])
+            probabilities = outputs["probabilities"].numpy()
+            scores = score_unknown(records)
+            for place, row in enumerate(probabilities):
+                told = {CONFIDENCE: float(row.max()), UNKNOWN_SCORE: None if scores is None else float(scores[place])}
+                profile.add(class_names[int(row.argmax())], told)
             writer.write(
                 {
                     "file_name": _decode(parsed[NAME_KEY]),
@@ -69,7 +78,7 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
                     "height": parsed[HEIGHT_KEY],
                     "width": parsed[WIDTH_KEY],
                     "format": _decode(parsed[FORMAT_KEY]),
-                    "probabilities": outputs["probabilities"].numpy(),
+                    "probabilities": probabilities,
                     "embedding": None if embeddings is None else embeddings.numpy(),
                     "baseline_probabilities": (
                         predict_baseline(records)["probabilities"].numpy() if predict_baseline else None
@@ -78,6 +87,9 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
             )
             done += len(labels)
             report_progress("predicting", completed=done, total=total)
+    if looks := (read_image_statistics(examples.uri) or {}).get(TEST_SPLIT):
+        profile.histograms.update(looks.histograms)
+    write_profile(profile, os.path.join(folder, REFERENCE_FILE))
 
 
 def _count_images(examples: Artifact) -> int | None:
@@ -94,17 +106,33 @@ def read_records(examples: list[Artifact], split: str, batch_size: int) -> Itera
     yield from tf.data.TFRecordDataset(files, compression_type=compression).batch(batch_size).prefetch(2)
 
 
-def _load(path: str, preferred_signature: str) -> PredictFn:
+def _predict_fn(loaded: Any, preferred_signature: str) -> PredictFn:
     """Returns a model's function from serialised Examples to probabilities and maybe embeddings."""
-    # The function keeps the loaded object alive, whose variables it needs.
-    loaded = tf.saved_model.load(path)
     name = preferred_signature if preferred_signature in loaded.signatures else EXAMPLES_SIGNATURE
     signature = loaded.signatures[name]
 
+    # It keeps the loaded object alive, whose variables it needs.
     def predict(records: tf.Tensor, loaded: Any = loaded) -> dict[str, tf.Tensor]:
         return signature(examples=records)
 
     return predict
+
+
+def _unknown_score_fn(loaded: Any) -> Callable[[tf.Tensor], np.ndarray | None]:
+    """Returns a model's function from serialised Examples to `unknown_score`, float32 [batch], or to None without one.
+
+    Of the signatures that take Examples none need give it: then the images go through the one that clients ask.
+    """
+    signature = loaded.signatures.get(SERVING_SIGNATURE)
+    if signature is None or UNKNOWN_SCORE not in signature.structured_outputs:
+        return lambda records: None
+
+    def score(records: tf.Tensor, loaded: Any = loaded) -> np.ndarray:
+        images = tf.io.parse_example(records, {IMAGE_KEY: tf.io.FixedLenFeature([], tf.string)})[IMAGE_KEY]
+        scores: np.ndarray = signature(image_bytes=images)[UNKNOWN_SCORE].numpy()
+        return scores
+
+    return score
 
 
 def _decode(values: np.ndarray) -> list[str]:
