@@ -102,16 +102,15 @@ def make_plan(places: Sequence[str], place: Place, options: ScoringOptions) -> S
         UserError: as `find_images` and `Place.begin`.
     """
     found = options.find_images(places)
+    settings = options.data.model_dump(mode="json", exclude={"source", "path"}, exclude_defaults=True)
     job = {
         "format": _FORMAT,
         "model": f"{options.version} ({_hash_model(options.model)[:16]})",
         "data": f"{found.place} ({found.fingerprint[:16]})",
-        "settings": {
-            "shard_images": options.shard_images,
-            "batch_size": options.batch_size,
-            "top_k": options.top_k,
-            "data": options.data.model_dump(mode="json", exclude={"source", "path"}, exclude_defaults=True),
-        },
+        "--shard-images": options.shard_images,
+        "--batch-size": options.batch_size,
+        "--top-k": options.top_k,
+        **{f"data.{name}": value for name, value in settings.items()},
     }
     counts = place.begin(job).get("counts")
     if counts is None and not all(map(is_one_image, found.references)):

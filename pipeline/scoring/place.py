@@ -59,8 +59,8 @@ class Place:
             self._refuse_other()
             self._write_job({"job": job, "known": {}})
             return {}
-        for key, value in job.items():
-            if before["job"].get(key) != value:
+        for key in dict.fromkeys((*job, *before["job"])):
+            if before["job"].get(key) != (value := job.get(key)):
                 raise UserError(
                     f"--out {self.path}: holds rows with {key} {_short(before['job'].get(key))}, and this is"
                     f" {_short(value)}; name another, or remove {self._described()}"
