@@ -126,7 +126,7 @@ def test_the_three_formats_say_the_same(images: Path, models: Path, tmp_path: Pa
 def test_killed_at_any_shard_and_started_again_it_ends_with_the_same_bytes_and_scores_no_shard_twice(
     images: Path, tmp_path: Path
 ) -> None:
-    model = make_scoring_model(tmp_path / "slow" / "1", turns=20)
+    model = make_scoring_model(tmp_path / "slow" / "1", turns=10)
     many = tmp_path / "many"
     many.mkdir()
     for number in range(40):
@@ -314,7 +314,7 @@ def test_image_files_alone_may_be_scored_too(images: Path, models: Path, tmp_pat
         (
             [
                 *("{images}", "--out", "s.csv", "--beam-runner", "dataflow", "--project", "my-project", "--region"),
-                *("us-central1", "--pipeline-root", "gs://b/r", "--image", "us-docker.pkg.dev/p/r/i:1"),
+                *("us-central1", "--pipeline-root", "gs://bucket/root", "--image", "us-docker.pkg.dev/p/r/i:1"),
             ],
             "--out s.csv: Dataflow's workers cannot reach it; give a place in a bucket, gs://...",
         ),

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
@@ -174,7 +175,7 @@ class ListShards(beam.DoFn):
         self._counts, self._missing, self._fingerprint = plan.counts, plan.missing, plan.found.fingerprint
         self._options = options
 
-    def process(self, places: Sequence[str]) -> Iterator[Shard]:
+    def process(self, places: Any) -> Iterator[Shard]:  # Any: Beam takes annotations for its own
         """Lists the places."""
         found = self._options.find_images(places)
         if found.fingerprint != self._fingerprint:
@@ -196,7 +197,7 @@ class ScoreShards(beam.DoFn):
         self._scorer = self._shared.acquire(self._options.make_scorer)
         self._reader, self._place = ImageReader(self._read_fn), Place(self._out)
 
-    def process(self, shard: Shard) -> Iterator[Counter[str]]:
+    def process(self, shard: Any) -> Iterator[Any]:
         """Scores one shard."""
         if not tf.io.gfile.exists(self._place.shard_path(shard.number, self._total)):
             yield score_shard(shard, self._total, self._scorer, self._reader, self._place)
