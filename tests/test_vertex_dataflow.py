@@ -11,7 +11,10 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.internal.gcp import auth
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
 from gcp_storage_emulator.server import create_server
 
 from data.errors import UserError
@@ -22,8 +25,6 @@ from pipeline.scoring.place import Place
 from pipeline.vertex.dataflow import BEAM_NODES, make_beam_args, placement_of
 from tests.images import encode
 from tests.vertex_settings import IMAGE, make_settings
-
-STEPS = ("ListShards", "ScoreShards")
 
 
 @pytest.fixture
@@ -143,9 +144,15 @@ def test_scoring_is_a_small_job_of_the_same_flags_with_one_shard_an_element(tmp_
     (pool,) = job["environment"]["workerPools"]
     assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [IMAGE]
     assert (pool["numWorkers"], job["labels"]) == (3, {"pipeline": "scoring", "node": "scoring"})
-    names = [step["properties"]["user_name"] for step in job["steps"]]
-    listing, scoring = (next(i for i, name in enumerate(names) if name == wanted) for wanted in STEPS)
-    # Between the two, Dataflow spreads the shards: it neither fuses them nor lists on more than one worker.
-    assert any(step["kind"] == "GroupByKey" for step in job["steps"][listing:scoring])
-    assert "7.png" not in template.read_text()  # no image is named in the job, however many there are
+    with FileSystems.open(job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]) as file:
+        sent = file.read()
+    transforms = beam_runner_api_pb2.Pipeline.FromString(sent).components.transforms
+    order = [transform.unique_name.split("/")[0] for transform in transforms.values() if transform.unique_name]
+    assert list(dict.fromkeys(order)) == ["Places", "ListShards", "Spread", "ScoreShards"]
+    # Where it groups, Dataflow spreads the shards over the workers in place of fusing the two steps.
+    grouped = [
+        one.unique_name for one in transforms.values() if one.spec.urn == common_urns.primitives.GROUP_BY_KEY.urn
+    ]
+    assert [name.split("/")[0] for name in grouped] == ["Spread"]
+    assert b"7.png" not in sent  # no image is named in the job, however many there are
     assert not list((tmp_path / "scored.parquet").glob("part-*"))
