@@ -108,9 +108,10 @@ def test_the_three_formats_say_the_same(images: Path, models: Path, tmp_path: Pa
     parquet, jsonl, text = found
     assert len(parquet) == len(jsonl) == len(text) == 11
     for one, two, three in zip(parquet, jsonl, text, strict=True):
-        assert one["decision"] == two["decision"] == (
-            "" if one["probability"] and one["probability"] <= 0.7 else None
-        ) or (one["decision"] == one["label"] == two["decision"])
+        sure = one["probability"] and one["probability"] > 0.7
+        decided = None if one["problem"] else one["label"] if sure else ""
+        assert one["decision"] == two["decision"] == decided
+        assert three["decision"] == (decided or "")  # CSV knows no null
         for column in ("name", "sha256", "label", "version", "problem", "given_label"):
             assert one[column] == two[column] == three[column]
         for column in ("probability", "unknown_score", "image_sharpness"):
@@ -250,7 +251,7 @@ def places(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 def test_tables_archives_and_records_need_no_labels(
     kind: str, places: dict[str, Path], images: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("IMAGE_CLASSIFIER_CACHE", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert score(places[kind], tmp_path / "scored.parquet", models / "plain", "--shard-images", "4") == 0
     rows = rows_of(tmp_path / "scored.parquet")
     wanted = {hashlib.sha256(path.read_bytes()).hexdigest() for path in images.glob("*/*.png")}
