@@ -1,7 +1,7 @@
 """Settings of the data section."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -62,6 +62,9 @@ class SplitFolders(Settings):
 
 class DataSettings(Settings):
     """Where the labelled images come from, how they are checked and how they are split."""
+
+    needs_labels: ClassVar[bool] = True
+    # No setting: training needs them, and who scores images has `UnlabelledDataSettings`.
 
     source: Literal[tuple(SOURCES)] = "digits"  # type: ignore[valid-type]  # mypy wants each name written out
     """The kind of source: `digits` (1,797 handwritten digits that come with scikit-learn), `image_folder` (one folder a
@@ -154,3 +157,9 @@ class DataSettings(Settings):
         if self.eval_share + self.test_share >= 1:
             raise ValueError("eval_share and test_share together leave nothing to train on; lower one")
         return self
+
+
+class UnlabelledDataSettings(DataSettings):
+    """The same where images are only looked at: labels are taken along where there are any."""
+
+    needs_labels: ClassVar[bool] = False

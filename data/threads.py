@@ -1,15 +1,18 @@
-"""Beam steps whose work runs in threads: decoding, hashing and compressing leave Python to the other threads."""
+"""Work in threads, in Beam steps and elsewhere: decoding, hashing and compressing leave Python to other threads."""
 
 import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 _WAITING_PER_THREAD = 4
 """More than one, so that no thread rests while a large image is waited for whose turn it is."""
@@ -24,6 +27,28 @@ def thread_count() -> int:
 def _pool(threads: int) -> ThreadPoolExecutor:
     """One for all steps of a process: a worker of Dataflow runs several bundles of several steps at a time."""
     return ThreadPoolExecutor(threads, thread_name_prefix="images")
+
+
+def map_in_threads(function: Callable[[_In], _Out], elements: Iterable[_In], ahead: int) -> Iterator[_Out]:
+    """Yields what a function makes of elements, in their order, worked on in threads while the caller does other work.
+
+    Args:
+        function: called in several threads at once.
+        elements: read in the caller's thread.
+        ahead: how many are read, worked on or waiting for their turn, at most.
+    """
+    waiting: deque[Future[_Out]] = deque()
+    pool = _pool(thread_count())
+    try:
+        for element in elements:
+            waiting.append(pool.submit(function, element))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 class WorkInThreads(beam.DoFn):

@@ -16,6 +16,7 @@ from data.errors import Fault, UserError
 from pipeline.interruption import EXIT_INTERRUPTED, interruptible, listen_while_loading, was_interrupted
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, EXIT_NOT_BLESSED = 0, 1, 2, 3
+EXIT_DRIFTED = 3
 
 
 class CommandLineParser(argparse.ArgumentParser):

@@ -46,7 +46,7 @@ class Deployment:
 
     Attributes:
         pipeline_root: tree of all artifacts, a local or `gs://` path.
-        make_pusher: `model` and `model_blessing` -> the Pusher.
+        make_pusher: `model`, `model_blessing` and `predictions` -> the Pusher.
         beam_pipeline_args: flags of every Beam step.
         metadata_path: SQLite file of ML Metadata, or None where the service keeps the metadata.
         enable_cache: whether unchanged nodes are served from cache.
@@ -165,9 +165,17 @@ def create_pipeline(
         settings=config.drift.model_dump_json(),
         code_hash=make_code_hash(DriftValidator.__module__),
     )
+    predictor = Predictor(
+        examples=examples,
+        model=model,
+        baseline_model=model_resolver.outputs["model"],
+        code_hash=make_code_hash(Predictor.__module__),
+    )
+    predictions = predictor.outputs["predictions"]
     serving_validator = ServingValidator(
         model=model,
         examples=examples,
+        predictions=predictions,
         transform_graph=transform.outputs["transform_graph"],
         settings=config.serving_validator.model_dump_json(),
         code_hash=make_code_hash(ServingValidator.__module__),
@@ -182,17 +190,12 @@ def create_pipeline(
         drift=drift_validator.outputs["drift"],
         infra_blessing=serving_validator.outputs["blessing"],
     )
-    pusher = deployment.make_pusher(model=model, model_blessing=evaluator.outputs["blessing"])
-    predictor = Predictor(
-        examples=examples,
-        model=model,
-        baseline_model=model_resolver.outputs["model"],
-        code_hash=make_code_hash(Predictor.__module__),
-    )
+    # The pushed model carries what it met on test; the `model` artifact is the Trainer's, which sees no test split.
+    pusher = deployment.make_pusher(model=model, model_blessing=evaluator.outputs["blessing"], predictions=predictions)
     # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
     report_gen = ReportGen(
         evaluation=evaluator.outputs["evaluation"],
-        predictions=predictor.outputs["predictions"],
+        predictions=predictions,
         examples=examples,
         model=model,
         model_run=trainer.outputs["model_run"],
@@ -217,10 +220,10 @@ def create_pipeline(
         trainer,
         model_resolver,
         drift_validator,
+        predictor,
         serving_validator,
         evaluator,
         pusher,
-        predictor,
         report_gen,
     ]
     for component in components:

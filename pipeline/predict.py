@@ -1,18 +1,24 @@
-"""Classifies images with a pushed model: `python -m pipeline.predict IMAGE...`."""
+"""Classifies images with a pushed model: `python -m pipeline.predict IMAGE...`, whole folders with `--out FILE`."""
 
 import argparse
 import json
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from components.exported_model import SAVED_MODEL_FILE
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, EXIT_USER_ERROR, CommandLineParser, command, reader_may_leave
+from pipeline.command_line import (
+    EXIT_DONE,
+    EXIT_USER_ERROR,
+    CommandLineParser,
+    command,
+    reader_may_leave,
+    silence_libraries,
+)
 from pipeline.output_dir import DEFAULT_OUTPUT
+from pipeline.scoring.command import add_scoring_flags, find_remote_model, refuse_scoring_flags, score
 
 _BATCH_SIZE = 32
 
@@ -22,11 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Returns:
-        The exit status: 0 when every file was classified, 2 when one is no image or the input is wrong.
+        The exit status: 0 when every file was classified, 2 when one is no image or the input is wrong; with --out 0
+        when every image has its row.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.simplefilter("ignore", FutureWarning)  # TensorFlow's cloud clients complain of Python 3.10 at import
+    silence_libraries()
     arguments = _make_parser().parse_args(argv)
+    if arguments.top_k is not None and arguments.top_k < 1:
+        raise UserError(f"--top-k {arguments.top_k}: must be at least 1")
+    if arguments.out:
+        given = arguments.model
+        model = find_remote_model(given) if "://" in (given or "") else find_model(Path(given) if given else None)
+        return score(arguments, str(model))
+    refuse_scoring_flags(arguments)
     model_dir = find_model(Path(arguments.model) if arguments.model else None)
     answers = predict(arguments.images, model_dir, arguments.top_k)
     with reader_may_leave():
@@ -39,10 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
-        prog="python -m pipeline.predict", description="Classifies images with a pushed model's own signature."
+        prog="python -m pipeline.predict",
+        description="Classifies images with a pushed model's own signature; with --out whole folders, tables of "
+        "images, archives and TFRecord files, local or gs://.",
     )
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="image files: JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, HEIC"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image files: JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, HEIC; with --out one folder, table or archive, too",
     )
     parser.add_argument(
         "--model", metavar="DIR", help="a pushed version, or the folder of its versions (default: the latest pushed)"
@@ -50,7 +68,10 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--top-k", type=int, default=None, metavar="K", help="how many classes to show (default: 1 to 5)"
     )
-    parser.add_argument("--json", action="store_true", help="print an array of objects")
+    parser.add_argument(
+        "--json", action="store_true", help="print an array of objects; with --out, one object on what was done"
+    )
+    add_scoring_flags(parser)
     return parser
 
 
@@ -94,8 +115,6 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
     Raises:
         UserError: the model cannot be loaded, or `top_k` is beyond what it answers.
     """
-    if top_k is not None and top_k < 1:
-        raise UserError(f"--top-k {top_k}: must be at least 1")
     from components.exported_model.loaded import LoadedModel
     from data.picture import UnusableImage
     from data.settings import DataSettings
@@ -104,15 +123,15 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
     if top_k is not None and top_k > model.top_k:
         raise UserError(f"--top-k {top_k}: this model answers at most {model.top_k} classes")
     answers: list[dict[str, Any]] = [{"image": image} for image in images]
-    usable = []
-    for answer in answers:
-        try:
-            usable.append((answer, model.prepare(Path(answer["image"]).read_bytes(), max_pixels)))
-        except (OSError, UnusableImage) as error:
-            answer["error"] = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    for start in range(0, len(usable), _BATCH_SIZE):
-        batch = usable[start : start + _BATCH_SIZE]
-        for (answer, _), said in zip(batch, model.answer([prepared for _, prepared in batch]), strict=True):
+    for start in range(0, len(answers), _BATCH_SIZE):
+        usable = []
+        for answer in answers[start : start + _BATCH_SIZE]:
+            try:
+                usable.append((answer, model.prepare(Path(answer["image"]).read_bytes(), max_pixels)))
+            except (OSError, UnusableImage) as error:
+                answer["error"] = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        said_of = model.answer([prepared for _, prepared in usable]) if usable else []
+        for (answer, _), said in zip(usable, said_of, strict=True):
             ranked = [
                 {"label": label, "probability": probability}
                 for label, probability in zip(said.labels[:top_k], said.probabilities[:top_k], strict=True)

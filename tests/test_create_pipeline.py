@@ -50,7 +50,8 @@ def test_the_nodes_and_their_order() -> None:
         "Trainer": {"Transform", "SchemaGen"},
         "ModelResolver": {"Trainer"},
         "DriftValidator": {"Trainer", "ModelResolver"},
-        "ServingValidator": {"ImageExampleGen", "Transform", "Trainer"},
+        "Predictor": {"ImageExampleGen", "Trainer", "ModelResolver"},
+        "ServingValidator": {"ImageExampleGen", "Transform", "Trainer", "Predictor"},
         "Evaluator": {
             "ImageExampleGen",
             "SchemaGen",
@@ -59,8 +60,7 @@ def test_the_nodes_and_their_order() -> None:
             "DriftValidator",
             "ServingValidator",
         },
-        "Pusher": {"Trainer", "Evaluator"},
-        "Predictor": {"ImageExampleGen", "Trainer", "ModelResolver"},
+        "Pusher": {"Trainer", "Evaluator", "Predictor"},
         "ReportGen": {
             "ImageExampleGen",
             "StatisticsGen",

@@ -29,11 +29,11 @@ NODES = [
     "Transform",
     "Trainer",
     "ModelResolver",
-    "ServingValidator",
     "DriftValidator",
+    "Predictor",
+    "ServingValidator",
     "Evaluator",
     "Pusher",
-    "Predictor",
     "ReportGen",
 ]
 BEFORE_TRAINER = set(NODES[:5])

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import Artifact, Channel, standard_artifacts
 from tfx.utils import io_utils, proto_utils
 
+from components.exported_model.reference import Profile, read_reference, write_profile
 from components.pusher import executor
 from components.pusher.component import AtomicPusher
 from components.pusher.executor import LOCK_FILE, Executor, push_atomically
@@ -71,6 +73,36 @@ def test_a_blessed_model_is_pushed_whole_with_the_stock_properties(model: Artifa
     assert pushed.get_int_custom_property("pushed") == 1
     assert pushed.get_string_custom_property("pushed_destination") == str(tmp_path / "serving" / version)
     assert pushed.get_string_custom_property("pushed_version") == version
+
+
+def test_a_pushed_model_and_its_archive_carry_what_it_met_on_test_and_the_exported_one_does_not(
+    model: Artifact, tmp_path: Path
+) -> None:
+    predictions = standard_artifacts.InferenceResult()
+    predictions.uri = str(tmp_path / "predictions")
+    write_profile(Profile(2, Counter(cat=2)), str(tmp_path / "predictions" / "reference.json"))
+    push(tmp_path, model=model, predictions=predictions)
+    (version,) = versions(tmp_path / "serving")
+    for folder in (tmp_path / "serving" / version, tmp_path / "pushed_model"):
+        assert read_reference(str(folder)) == Profile(2, Counter(cat=2))
+        assert {name: text for name, text in contents(folder).items() if name in FILES} == FILES
+    assert read_reference(f"{model.uri}/Format-Serving") is None
+
+
+def test_into_a_bucket_the_graph_is_copied_last(
+    model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[dict[str, str]] = []
+    copy_file = io_utils.copy_file
+
+    def look_and_copy(source: str, target: str) -> None:
+        there.append(contents(Path(target).parent))
+        copy_file(source, target)
+
+    monkeypatch.setattr(io_utils, "copy_file", look_and_copy)
+    version = Path(executor.push_to_bucket(f"{model.uri}/Format-Serving", str(tmp_path / "bucket")))
+    assert contents(version) == FILES
+    assert there[-1] == {name: text for name, text in FILES.items() if name != "saved_model.pb"}
 
 
 def test_without_the_blessing_nothing_is_pushed(model: Artifact, tmp_path: Path) -> None:

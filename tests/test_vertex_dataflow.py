@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.internal.gcp import auth
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
 from gcp_storage_emulator.server import create_server
 
 from data.errors import UserError
+from data.settings import UnlabelledDataSettings
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
+from pipeline.scoring.job import ScoringOptions, make_plan, run_on_beam
+from pipeline.scoring.place import Place
 from pipeline.vertex.dataflow import BEAM_NODES, make_beam_args, placement_of
+from tests.images import encode
 from tests.vertex_settings import IMAGE, make_settings
 
 
@@ -120,3 +128,30 @@ def test_one_step_may_differ() -> None:
 def test_a_step_that_cannot_be_placed_is_refused(components: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         placement_of(make_settings(beam={"components": components}), "Transform")
+
+
+def test_scoring_is_a_small_job_of_the_same_flags_with_one_shard_an_element(tmp_path: Path, storage: None) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(50):
+        (images / f"{number}.png").write_bytes(encode(np.full((4, 4, 3), number, np.uint8), "PNG"))
+    options = ScoringOptions(str(tmp_path / "model" / "7"), 4, 2, None, UnlabelledDataSettings())
+    place, template = Place(str(tmp_path / "scored.parquet")), tmp_path / "job.json"
+    plan = make_plan([str(images)], place, options)
+    flags = make_beam_args(make_settings(beam={"runner": "dataflow", "workers": 3}), "scoring", "Scoring")
+    run_on_beam(plan, place, options, [*flags, "--no_auth", f"--template_location={template}"])
+    job = json.loads(template.read_text())
+    (pool,) = job["environment"]["workerPools"]
+    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [IMAGE]
+    assert (pool["numWorkers"], job["labels"]) == (3, {"pipeline": "scoring", "node": "scoring"})
+    with FileSystems.open(job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]) as file:
+        sent = file.read()
+    transforms = beam_runner_api_pb2.Pipeline.FromString(sent).components.transforms
+    assert {one.unique_name for one in transforms.values()} >= {"Places", "ListShards", "Spread", "ScoreShards"}
+    # Where it groups, Dataflow spreads the shards over the workers in place of fusing the two steps.
+    grouped = [
+        one.unique_name for one in transforms.values() if one.spec.urn == common_urns.primitives.GROUP_BY_KEY.urn
+    ]
+    assert [name.split("/")[0] for name in grouped] == ["Spread"]
+    assert b"7.png" not in sent  # no image is named in the job, however many there are
+    assert not list((tmp_path / "scored.parquet").glob("part-*"))

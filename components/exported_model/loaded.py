@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from components.exported_model.manifest import read_manifest
 from components.exported_model.signatures import PIXELS_SIGNATURE, RESIZE_SIGNATURE, SERVING_SIGNATURE
@@ -41,8 +42,8 @@ class LoadedModel:
         top_k: how many classes it answers.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Loads it.
+    def __init__(self, path: Path | str) -> None:
+        """Loads it, from a local or remote folder.
 
         Raises:
             UserError: it cannot be loaded, or is no model of this pipeline.
@@ -77,10 +78,15 @@ class LoadedModel:
         Raises:
             UnusableImage: as `read_picture`.
         """
+        return self.look_at(encoded, max_pixels)[1]
+
+    def look_at(self, encoded: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | bytes]:
+        """Returns the RGB picture as a person sees it, and what `prepare` does; arguments and errors as there."""
+        picture = read_picture(encoded, max_pixels).at(self._bit_depth)
         if not self._takes_pixels:
-            return check_image(encoded, max_pixels, self._bit_depth).encoded
-        picture = np.asarray(read_picture(encoded, max_pixels).at(self._bit_depth))
-        return self._loaded.signatures[RESIZE_SIGNATURE](picture=tf.constant(picture))["pixels"].numpy()
+            return picture, check_image(encoded, max_pixels, self._bit_depth).encoded
+        pixels = self._loaded.signatures[RESIZE_SIGNATURE](picture=tf.constant(np.asarray(picture)))["pixels"]
+        return picture, pixels.numpy()
 
     def answer(self, prepared: Sequence[np.ndarray | bytes]) -> list[ModelAnswer]:
         """Classifies one batch of what `prepare` returned."""

@@ -20,7 +20,7 @@ def Predictor(
     Args:
         examples: raw Examples with a `test` split.
         model: with the signature `embed_examples`, or `serving_examples` alone: then without embeddings.
-        predictions: gets `predictions.parquet`.
+        predictions: gets `predictions.parquet`, and `reference.json`, which a pushed model carries.
         code_hash: of this module: part of the cache key.
         baseline_model: the latest blessed model; may be empty at run time. One whose classes are others, or in another
             order, is left out.

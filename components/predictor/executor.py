@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfx.types import Artifact, artifact_utils
 
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
+from components.exported_model.reference import CONFIDENCE, REFERENCE_FILE, Profile, write_profile
 from components.exported_model.signatures import DECISION, EMBED_SIGNATURE, EXAMPLES_SIGNATURE, UNKNOWN_SCORE
 from components.image_example_gen import SUMMARY_FILE
 from components.predictor.predictions import PredictionsWriter
@@ -16,6 +17,7 @@ from components.progress import report_progress
 from components.record_batches import images_at_once
 from components.transform.label_vocabulary import UNKNOWN_LABEL
 from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
+from data.image_statistics import read_image_statistics
 from data.json_files import find_json
 
 PREDICTIONS_KEY = "predictions"
@@ -36,7 +38,7 @@ PredictFn = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artifact | None, folder: str) -> None:
-    """Writes `predictions.parquet`; memory holds one batch at a time: the predictions grow on disk.
+    """Writes `predictions.parquet` and `reference.json`; memory holds one batch: the predictions grow on disk.
 
     Args:
         examples: raw Examples with a `test` split.
@@ -47,11 +49,12 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
     path = saved_model_path(model)
     manifest = read_manifest(path)
     batch_size = images_at_once(manifest.image_size if manifest else _USUAL_SIZE)
-    class_names, predict = read_classes(path), _load(path, EMBED_SIGNATURE)
+    class_names, predict = read_classes(path), _predict_fn(tf.saved_model.load(path), EMBED_SIGNATURE)
     predict_baseline = None
     if baseline_model and read_classes(baseline := saved_model_path(baseline_model)) == class_names:
-        predict_baseline = _load(baseline, EXAMPLES_SIGNATURE)
+        predict_baseline = _predict_fn(tf.saved_model.load(baseline), EXAMPLES_SIGNATURE)
     indices = {name: index for index, name in enumerate(class_names)}
+    profile = Profile()
     tf.io.gfile.makedirs(folder)
     done, total = 0, _count_images(examples)
     with PredictionsWriter(folder, class_names) as writer:
@@ -60,6 +63,11 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
             embeddings = outputs.get("embeddings")
             parsed = {key: value.numpy() for key, value in tf.io.parse_example(records, _SPEC).items()}
             labels = _decode(parsed[LABEL_KEY])
+            probabilities = outputs["probabilities"].numpy()
+            scores = outputs[UNKNOWN_SCORE].numpy() if UNKNOWN_SCORE in outputs else None
+            for place, row in enumerate(probabilities):
+                told = {CONFIDENCE: float(row.max()), UNKNOWN_SCORE: None if scores is None else float(scores[place])}
+                profile.add(class_names[int(row.argmax())], told)
             writer.write(
                 {
                     "file_name": _decode(parsed[NAME_KEY]),
@@ -69,9 +77,9 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
                     "height": parsed[HEIGHT_KEY],
                     "width": parsed[WIDTH_KEY],
                     "format": _decode(parsed[FORMAT_KEY]),
-                    "probabilities": outputs["probabilities"].numpy(),
+                    "probabilities": probabilities,
                     "decision": _decode(outputs[DECISION].numpy()) if DECISION in outputs else None,
-                    "unknown_score": outputs[UNKNOWN_SCORE].numpy() if UNKNOWN_SCORE in outputs else None,
+                    "unknown_score": scores,
                     "embedding": None if embeddings is None else embeddings.numpy(),
                     "baseline_probabilities": (
                         predict_baseline(records)["probabilities"].numpy() if predict_baseline else None
@@ -80,6 +88,9 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
             )
             done += len(labels)
             report_progress("predicting", completed=done, total=total)
+    if looks := (read_image_statistics(examples.uri) or {}).get(TEST_SPLIT):
+        profile.histograms.update(looks.histograms)
+    write_profile(profile, os.path.join(folder, REFERENCE_FILE))
 
 
 def _count_images(examples: Artifact) -> int | None:
@@ -96,13 +107,12 @@ def read_records(examples: list[Artifact], split: str, batch_size: int) -> Itera
     yield from tf.data.TFRecordDataset(files, compression_type=compression).batch(batch_size).prefetch(2)
 
 
-def _load(path: str, preferred_signature: str) -> PredictFn:
+def _predict_fn(loaded: Any, preferred_signature: str) -> PredictFn:
     """Returns a model's function from serialised Examples to probabilities and maybe embeddings."""
-    # The function keeps the loaded object alive, whose variables it needs.
-    loaded = tf.saved_model.load(path)
     name = preferred_signature if preferred_signature in loaded.signatures else EXAMPLES_SIGNATURE
     signature = loaded.signatures[name]
 
+    # It keeps the loaded object alive, whose variables it needs.
     def predict(records: tf.Tensor, loaded: Any = loaded) -> dict[str, tf.Tensor]:
         return signature(examples=records)
 

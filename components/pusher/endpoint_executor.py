@@ -9,10 +9,11 @@ from typing import Any
 from tfx.components.pusher import executor as tfx_executor
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
-from tfx.utils import io_utils, json_utils
+from tfx.utils import json_utils
 
 from components.google_cloud.endpoint_target import EndpointTarget
 from components.progress import report_progress
+from components.pusher.archive import archive_model
 
 ENDPOINT_KEY = "endpoint"
 
@@ -29,7 +30,7 @@ class EndpointExecutor(tfx_executor.Executor):
         """Pushes the model if it is blessed.
 
         Args:
-            input_dict: `model`, and optionally `model_blessing`.
+            input_dict: `model`, and optionally `model_blessing` and `predictions`.
             output_dict: `pushed_model`; it gets a copy of the model, which the endpoint serves, and the properties
                 `pushed`, `pushed_destination` (the endpoint), `pushed_version` (the model's version in the registry).
             exec_properties: `custom_config`, JSON that holds an `EndpointTarget` under `endpoint`.
@@ -47,7 +48,7 @@ class EndpointExecutor(tfx_executor.Executor):
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             return
-        io_utils.copy_dir(self.GetModelPath(input_dict), pushed.uri)
+        archive_model(self.GetModelPath(input_dict), input_dict, pushed.uri)
         deployment = deploy(target, pushed.uri)
         report_progress(deployment.described(), lasting=True)
         self._MarkPushed(pushed, pushed_destination=deployment.endpoint, pushed_version=deployment.version)

@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import tensorflow as tf
 from tfx.components.pusher import executor as tfx_executor
 from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
@@ -15,6 +17,8 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils, proto_utils
 
+from components.exported_model import SAVED_MODEL_FILE
+from components.pusher.archive import archive_model
 from data.files import read_bytes
 
 PARTIAL_PREFIX = ".partial-"
@@ -34,7 +38,8 @@ class Executor(tfx_executor.Executor):
     TFX copies file by file into the final folder. A run that is killed meanwhile leaves half a model with the highest
     version, which a server takes for the newest; two pushes within one second share one version, and the second
     model is dropped without a word. Here the copy is made beside it and renamed, which is atomic in one file system.
-    An object store has no such rename: for `gs://` TFX's own way is kept, with `saved_model.pb` copied last.
+    An object store has no such rename: for `gs://` TFX's own way is kept, with `saved_model.pb` copied last. What is
+    pushed is the archive, to which the profile of the test split was added.
     """
 
     def Do(
@@ -46,25 +51,22 @@ class Executor(tfx_executor.Executor):
         """Pushes the model to `<base_directory>/<version>` if it is blessed.
 
         Args:
-            input_dict: `model`, and optionally `model_blessing`.
+            input_dict: `model`, and optionally `model_blessing` and `predictions`.
             output_dict: `pushed_model`; it gets the properties `pushed`, `pushed_destination`, `pushed_version`.
             exec_properties: `push_destination`, JSON of a PushDestination to a file system.
         """
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[specs.PUSH_DESTINATION_KEY], destination)
         base_dir = destination.filesystem.base_directory
-        if "://" in base_dir:
-            super().Do(input_dict, output_dict, exec_properties)
-            return
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed = artifact_utils.get_single_instance(output_dict[specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             return
-        model_path = self.GetModelPath(input_dict)
         # The archive goes first: once the version is visible nothing is left to do that a kill could leave undone.
-        io_utils.copy_dir(model_path, pushed.uri)
-        version_path = push_atomically(model_path, base_dir)
+        archive_model(self.GetModelPath(input_dict), input_dict, pushed.uri)
+        push = push_to_bucket if "://" in base_dir else push_atomically
+        version_path = push(pushed.uri, base_dir)
         self._MarkPushed(pushed, pushed_destination=version_path, pushed_version=os.path.basename(version_path))
 
 
@@ -107,6 +109,23 @@ def is_same_export(first: str, second: str) -> bool:
     """
     paths = [os.path.join(folder, _FINGERPRINT_FILE) for folder in (first, second)]
     return all(map(fileio.exists, paths)) and len({read_bytes(path) for path in paths}) == 1
+
+
+def push_to_bucket(model_path: str, base_dir: str) -> str:
+    """Copies a model into a new version folder of a bucket, `saved_model.pb` last: servers take it for the sign.
+
+    Args:
+        model_path: folder of a SavedModel, local or remote.
+        base_dir: `gs://` folder of the versions.
+
+    Returns:
+        The path of the version, the time in seconds since 1970; one that is there already is left alone, as TFX does.
+    """
+    version_path = os.path.join(base_dir, str(int(time.time())))
+    if not tf.io.gfile.exists(version_path):
+        io_utils.copy_dir(model_path, version_path, deny_regex_patterns=[re.escape(SAVED_MODEL_FILE)])
+        io_utils.copy_file(os.path.join(model_path, SAVED_MODEL_FILE), os.path.join(version_path, SAVED_MODEL_FILE))
+    return version_path
 
 
 @contextmanager

@@ -4,12 +4,13 @@ import os
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, TransformGraph
+from tfx.types.standard_artifacts import Examples, InferenceResult, InfraBlessing, Model, TransformGraph
 from tfx.utils import io_utils
 
 from components.exported_model.manifest import saved_model_path
 from components.progress import report_progress
 from components.serving_validator.findings import Finding, write_findings
+from components.serving_validator.reference_check import check_reference
 from components.serving_validator.settings import ServingValidatorSettings
 from components.serving_validator.trial import validate
 
@@ -25,6 +26,7 @@ def ServingValidator(
     blessing: OutputArtifact[InfraBlessing],
     settings: Parameter[str],
     code_hash: Parameter[str],
+    predictions: InputArtifact[InferenceResult] = None,  # TFX reads `| None` as no input
 ) -> None:
     """Tries the exported model in a fresh process, and blesses one that serves what was trained; raises nothing.
 
@@ -35,6 +37,7 @@ def ServingValidator(
         blessing: the Evaluator's `infra_blessing`; gets `findings.json` and the integer property `blessed`.
         settings: JSON of ServingValidatorSettings.
         code_hash: of this module: part of the cache key.
+        predictions: of the Predictor: what the model met on test, and will carry when it is pushed, is looked at.
     """
     findings, measured = validate(
         ServingValidatorSettings.model_validate_json(settings),
@@ -42,6 +45,8 @@ def ServingValidator(
         examples_uri=examples.uri,
         transform_graph_uri=transform_graph.uri,
     )
+    if predictions:
+        findings.append(check_reference(predictions.uri, examples.uri, saved_model_path(model)))
     blessed = all(finding.passed for finding in findings)
     write_findings(blessing.uri, findings, measured)
     io_utils.write_string_file(os.path.join(blessing.uri, _BLESSED_FILE if blessed else _NOT_BLESSED_FILE), "")

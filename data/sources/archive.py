@@ -60,7 +60,7 @@ class ArchiveSource:
         """See `Source`: unpacks the archive, unless one of the same content was unpacked before."""
         folder = unpack(self._path, Path(pooch.os_cache("image_classifier")) / "archives")
         try:
-            inside = settings_for_path(_without_wrappers(str(folder)))
+            inside = settings_for_path(without_wrappers(str(folder)))
             self._source = _INSIDE[inside["source"]](self._settings.model_copy(update=inside))
             self._source.fingerprint()
             return self._source.prepare()
@@ -143,7 +143,7 @@ def _check_room(path: str, folder: Path, size: int) -> None:
         )
 
 
-def _without_wrappers(folder: str) -> str:
+def without_wrappers(folder: str) -> str:
     """Returns the folder, or the one in it, as often as there is nothing else."""
     while len(names := list_names(folder)) == 1 and os.path.isdir(inner := posixpath.join(folder, names[0])):
         folder = inner

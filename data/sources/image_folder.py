@@ -21,7 +21,7 @@ from data.tables.names import find_tables
 # What lies beside images: notes, tables and annotations; what cameras, telephones and editors write with a picture;
 # what desktops leave behind. All else in a class folder is taken for an image, so that what cannot be used is named in
 # the quarantine list, not left out unseen.
-_SIDE_FILE = re.compile(
+SIDE_FILE = re.compile(
     r"\.(txt|csv|tsv|jsonl?|ndjson|parquet|manifest|xml|ya?ml|toml|md|html?|css|js|db|sqlite|ini|cfg|py|ipynb|sh|log|out|err"
     r"|pdf|docx?|xlsx?|pptx?|rtf|od[ts]|zip|tar|gz|tgz|bz2|xz|7z|rar|md5|sha1|sha256|sfv"
     r"|xmp|aae|thm|pp3|dop|mov|mp4|m4v|avi|mkv|webm|m2?ts|3gp|mpe?g|wmv|lrv|wav|mp3|m4a|aac"
@@ -60,7 +60,7 @@ class ImageFolderSource:
         """See `Source`."""
         tree = list_tree(self._root)
         self._images(tree)
-        return sorted([*tree.ignored, *(file.path for file in tree.files if _SIDE_FILE.search(file.path))])
+        return sorted([*tree.ignored, *(file.path for file in tree.files if SIDE_FILE.search(file.path))])
 
     def notes(self) -> list[str]:
         """See `Source`: tables, which are not read."""
@@ -91,7 +91,7 @@ class ImageFolderSource:
         names = read_folder_names(self._settings.class_names) if self._settings.class_names else None
         images = []
         for file in tree.files:
-            if _SIDE_FILE.search(file.path):
+            if SIDE_FILE.search(file.path):
                 continue
             path, split = file.path, None
             if splits is not None:
@@ -120,7 +120,7 @@ class ImageFolderSource:
         return names[folder]
 
     def _check_classes(self, tree: Tree, splits: dict[str, str] | None) -> None:
-        used = {file.path for file in tree.files if not _SIDE_FILE.search(file.path)}
+        used = {file.path for file in tree.files if not SIDE_FILE.search(file.path)}
         above = [""] if splits is None else list(splits)
         class_folders = [folder for folder in tree.folders if folder.rpartition("/")[0] in above]
         for split_folder in sorted(set(above) - {folder.rpartition("/")[0] for folder in class_folders}):

@@ -51,6 +51,7 @@ class TableSource:
     def __init__(self, settings: DataSettings) -> None:
         """Keeps the settings; `settings.path` is where the table is."""
         self._settings = settings
+        self._needs_labels = settings.needs_labels
         self._notes: list[str] = []
 
     @staticmethod
@@ -118,7 +119,9 @@ class TableSource:
                     parts += [RowGroup(path, name, number, split) for number in range(parquet.row_groups)]
             else:
                 table = read_text_table(read_bytes(path), path)
-                places = choose_columns(table.columns, self._settings.columns, table.name, table.own)
+                places = choose_columns(
+                    table.columns, self._settings.columns, table.name, table.own, needs_label=self._needs_labels
+                )
                 columns = {meaning: table.columns[place] for meaning, place in places.items()}
                 rows = read_rows(table, self._settings)
             notes.append(f"{name}: {', '.join(f'{meaning} from {column}' for meaning, column in columns.items())}")
@@ -126,7 +129,8 @@ class TableSource:
         names = ", ".join(name_of(path, self._root) for path in files)
         matched = match(tables, self._root, names, self._settings)
         if not matched.images and not parts:
-            raise UserError(f"data.path is {self._path}, which holds no row with a label; give a table of images")
+            what = "no row with a label" if self._needs_labels else "no row of an image"
+            raise UserError(f"data.path is {self._path}, which holds {what}; give a table of images")
         return _Content(list(files), notes[:_SHOWN_NOTES], parts, matched)
 
     def _files(self) -> dict[str, str | None]:
@@ -170,9 +174,11 @@ class TableSource:
         try:
             for row, encoded in ParquetTable(part.path, part.name, self._settings).read_images(part.number):
                 count += 1
-                if not row.label and not row.problem and self._settings.unlabelled == "ignore":
-                    continue
-                problem = row.problem or ("" if row.label else f"gives no label; {IGNORING}")
+                problem = row.problem
+                if not row.label and not problem and self._needs_labels:
+                    if self._settings.unlabelled == "ignore":
+                        continue
+                    problem = f"gives no label; {IGNORING}"
                 if encoded is None and not row.path:
                     problem = problem or "holds no image"
                 image = ImageFile(

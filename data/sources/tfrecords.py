@@ -196,8 +196,8 @@ class _Reader:
         name = names[0].decode("utf-8", "backslashreplace") if names else name
         images = _bytes_values(example, self.settings.tfrecord_image_feature)
         label = self._read_label(example)
-        if len(images) == 1 and label is not None:
-            return SourceImage(name, label, split, images[0])
+        if len(images) == 1 and (label is not None or not self.settings.needs_labels):
+            return SourceImage(name, label or "", split, images[0])
         what, setting = ("image", "tfrecord_image_feature") if len(images) != 1 else ("class", "tfrecord_label_feature")
         feature = getattr(self.settings, setting)
         problem = f"no {what} in the feature {feature!r} (data.{setting})"

@@ -43,7 +43,12 @@ class TableColumns(Settings):
 
 
 def choose_columns(
-    columns: Sequence[str], chosen: TableColumns, table: str, own: Mapping[str, Sequence[str]], needs_path: bool = True
+    columns: Sequence[str],
+    chosen: TableColumns,
+    table: str,
+    own: Mapping[str, Sequence[str]],
+    needs_path: bool = True,
+    needs_label: bool = True,
 ) -> dict[str, int]:
     """Returns what a column means (a key of `KNOWN_NAMES`) -> its place, of those that are there.
 
@@ -53,6 +58,7 @@ def choose_columns(
         table: its name, for people.
         own: meaning -> the columns that the table's own kind gives it; they take the place of the known names.
         needs_path: whether there must be one of paths.
+        needs_label: whether there must be one of labels.
 
     Raises:
         UserError: there is none of paths or labels, several are called alike, or one that the user names is not there.
@@ -78,7 +84,7 @@ def choose_columns(
             raise UserError(f"{table} has {names}, each of which may be the {meaning}; name one: --set {one}{none}")
         if found:
             places[meaning] = found[0]
-        elif meaning == "label" or (meaning == "path" and needs_path):
+        elif (meaning == "label" and needs_label) or (meaning == "path" and needs_path):
             raise UserError(
                 f"{table} has no column that is known as the {meaning} ({', '.join(known)}), but"
                 f" {describe_columns(columns)}; name it, --set data.columns.{meaning}=NAME, or the first line, if that"

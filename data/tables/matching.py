@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data.files import FileEntry, is_left_behind
 from data.folder_layout import IMAGE_SUFFIXES
@@ -63,8 +63,10 @@ def match(tables: Sequence[tuple[str, Iterable[Row]]], root: str, names: str, se
     images, ignored = [], []
     for name, rows in rows_of.items():
         row, problem = _merge(rows, settings.labels)
+        if problem and not settings.needs_labels:  # Whatever the rows say of it, the image can be looked at.
+            row, problem = replace(row, label="" if len({one.label for one in rows}) > 1 else row.label), None
         problem = problem or (f"{problems[name]} ({row.place})" if name in problems else None)
-        if problem is None and not row.label:
+        if problem is None and not row.label and settings.needs_labels:
             if settings.unlabelled == "ignore":
                 ignored.append(name)
                 continue
@@ -72,7 +74,7 @@ def match(tables: Sequence[tuple[str, Iterable[Row]]], root: str, names: str, se
         problem = problem or find_problem(found[name], settings.max_pixels)
         images.append(ImageFile(name, row.label, row.split, problem, row.group, row.weight))
     without_row = [name_of(path, root) for path in _beside(listed, {file.path for file in found.values()})]
-    if settings.unlabelled == "ignore":
+    if settings.unlabelled == "ignore" or not settings.needs_labels:
         ignored += without_row
     else:
         images += [ImageFile(name, "", None, f"has no row in {names}; {IGNORING}") for name in without_row]

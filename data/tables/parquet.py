@@ -50,9 +50,11 @@ class ParquetTable:
         if self.image_column == columns.path:  # What else is called like a path then names the image.
             columns = columns.model_copy(update={"path": None})
         others = [name for name in schema.names if name != self.image_column]
-        places = choose_columns(others, columns, self.name, {}, needs_path=self.image_column is None)
+        places = choose_columns(
+            others, columns, self.name, {}, self.image_column is None, needs_label=settings.needs_labels
+        )
         self.columns = {meaning: others[place] for meaning, place in places.items()}
-        self._class_names = _read_class_names(schema, self.columns["label"])
+        self._class_names = _read_class_names(schema, self.columns.get("label"))
 
     def read_paths(self) -> Iterator[Row]:
         """Yields the rows of a file without bytes."""
@@ -74,7 +76,7 @@ class ParquetTable:
 
     def _make_row(self, number: int, values: dict[str, Any]) -> Row:
         said = {meaning: values[column] for meaning, column in self.columns.items()}
-        label = said["label"]
+        label = said.get("label")
         if self._class_names and isinstance(label, int):
             said["label"] = self._class_names[label] if 0 <= label < len(self._class_names) else None
         return make_row(f"row {number} of {self.name}", said, self._settings)
@@ -114,7 +116,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
-def _read_class_names(schema: pa.Schema, label: str) -> list[str]:
+def _read_class_names(schema: pa.Schema, label: str | None) -> list[str]:
     """Returns the names of Hugging Face's numbered classes, which the file's metadata holds; else none."""
     try:
         described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))

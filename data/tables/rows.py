@@ -65,7 +65,7 @@ def read_rows(table: Table, settings: DataSettings) -> Iterator[Row]:
     Raises:
         UserError: as `choose_columns`, or the table cannot be read.
     """
-    places = choose_columns(table.columns, settings.columns, table.name, table.own)
+    places = choose_columns(table.columns, settings.columns, table.name, table.own, needs_label=settings.needs_labels)
     for number, cells in table.rows:
         said = {meaning: cells[place] if place < len(cells) else None for meaning, place in places.items()}
         row = make_row(f"{table.unit} {number} of {table.name}", said, settings)

@@ -1,14 +1,15 @@
 """The command line's flags about Vertex AI, and how they and a YAML file become settings: defaults < file < flags."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.config import merge, nest, parse_override, parse_settings, read_yaml
-from pipeline.vertex.settings import ProjectSettings, VertexSettings
+
+if TYPE_CHECKING:  # Of the flags alone, a command that may go to the cloud needs neither these nor what they import.
+    from pipeline.vertex.settings import ProjectSettings, VertexSettings
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ FLAGS = (
 )
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags to a parser."""
-    group = parser.add_argument_group("Vertex AI")
-    for flag in FLAGS:
+def add_flags(parser: argparse.ArgumentParser, keys: Collection[str] | None = None, title: str = "Vertex AI") -> None:
+    """Adds the flags to a parser, or those of some settings alone, in a group of its help."""
+    group = parser.add_argument_group(title)
+    for flag in (flag for flag in FLAGS if keys is None or flag.key in keys):
         # No percent sign of a help text may reach argparse.
         if flag.metavar is None:
             group.add_argument(flag.name, dest=flag.key, action="store_const", const=flag.value, help=flag.text)
@@ -88,11 +89,14 @@ def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or a flag is not of its form.
     """
+    from pipeline.config import merge, nest, parse_override, read_yaml
+    from pipeline.vertex.settings import VertexSettings
+
     file = arguments.vertex_config
     tree: dict[str, Any] = read_yaml(Path(file), VertexSettings) if file else {}
     given = vars(arguments)
     for flag in FLAGS:
-        if given[flag.key] is not None:
+        if given.get(flag.key) is not None:
             merge(tree, nest(flag.key, given[flag.key]))
     for label in arguments.labels:
         key, equals, value = label.partition("=")
@@ -104,23 +108,29 @@ def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
     return tree
 
 
-def load_settings(arguments: argparse.Namespace) -> VertexSettings:
+def load_settings(arguments: argparse.Namespace) -> "VertexSettings":
     """Returns the settings: defaults < `--vertex-config` < flags < `--vertex-set`.
 
     Raises:
         UserError: names the setting.
     """
+    from pipeline.config import parse_settings
+    from pipeline.vertex.settings import VertexSettings
+
     tree = load_tree(arguments)
     _require(tree, ("project", "region", "pipeline_root", "image"))
     return parse_settings(VertexSettings, tree)
 
 
-def load_project(arguments: argparse.Namespace) -> ProjectSettings:
+def load_project(arguments: argparse.Namespace) -> "ProjectSettings":
     """Returns project and region, all that runs which exist need.
 
     Raises:
         UserError: names the setting.
     """
+    from pipeline.config import parse_settings
+    from pipeline.vertex.settings import ProjectSettings
+
     tree = load_tree(arguments)
     _require(tree, ("project", "region"))
     return parse_settings(ProjectSettings, {key: tree[key] for key in ("project", "region")})
