@@ -12,7 +12,6 @@ from pipeline.command_line import EXIT_DONE, CommandLineParser, command, silence
 from pipeline.output_dir import DEFAULT_OUTPUT
 
 DEFAULT_PORT = 8080
-_MEGABYTE = 1_000_000
 
 
 @command()
@@ -27,13 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(arguments)
     from pipeline.serving.answering import Answering
     from pipeline.serving.app import Routes, Server
-    from pipeline.serving.limits import Limits
+    from pipeline.serving.limits import MEGABYTE, Limits
     from pipeline.serving.model_source import ModelSource
     from pipeline.serving.server import bind, open_log, run
     from pipeline.serving.versions import Versions
 
     limits = Limits(
-        max_bytes=int(arguments.max_megabytes * _MEGABYTE),
+        max_bytes=int(arguments.max_megabytes * MEGABYTE),
         max_pixels=arguments.max_pixels or _default_pixels(),
         max_images=arguments.max_images,
         timeout_seconds=arguments.timeout,

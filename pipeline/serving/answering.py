@@ -39,11 +39,11 @@ class Evidence:
 
     Attributes:
         seen: uint8 [image_size, image_size, 3], what the model saw.
-        heat: float32 [rows, columns], 0..1, over all of it.
+        heat: float32 [rows, columns], 0..1, over all of it; None of a model that cannot tell.
     """
 
     seen: np.ndarray
-    heat: np.ndarray
+    heat: np.ndarray | None
 
 
 class Answering:
@@ -102,12 +102,13 @@ class Answering:
             self.images -= len(pictures)
 
     async def explain(self, version: Version, picture: bytes) -> Evidence | None:
-        """Returns where a usable picture's evidence lies; None of a model that cannot tell."""
-        if not version.model.can_explain:
+        """Returns what the model saw of a usable picture, and where the evidence lies; None of a model that is old."""
+        seen = await self.in_thread(version.model.prepare, picture, self._limits.max_pixels)
+        if not isinstance(seen, np.ndarray):
             return None
+        if not version.model.can_explain:
+            return Evidence(seen, None)
         loop = asyncio.get_running_loop()
-        seen = await loop.run_in_executor(self._decoders, version.model.prepare, picture, self._limits.max_pixels)
-        assert isinstance(seen, np.ndarray)
         heat = await loop.run_in_executor(self._model_thread, version.model.explain, [seen])
         return Evidence(seen, heat[0])
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from data.errors import UserError
 
+MEGABYTE = 1_000_000
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -31,12 +33,11 @@ class Limits:
         Raises:
             UserError: some request would never be answered.
         """
-        for name, least, most in (
-            ("max_bytes", 1, self.max_held_bytes),
-            ("max_pixels", 1, 89_000_000),
-            ("max_images", 1, self.max_queue),
-            ("timeout_seconds", 0.1, 20),  # A drain of 25 s answers what was taken.
+        for flag, value, least, most in (
+            ("max-megabytes", self.max_bytes / MEGABYTE, 1 / MEGABYTE, self.max_held_bytes / MEGABYTE),
+            ("max-pixels", self.max_pixels, 1, 89_000_000),
+            ("max-images", self.max_images, 1, self.max_queue),
+            ("timeout", self.timeout_seconds, 0.1, 20),  # A drain of 25 s answers what was taken.
         ):
-            if not least <= getattr(self, name) <= most:
-                flag = f"--{name.removesuffix('_seconds').replace('_', '-')}"
-                raise UserError(f"{flag} {getattr(self, name):g}: must be {least:g} to {most:,}")
+            if not least <= value <= most:
+                raise UserError(f"--{flag} {value:g}: must be {least:g} to {most:g}")

@@ -12,12 +12,13 @@ from pipeline.serving.answering import Evidence, Said, Unusable
 
 
 def render_one(said: ModelAnswer, version: int, evidence: Evidence | None = None) -> dict[str, Any]:
-    """Returns the answer to one image, and where its evidence lies if that was asked for."""
+    """Returns the answer to one image, and what the model saw and where the evidence lies if that was asked for."""
     answer = {**_answer(said), "model_version": version}
     if evidence is not None:
         buffer = io.BytesIO()
         Image.fromarray(evidence.seen).save(buffer, "PNG")
-        answer["evidence"] = evidence.heat.round(3).tolist()
+        if evidence.heat is not None:
+            answer["evidence"] = [[round(value, 3) for value in row] for row in evidence.heat.tolist()]
         answer["seen"] = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return answer
 

@@ -6,7 +6,7 @@ import logging
 import logging.handlers
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,30 @@ def open_log(path: Path) -> None:
 
 def run(server: Server, app: Starlette, taken: socket.socket, poll_seconds: float) -> None:
     """Answers until SIGTERM or SIGINT, then what was taken, for at most 25 s; a second signal ends it at once."""
-    asyncio.run(_run(server, app, taken, poll_seconds))
+
+    def listen(stop: Callable[[], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+
+    asyncio.run(serve(server, app, taken, poll_seconds, listen))
 
 
-async def _run(server: Server, app: Starlette, taken: socket.socket, poll_seconds: float) -> None:
+async def serve(
+    server: Server,
+    app: Starlette,
+    taken: socket.socket,
+    poll_seconds: float,
+    listen: Callable[[Callable[[], None]], None],
+) -> None:
+    """Answers until it is stopped.
+
+    Args:
+        server: whose versions and threads end with it.
+        app: of it.
+        taken: from `bind`.
+        poll_seconds: how often another version is looked for.
+        listen: gets what stops it: called once it answers what was taken, and again it ends at once.
+    """
     config = uvicorn.Config(
         app,
         http=_Connection,
@@ -129,9 +149,7 @@ async def _run(server: Server, app: Starlette, taken: socket.socket, poll_second
         runner.force_exit = server.is_stopping
         runner.should_exit = server.is_stopping = True
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    listen(stop)
     watching = asyncio.create_task(server.versions.watch(poll_seconds))
     try:
         await runner.serve(sockets=[taken])
