@@ -109,7 +109,7 @@ def _make_parser() -> argparse.ArgumentParser:
 def _check(arguments: argparse.Namespace) -> None:
     for name, value, least, most in (
         ("port", arguments.port, 0, 65535),
-        ("batch", arguments.batch or 1, 1, 1024),
+        ("batch", 1 if arguments.batch is None else arguments.batch, 1, 1024),
         ("batch-wait-ms", arguments.batch_wait_ms, 0, 1000),
         ("poll-seconds", arguments.poll_seconds, 0.1, 86400),
     ):

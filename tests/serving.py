@@ -44,8 +44,18 @@ def probability_of(version: int) -> float:
     return 0.5 + version / 1000
 
 
-def make_colour_model(folder: Path, version: int, *, decides: bool = True, explains: bool = True) -> Path:
-    """Exports a model that answers with the strongest colour, decides but for blue, and does not know what is dark."""
+def make_colour_model(
+    folder: Path, version: int, *, decides: bool = True, explains: bool = True, measures: bool = False
+) -> Path:
+    """Exports a model that answers with the strongest colour, decides but for blue, and does not know what is dark.
+
+    Args:
+        folder: where it goes.
+        version: which its probabilities tell.
+        decides: whether it has `decision` and `unknown_score`.
+        explains: whether it has `explain`.
+        measures: its probabilities tell how strong each colour is, to the last pixel, and not its version.
+    """
     first = probability_of(version)
     values = tf.constant([first, (1 - first) * 0.6, (1 - first) * 0.4], tf.float32)
     names = tf.constant(COLOURS)
@@ -53,7 +63,10 @@ def make_colour_model(folder: Path, version: int, *, decides: bool = True, expla
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         means = tf.reduce_mean(tf.cast(pixels, tf.float32), [1, 2])
         order = tf.argsort(means, direction="DESCENDING", stable=True)
-        outputs = {"labels": tf.gather(names, order), "probabilities": tf.tile(values[None], [tf.shape(means)[0], 1])}
+        probabilities = tf.tile(values[None], [tf.shape(means)[0], 1])
+        if measures:
+            probabilities = tf.sort(tf.nn.softmax(means / 20), direction="DESCENDING")
+        outputs = {"labels": tf.gather(names, order), "probabilities": probabilities}
         if decides:
             best = outputs["labels"][:, 0]
             outputs["decision"] = tf.where(best == "blue", "", best)
@@ -91,7 +104,7 @@ def make_colour_model(folder: Path, version: int, *, decides: bool = True, expla
     module.functions = list(signatures.values())
     tf.saved_model.save(module, str(folder), signatures=signatures)
     manifest = Manifest(
-        backbone="vgg16", learn_statistics=False, image_size=SIZE, classes=COLOURS, bit_depth=16, versions={}
+        backbone="vgg16", learn_statistics=False, image_size=SIZE, classes=COLOURS, bit_depth=12, versions={}
     )
     write_manifest(str(folder), manifest)
     return folder
