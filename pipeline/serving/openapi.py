@@ -25,7 +25,7 @@ _ERROR: Json = {"type": "object", "properties": {"error": {"type": "string"}}, "
 _REFUSED = {
     400: "The request or its only picture cannot be used.",
     413: "The body is too large, or holds too many images.",
-    503: "The queue is full or the answer took too long: send it again, after `Retry-After` seconds.",
+    503: "The queue is full or the answer took too long: send it again, after Retry-After seconds.",
 }
 
 
@@ -49,7 +49,7 @@ def make_openapi(name: str, limits: Limits, health: str | None = None, predict: 
     explain: Json = {
         "name": "explain",
         "in": "query",
-        "description": "`true`: tell where the evidence lies, too, for a single image and a model that can",
+        "description": "true: tell where the evidence lies, too, for a single image and a model that can",
         "schema": {"type": "string", "enum": ["true", "false"]},
     }
     number: Json = {"name": "version", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
