@@ -50,9 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     app = server.make_app()
     host, port = taken.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    _tell(f"version {versions.current.number} of {source.name} answers, from {source.uri}")
-    _tell(f"{address}/ is a page to try it, {address}/docs tells of the rest; the log is {arguments.log}")
-    run(server, app, taken, arguments.poll_seconds)
+
+    def begun() -> None:
+        _tell(f"version {versions.current.number} of {source.name} answers, from {source.uri}")
+        _tell(f"{address}/ is a page to try it, {address}/docs tells of the rest; the log is {arguments.log}")
+
+    run(server, app, taken, arguments.poll_seconds, begun)
     _tell("stopped; what was taken has been answered")
     return EXIT_DONE
 

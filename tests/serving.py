@@ -168,21 +168,13 @@ def running(
 
     def listen(stop: Callable[[], None]) -> None:
         stops.append((asyncio.get_running_loop(), stop))
-        begun.set()
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve(server, app, taken, poll_seconds, listen)))
+    thread = threading.Thread(target=lambda: asyncio.run(serve(server, app, taken, poll_seconds, listen, begun.set)))
     port = taken.getsockname()[1]
     thread.start()
     try:
         assert begun.wait(30)
-        client = Client(port, server)
-        for _ in range(200):
-            try:
-                if client.ask("GET", "/ping")[0] == 200:
-                    break
-            except ConnectionRefusedError:
-                threading.Event().wait(0.02)
-        yield client
+        yield Client(port, server)
     finally:
         for loop, stop in stops:
             loop.call_soon_threadsafe(stop)

@@ -59,7 +59,15 @@ class _Connection(H11Protocol):
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's, without its handlers of signals: `serve` ends with status 0, and those of the command come back."""
+    """uvicorn's, which tells when it listens, without its handlers of signals: a drain is no interruption."""
+
+    def __init__(self, config: uvicorn.Config, begun: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._begun = begun
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._begun()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,14 +112,14 @@ def open_log(path: Path) -> None:
         logger.propagate = False
 
 
-def run(server: Server, app: Starlette, taken: socket.socket, poll_seconds: float) -> None:
-    """Answers until SIGTERM or SIGINT, then what was taken, for at most 25 s; a second signal ends it at once."""
+def run(server: Server, app: Starlette, taken: socket.socket, poll_seconds: float, begun: Callable[[], None]) -> None:
+    """Calls `begun` once it listens, and answers until SIGTERM or SIGINT, then what was taken, for at most 25 s; a second signal ends it at once."""
 
     def listen(stop: Callable[[], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
 
-    asyncio.run(serve(server, app, taken, poll_seconds, listen))
+    asyncio.run(serve(server, app, taken, poll_seconds, listen, begun))
 
 
 async def serve(
@@ -120,6 +128,7 @@ async def serve(
     taken: socket.socket,
     poll_seconds: float,
     listen: Callable[[Callable[[], None]], None],
+    begun: Callable[[], None],
 ) -> None:
     """Answers until it is stopped.
 
@@ -129,6 +138,7 @@ async def serve(
         taken: from `bind`.
         poll_seconds: how often another version is looked for.
         listen: gets what stops it: called once it answers what was taken, and again it ends at once.
+        begun: called once it listens.
     """
     config = uvicorn.Config(
         app,
@@ -143,7 +153,7 @@ async def serve(
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    runner: Any = _Uvicorn(config)
+    runner: Any = _Uvicorn(config, begun)
 
     def stop() -> None:
         runner.force_exit = server.is_stopping
