@@ -306,6 +306,27 @@ def test_cut_slow_and_broken_connections_leave_nothing_behind(client: Client) ->
     assert client.predict(paint("green"))[2]["label"] == "green"
 
 
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1000) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_connection_whose_request_does_not_begin_is_closed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.serving.server._HEAD_SECONDS", 0.5)
+    with running(models) as client:
+        with send_raw(client, b"POST /predict HTTP/1.1\r\nHo") as slow:
+            assert is_closed(slow)
+        # Nor may the second request of a connection begin and never go on.
+        with send_raw(client, b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n") as second:
+            told = b""
+            while not told.endswith(b"}"):
+                told += second.recv(1000)
+            second.sendall(b"GET /pi")
+            assert is_closed(second)  # before the time that a connection is kept alive
+
+
 def test_several_requests_share_a_connection(client: Client) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
     for colour in COLOURS:

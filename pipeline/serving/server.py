@@ -113,7 +113,7 @@ def open_log(path: Path) -> None:
 
 
 def run(server: Server, app: Starlette, taken: socket.socket, poll_seconds: float, begun: Callable[[], None]) -> None:
-    """Calls `begun` once it listens, and answers until SIGTERM or SIGINT, then what was taken, for at most 25 s; a second signal ends it at once."""
+    """Calls `begun` once it listens, and answers until SIGTERM or SIGINT; the drain takes at most 25 s."""
 
     def listen(stop: Callable[[], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

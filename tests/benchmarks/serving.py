@@ -72,8 +72,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 8, 64])
     parser.add_argument("--rates", type=float, nargs="*", default=[], help="requests a second, open loop")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="with garbage, cut connections and two switches")
+    parser.add_argument("--batch", type=int, help="of the server and of the bare SavedModel (default: as measured)")
     parser.add_argument("--server", nargs=argparse.REMAINDER, default=[], help="further flags of the server")
     arguments = parser.parse_args()
+    arguments.server += ["--batch", str(arguments.batch)] if arguments.batch else []
     with tempfile.TemporaryDirectory(prefix="serving-") as root:
         files = Path(root) / "files"
         bodies = make_photographs(arguments.photos, files, arguments.pictures, arguments.megapixels)
@@ -181,7 +183,7 @@ def measure(arguments: argparse.Namespace, files: Path, bodies: list[bytes]) -> 
             answered = outcome.statuses.get(200, 0)
             served[name] = (server.cpu_seconds() - before) / max(answered, 1)
             print(f"{name}: {outcome.tell()}; {1000 * served[name]:.1f} CPU ms an image")
-        batch = server.batch
+        batch = arguments.batch or server.batch
     command = [sys.executable, "-c", _BARE, str(newest), str(files), str(batch), str(arguments.seconds)]
     bare = json.loads(
         subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
