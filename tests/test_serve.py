@@ -283,6 +283,19 @@ def test_no_answer_in_time_is_503_and_leaves_nothing_behind(client: Client) -> N
     assert client.predict(paint("red"))[0] == 200
 
 
+def test_what_would_wait_longer_than_its_time_is_503_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, hold = client.server, threading.Event()
+    monkeypatch.setattr(server.answering, "_image_seconds", 4.0)  # longer than the 3 s of a request
+    server.answering._model_thread.submit(hold.wait)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.predict, paint("red"))
+        wait_until(lambda: server.answering.images == 1)
+        status, _, answer = client.predict(paint("red"))
+        hold.set()
+    assert (status, answer["error"]) == (503, "1 images before it take 4 s; send it again later")
+    assert first.result()[0] == 200
+
+
 def send_raw(client: Client, content: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", client.port), timeout=30)
     connection.sendall(content)

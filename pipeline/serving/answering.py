@@ -66,6 +66,7 @@ class Answering:
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self.images = 0
         self._being_prepared = 0
+        self._image_seconds = 0.0  # that a call takes for each of its images, lately
         self.metrics: Metrics | None = None
 
     def make_batcher(self, model: LoadedModel, size: int) -> Batcher[Prepared, ModelAnswer]:
@@ -74,8 +75,10 @@ class Answering:
         def answer(prepared: Sequence[Prepared]) -> list[ModelAnswer]:
             start = time.perf_counter()
             answers = model.answer(prepared)
+            seconds = time.perf_counter() - start
+            self._image_seconds += (seconds / len(prepared) - self._image_seconds) / 4
             if self.metrics:
-                self.metrics.count_call(len(prepared), time.perf_counter() - start)
+                self.metrics.count_call(len(prepared), seconds)
             return answers
 
         return Batcher(answer, self._model_thread, size, self._wait_seconds, lambda: self._being_prepared > 0)
@@ -84,12 +87,15 @@ class Answering:
         """Answers the pictures of a request, in their order, all by one version.
 
         Raises:
-            Refusal: there are too many, or the queue is full.
+            Refusal: there are too many, or the queue is full or too slow.
         """
         if len(pictures) > self._limits.max_images:
             raise Refusal(413, f"{len(pictures):,} images; at most {self._limits.max_images} of a request are answered")
         if self.images + len(pictures) > self._limits.max_queue:
             raise Refusal(503, f"{self.images} images are being answered already; send it again later")
+        # What cannot be answered in time would only take the time of those before it.
+        if (seconds := self.images * self._image_seconds) > self._limits.timeout_seconds:
+            raise Refusal(503, f"{self.images} images before it take {seconds:.0f} s; send it again later")
         self.images += len(pictures)
         try:
             tasks = [asyncio.ensure_future(self._answer_one(version, picture)) for picture in pictures]
