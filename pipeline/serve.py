@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def begun() -> None:
         _tell(f"version {versions.current.number} of {source.name} answers, from {source.uri}")
-        _tell(f"{address}/ is a page to try it, {address}/docs tells of the rest; the log is {arguments.log}")
+        _tell(
+            f"{address}/ is a page to try it, {address}/docs tells of the rest; the log is {_name_log(arguments.log)}"
+        )
 
     run(server, app, taken, arguments.poll_seconds, begun)
     _tell("stopped; what was taken has been answered")
@@ -81,7 +83,9 @@ def _make_parser() -> argparse.ArgumentParser:
         default=os.environ.get("AIP_HTTP_PORT") or DEFAULT_PORT,
         help="0: any that is free (%(default)s)",
     )
-    parser.add_argument("--log", type=Path, metavar="FILE", help="where requests are logged (a file in output/serve)")
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE", help="where requests are logged; -: standard error (a file in output/serve)"
+    )
     parser.add_argument(
         "--batch", type=int, metavar="N", help="images of a batch (default: what measures best at start)"
     )
@@ -135,6 +139,10 @@ def _default_pixels() -> int:
     from data.settings import DataSettings
 
     return DataSettings().max_pixels
+
+
+def _name_log(path: Path) -> str:
+    return "standard error" if str(path) == "-" else str(path)
 
 
 def _tell(line: str) -> None:

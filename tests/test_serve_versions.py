@@ -1,10 +1,8 @@
 """Another version takes over while requests come: none is lost, none wrong, each by exactly one version."""
 
-import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from data.errors import UserError
 from pipeline.serving.answering import Answering
 from pipeline.serving.limits import Limits
 from pipeline.serving.model_source import ModelSource
-from pipeline.serving.trial import FailedTrial, measure_batch, probe
+from pipeline.serving.trial import measure_batch, probe
 from pipeline.serving.versions import Versions
 from tests.serving import COLOURS, Client, make_colour_model, paint, probability_of, running
 
@@ -78,12 +76,6 @@ def wait_for_version(client: Client, version: int) -> None:
     while client.ask("GET", "/ping")[2]["model_version"] != version:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    with caplog.at_level(logging.INFO):
-        yield caplog
 
 
 def test_a_newer_version_takes_over_under_load_and_a_rollback_gives_the_old_one_back(models: Path, made: Path) -> None:
@@ -201,4 +193,3 @@ def test_the_best_batch_is_measured_on_the_model(models: Path) -> None:
     batch, rate = measure_batch(model)
     assert batch in (1, 2, 4, 8, 16, 32, 64)
     assert rate > 0
-    assert issubclass(FailedTrial, Exception)

@@ -94,14 +94,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def open_log(path: Path) -> None:
-    """Sends what the server and its libraries log to a file, five of at most 20 MiB in turn.
+    """Sends what the server and its libraries log to a file, five of at most 20 MiB in turn; `-` is standard error.
 
     Raises:
         UserError: it cannot be written.
     """
+    handler: logging.Handler = logging.StreamHandler()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES)
+        if str(path) != "-":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES - 1)
     except OSError as error:
         raise UserError(f"--log {path}: cannot be written: {error.strerror}; choose another") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
