@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -37,8 +36,10 @@ class _Connection(H11Protocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
+        last = self.cycle
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        # A head that is whole begins another cycle; what comes before its answer is the body.
+        if self.cycle is not last or (last is not None and not last.response_complete):
             self._stop_waiting()
         elif self._waiting is None and self.timeout_keep_alive_task is None:
             self._await_head()
