@@ -11,11 +11,11 @@ import apache_beam as beam
 import pytest
 
 from data.errors import Fault, UserError
-from pipeline import predict, preflight, rehearse, report, run_local, run_vertex, watch
+from pipeline import predict, preflight, rehearse, report, run_local, run_vertex, serve, watch
 from pipeline.command_line import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, CommandLineParser, command
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
-COMMANDS = [predict, preflight, rehearse, report, run_local, run_vertex, watch]
+COMMANDS = [predict, preflight, rehearse, report, run_local, run_vertex, serve, watch]
 WITH_SETTINGS = [preflight, run_local, run_vertex]
 NEEDED = {predict: ["a.png"], preflight: ["--tpu", "v5e-4"], rehearse: ["spec.json"], watch: ["scored.csv"]}
 MISTAKES = [
@@ -36,6 +36,7 @@ MISTAKES = [
     (rehearse, ["spec.json", "--parallel", "0"], "argument --parallel: '0' is no whole number of at least 1"),
     (predict, [], "the following arguments are required: IMAGE"),
     (predict, ["a.png", "--top-k", "two"], "argument --top-k: invalid int value: 'two'"),
+    (serve, ["--port", "web"], "argument --port: invalid int value: 'web'"),
     (preflight, [], "the following arguments are required: --tpu"),
     (preflight, ["--tpu", "v5e-4", "--phase", "x"], "argument --phase: invalid choice: 'x' (choose from 'head', "),
 ]

@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
 
 NOT_IMPORTED = {
     "dill": "tfx-bsl imports it and does not declare it",
+    "python-multipart": "starlette imports it where forms are read, and does not declare it",
     "requests": "google.auth.transport.requests imports it and does not declare it",
     "tensorboard": "a command for the user",
 }

@@ -9,7 +9,12 @@ import tensorflow as tf
 from PIL import Image
 
 from components.exported_model.manifest import read_manifest
-from components.exported_model.signatures import PIXELS_SIGNATURE, RESIZE_SIGNATURE, SERVING_SIGNATURE
+from components.exported_model.signatures import (
+    EXPLAIN_SIGNATURE,
+    PIXELS_SIGNATURE,
+    RESIZE_SIGNATURE,
+    SERVING_SIGNATURE,
+)
 from data.bit_depth import WHOLE
 from data.errors import UserError
 from data.image_check import check_image
@@ -40,6 +45,7 @@ class LoadedModel:
         path: its folder.
         manifest: what it says of itself; None in one of before there was any.
         top_k: how many classes it answers.
+        can_explain: whether it tells where the evidence lies.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -64,6 +70,21 @@ class LoadedModel:
         self.top_k = int(signature.structured_outputs["labels"].shape[1])
         self._bit_depth = self.manifest.bit_depth if self.manifest else WHOLE
         self._takes_pixels = PIXELS_SIGNATURE in self._loaded.signatures
+        self.can_explain = EXPLAIN_SIGNATURE in self._loaded.signatures
+
+    def has_signature(self, name: str) -> bool:
+        """Says whether it has one of `SIGNATURES`."""
+        return name in self._loaded.signatures
+
+    def describe_input(self, signature_name: str) -> tuple[str, tuple[int | None, ...]]:
+        """Returns type and shape of the one input of a signature."""
+        (spec,) = self._loaded.signatures[signature_name].structured_input_signature[1].values()
+        return spec.dtype.name, tuple(spec.shape)
+
+    def describe_outputs(self, signature_name: str) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """Returns name -> type and shape of what a signature answers."""
+        outputs = self._loaded.signatures[signature_name].structured_outputs
+        return {name: (spec.dtype.name, tuple(spec.shape)) for name, spec in sorted(outputs.items())}
 
     def prepare(self, encoded: bytes, max_pixels: int) -> np.ndarray | bytes:
         """Makes a file's picture, as a person sees it, the model's input, so that it is decoded once.
@@ -104,3 +125,11 @@ class LoadedModel:
             ModelAnswer(tuple(label.decode() for label in labels), tuple(values), *more)
             for labels, values, *more in rows
         ]
+
+    def explain(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Tells where the evidence for the likeliest class lies, in a batch of what `prepare` returned.
+
+        Returns:
+            float32 [batch, rows, columns], 0..1, over all of the model's input.
+        """
+        return self._loaded.signatures[EXPLAIN_SIGNATURE](pixels=tf.constant(np.stack(prepared)))["evidence"].numpy()

@@ -22,6 +22,9 @@ RESIZE_SIGNATURE = "resize_picture"
 PIXELS_SIGNATURE = "serving_pixels"
 """Model inputs, uint8 [batch, image_size, image_size, 3] -> the answers of `serving_default`."""
 
+EXPLAIN_SIGNATURE = "explain"
+"""The same -> labels and probabilities, and where the evidence for the likeliest class lies: [batch, rows, columns]."""
+
 EMBED_SIGNATURE = "embed_examples"
 """The same, and [batch, features], what the head sees: pooled channels of one or several blocks."""
 

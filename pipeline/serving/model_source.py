@@ -1,0 +1,90 @@
+"""Where versions of a model are found: a folder here or in a bucket, of numbered versions or of a single model."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from components.exported_model import SAVED_MODEL_FILE
+from data.errors import UserError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version that there is.
+
+    Attributes:
+        number: its folder's name; 1 of a single model whose folder is no number.
+        uri: its folder.
+        fingerprint: names, sizes and times of its files: another one where it was changed.
+    """
+
+    number: int
+    uri: str
+    fingerprint: tuple[tuple[str, int, int], ...]
+
+
+class ModelSource:
+    """A place of models.
+
+    Attributes:
+        uri: local or `gs://`.
+        name: what its model is called: the folder's name.
+    """
+
+    def __init__(self, uri: str, name: str | None = None) -> None:
+        """Looks there once.
+
+        Raises:
+            UserError: there is no model.
+        """
+        self.uri = uri.rstrip("/")
+        self._is_single = tf.io.gfile.exists(f"{self.uri}/{SAVED_MODEL_FILE}")
+        folder = os.path.basename(os.path.abspath(self.uri) if "://" not in self.uri else self.uri)
+        if self._is_single and folder.isdecimal():
+            above = os.path.dirname(self.uri if "://" in self.uri else os.path.abspath(self.uri))
+            self.name = name or os.path.basename(above)
+        else:
+            self.name = name or folder
+        self._single_number = int(folder) if folder.isdecimal() else 1
+        if not self.find():
+            raise UserError(f"--model {uri}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
+
+    def find(self) -> list[Candidate]:
+        """Returns the versions that there are, the highest number first."""
+        if self._is_single:
+            found = {self._single_number: self.uri}
+        else:
+            try:
+                names = [name.rstrip("/") for name in tf.io.gfile.listdir(self.uri)]
+            except tf.errors.OpError:
+                return []
+            found = {int(name): f"{self.uri}/{name}" for name in names if name.isdecimal()}
+        candidates = [Candidate(number, uri, _fingerprint(uri)) for number, uri in found.items()]
+        whole = [one for one in candidates if any(name == SAVED_MODEL_FILE for name, _, _ in one.fingerprint)]
+        return sorted(whole, key=lambda candidate: candidate.number, reverse=True)
+
+    def fetch(self, candidate: Candidate, root: Path) -> Path:
+        """Returns a version's local folder; one of a bucket is copied below `root` first."""
+        if "://" not in candidate.uri:
+            return Path(candidate.uri)
+        target = Path(tempfile.mkdtemp(prefix=f"{candidate.number}-", dir=root))
+        for name, _, _ in candidate.fingerprint:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            tf.io.gfile.copy(f"{candidate.uri}/{name}", str(target / name))
+        return target
+
+
+def _fingerprint(uri: str) -> tuple[tuple[str, int, int], ...]:
+    files = []
+    try:
+        for folder, _, names in tf.io.gfile.walk(uri):
+            for name in names:
+                path = f"{folder.rstrip('/')}/{name}"
+                stat = tf.io.gfile.stat(path)
+                files.append((path[len(uri.rstrip("/")) + 1 :], stat.length, stat.mtime_nsec))
+    except tf.errors.OpError:  # It goes away while it is looked at.
+        return ()
+    return tuple(sorted(files))
