@@ -1,8 +1,12 @@
-# The images of the pipeline on Vertex AI, one stage each:
+# The images, one stage each. Of the pipeline on Vertex AI:
 #
 #   pipeline  every step of Vertex AI and the workers of Dataflow: the CPU build of TensorFlow
 #   tpu       the Trainer on Cloud TPU: the TPU build and libtpu
 #   gpu       the Trainer on NVIDIA GPUs: the CUDA build and NVIDIA's libraries
+#
+# And, anywhere:
+#
+#   serving   pipeline.serve, with the CPU build of TensorFlow and little else (docs/serving.md)
 #
 # `make image` builds them, with the hash of the sources that a container of another checkout's spec refuses.
 
@@ -21,20 +25,23 @@ FROM docker.io/apache/beam_python3.10_sdk:2.60.0 AS beam-tfx-1.16
 
 FROM ${BEAM_IMAGE} AS beam
 
-# What is locked for every image, without TensorFlow itself. What installs it, uv and a compiler, stays behind.
-FROM ${PYTHON_IMAGE} AS builder
+# What installs, and stays behind.
+FROM ${PYTHON_IMAGE} AS installer
 ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON=/opt/venv/bin/python UV_REQUIRE_HASHES=1 UV_COMPILE_BYTECODE=1
 WORKDIR /build
 ARG LANE
 COPY locks/setup.txt locks/${LANE}/*.txt ./
+RUN python -m venv /opt/uv \
+    && /opt/uv/bin/python -m pip install --no-cache-dir --require-hashes -r setup.txt \
+    && python -m venv --without-pip /opt/venv
+
+# What is locked for every image of the pipeline, without TensorFlow itself.
+FROM installer AS builder
 # pyfarmhash comes as C++. The compiler's version is that of the base's Debian release.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/* \
-    && python -m venv /opt/uv \
-    && /opt/uv/bin/python -m pip install --no-cache-dir --require-hashes -r setup.txt \
-    && python -m venv --without-pip /opt/venv \
     && /opt/uv/bin/uv pip install --no-deps -r image.txt
 
 FROM builder AS builder-cpu
@@ -107,3 +114,29 @@ COPY --from=builder-gpu /opt/venv /opt/venv
 # TensorFlow finds NVIDIA's packages beside itself; the driver comes with the machine.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM installer AS builder-serving
+RUN /opt/uv/bin/uv pip install --no-deps -r serving.txt -r cpu.txt \
+    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include
+
+FROM ${PYTHON_IMAGE} AS serving
+WORKDIR /app
+COPY data data
+COPY components components
+COPY pipeline pipeline
+RUN python -m compileall -q . \
+    && useradd --create-home --uid 1000 server
+ARG LANE
+LABEL lane=${LANE}
+ENV PATH=/opt/venv/bin:${PATH} \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1 \
+    TF_USE_LEGACY_KERAS=1
+COPY --from=builder-serving /opt/venv /opt/venv
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["/app/pipeline/image/ask_health.sh"]
+# SageMaker's page asks for root: --build-arg SERVING_USER=0
+ARG SERVING_USER=1000
+USER ${SERVING_USER}
+ENTRYPOINT ["/app/pipeline/image/serve.sh"]
+CMD ["serve"]

@@ -112,7 +112,7 @@ $(INSTALLED_TPU): locks/tpu-compiler.txt | $(INSTALLED)
 IMAGE ?= image-classification-pipeline:local
 STAGES ?= pipeline
 
-image: ## Build the images for Vertex AI (IMAGE=NAME:TAG STAGES="pipeline tpu gpu")
+image: ## Build the images for Vertex AI and for serving (IMAGE=NAME:TAG STAGES="pipeline tpu gpu serving")
 	@[ -n "$(CHOSEN_LANE)" ] || { echo "$$CHOICE" >&2; exit 2; }
 	@PYTHON="$(CHOSEN_PYTHON)" LANE="$(CHOSEN_LANE)" pipeline/image/build.sh $(IMAGE) $(STAGES)
 
@@ -138,6 +138,7 @@ lock-%:
 	@tensorflow=$$(grep -oE '^tensorflow==[^ ]+' locks/tfx-$*/environment.txt); \
 	  echo "$${tensorflow/tensorflow/tensorflow-cpu}" | $(IMAGE_$*) - --no-deps -o locks/tfx-$*/cpu.txt && \
 	  echo "$${tensorflow/tensorflow/tensorflow[and-cuda]}" | $(IMAGE_$*) - -c locks/tfx-$*/environment.txt -o locks/tfx-$*/gpu.txt && \
+	  echo "$$tensorflow" | $(IMAGE_$*) - locks/serving.in -c locks/tfx-$*/environment.txt --no-emit-package tensorflow -o locks/tfx-$*/serving.txt && \
 	  $(IMAGE_$*) locks/tfx-$*/tpu.in --no-deps -o locks/tfx-$*/tpu.txt
 
 clean: ## Remove the environments and the default output

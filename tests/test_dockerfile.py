@@ -80,8 +80,8 @@ def test_one_argument_chooses_the_bases_and_the_locks() -> None:
     assert read_argument("PYTHON_IMAGE") == "PYTHON_IMAGE=python-${LANE}"
     assert read_argument("BEAM_IMAGE") == "BEAM_IMAGE=beam-${LANE}"
     own = {stage: base for stage, base in bases().items() if not stage.endswith(tuple(LANES))}
-    assert set(own.values()) == {"${PYTHON_IMAGE}", "${BEAM_IMAGE}", "builder", "runtime"}
-    assert ("COPY", "locks/setup.txt locks/${LANE}/*.txt ./") in read_instructions()["builder"]
+    assert set(own.values()) == {"${PYTHON_IMAGE}", "${BEAM_IMAGE}", "installer", "builder", "runtime"}
+    assert ("COPY", "locks/setup.txt locks/${LANE}/*.txt ./") in read_instructions()["installer"]
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -93,6 +93,13 @@ def test_the_image_holds_the_locked_versions_and_no_tools_of_development(lane: s
     # cryptography comes with Google's clients, too.
     assert names & set(image) <= {"cryptography"}
     assert not {"tensorflow", "libclang"} & set(image)
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_the_serving_image_holds_the_locked_versions_and_neither_tfx_nor_beam(lane: str) -> None:
+    serving = read_pins(lane, "serving")
+    assert serving.items() <= read_pins(lane, "environment").items()
+    assert not {"tfx", "apache-beam", "tensorflow", "tensorflow-transform", "tf-keras", "libclang"} & set(serving)
 
 
 @pytest.mark.parametrize("lane", LANES)
@@ -123,9 +130,11 @@ def test_a_lane_is_called_after_the_tfx_that_is_locked(lane: str) -> None:
 
 def test_no_image_runs_as_root_or_holds_the_installer() -> None:
     instructions = read_instructions()
-    assert list(instructions)[-1] in STAGES
+    assert list(instructions)[-1] == "serving"
     users = [(stage, rest) for stage, lines in instructions.items() for keyword, rest in lines if keyword == "USER"]
-    assert users == [("runtime", "1000")]
+    # Root is there for those who ask for it.
+    assert users == [("runtime", "1000"), ("serving", "${SERVING_USER}")]
+    assert ("ARG", "SERVING_USER=1000") in instructions["serving"]
     for stage, kind in STAGES.items():
         assert instructions[stage][0] == ("FROM", f"runtime AS {stage}")
         assert ("COPY", f"--from=builder-{kind} /opt/venv /opt/venv") in instructions[stage]

@@ -75,7 +75,7 @@ def test_an_engine_that_does_not_answer_is_passed_over(tmp_path: Path) -> None:
     [
         ((), {}, "the image is ''; give it a name and a tag"),
         (("registry:5000/pipeline",), {}, "the image is 'registry:5000/pipeline'; give it a name and a tag"),
-        (("pipeline:v1", "cpu"), {}, "the stage is 'cpu'; use pipeline, tpu, gpu"),
+        (("pipeline:v1", "cpu"), {}, "the stage is 'cpu'; use pipeline, tpu, gpu, serving"),
         (("pipeline:v1",), {}, "no container engine answers: start docker, or install podman or buildah"),
         (("pipeline:v1",), {"ENGINE": "docker", "LANE": "new"}, "LANE is 'new'; use tfx-1.16 or tfx-1.21"),
         (("pipeline:v1",), {"ENGINE": "kaniko"}, "ENGINE is 'kaniko'; use docker, podman or buildah"),

@@ -1,8 +1,8 @@
 #!/bin/bash
-# Builds stages of the Dockerfile: pipeline/image/build.sh NAME:TAG [STAGE...]   (stages: pipeline tpu gpu; default: pipeline)
+# Builds stages of the Dockerfile: pipeline/image/build.sh NAME:TAG [STAGE...]   (stages: pipeline tpu gpu serving; default: pipeline)
 #
 # From the environment: ENGINE (docker, podman or buildah; default: the first of them that answers), BUILD_FLAGS (for
-# the engine), the Dockerfile's arguments LANE, PYTHON_IMAGE, BEAM_IMAGE, LIBTPU_URL, LIBTPU_SHA256, and PYTHON (3.10 or
+# the engine), the Dockerfile's arguments LANE, PYTHON_IMAGE, BEAM_IMAGE, LIBTPU_URL, LIBTPU_SHA256, SERVING_USER, and PYTHON (3.10 or
 # later; it needs no packages).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,7 +14,7 @@ image=${1:-}
 stages=("${@:2}")
 [[ ${#stages[@]} -gt 0 ]] || stages=(pipeline)
 for stage in "${stages[@]}"; do
-  [[ $stage =~ ^(pipeline|tpu|gpu)$ ]] || fail "the stage is '$stage'; use pipeline, tpu, gpu"
+  [[ $stage =~ ^(pipeline|tpu|gpu|serving)$ ]] || fail "the stage is '$stage'; use pipeline, tpu, gpu, serving"
 done
 
 lanes=(locks/tfx-*)
@@ -35,7 +35,7 @@ case $ENGINE in
 esac
 
 build+=(--build-arg "SOURCES_HASH=$("${PYTHON:-python3}" -m pipeline.vertex.sources)")
-for name in LANE PYTHON_IMAGE BEAM_IMAGE LIBTPU_URL LIBTPU_SHA256; do
+for name in LANE PYTHON_IMAGE BEAM_IMAGE LIBTPU_URL LIBTPU_SHA256 SERVING_USER; do
   [[ -z ${!name:-} ]] || build+=(--build-arg "$name=${!name}")
 done
 for stage in "${stages[@]}"; do
