@@ -20,6 +20,8 @@ from pipeline.serving.batching import Batcher
 from pipeline.serving.model_source import Candidate, ModelSource
 from pipeline.serving.trial import FailedTrial, measure_batch, probe, warm
 
+_SETTLE_SECONDS = 1.0
+"""After its last request was answered, what handled that one lets go of a version."""
 Prepared = np.ndarray | bytes
 Log = Callable[[str], None]
 _logger = logging.getLogger(__name__)
@@ -144,6 +146,7 @@ class Versions:
         while old.users:
             await asyncio.sleep(0.1)
         del old
+        await asyncio.sleep(_SETTLE_SECONDS)
         await asyncio.get_running_loop().run_in_executor(self._executor, _give_memory_back)
 
     def _load(self, candidate: Candidate) -> LoadedModel:
