@@ -220,6 +220,7 @@ def test_two_at_once_do_not_meet_in_one_place(
     first.begin({})
     assert score(images, tmp_path / "scored.parquet", models / "plain") == 2
     assert "another process scores into it" in capsys.readouterr().err
+    first.finish(0)
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +291,8 @@ def test_beam_writes_the_same_bytes(
     run_on_beam(make_plan([where], there, options), there, options, IN_PROCESS_BEAM_ARGS)
     assert bytes_of(Path(here.path)) == bytes_of(Path(there.path)) != {}
     assert make_plan([where], there, options).missing == []
+    here.finish(1)
+    there.finish(1)
 
 
 def test_image_files_alone_may_be_scored_too(images: Path, models: Path, tmp_path: Path) -> None:

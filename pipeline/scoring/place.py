@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import tensorflow as tf
 
@@ -38,6 +38,7 @@ class Place:
             raise UserError(f"--out {path}: ends in none of {', '.join(RENDER)}; choose one")
         self._is_folder = self._suffix == ".parquet"
         self._folder = self.path if self._is_folder else f"{self.path}.job"
+        self._held: IO[str] | None = None
 
     def begin(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the place, or goes on with what is there.
@@ -98,6 +99,9 @@ class Place:
         if not self._is_folder:
             for shard in tf.io.gfile.glob(os.path.join(self._folder, "part-*")):
                 remove_path(shard)
+        if self._held:
+            self._held.close()
+            self._held = None
 
     def _join(self, total: int) -> None:
         part = os.path.join(self._folder, f"joined.{os.getpid()}.tmp")
@@ -110,7 +114,7 @@ class Place:
 
     def _lock(self) -> None:
         """Holds the place, on this machine, until the process ends, however it ends."""
-        if is_remote(self._folder):
+        if is_remote(self._folder) or self._held:
             return
         if not os.path.isdir(self._folder):
             self._refuse_other()
