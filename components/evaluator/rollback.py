@@ -4,7 +4,6 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from data.files import remove_path
 from data.json_files import find_json, write_json
 
 ROLLBACK_FILE = "rollback.json"
@@ -52,4 +51,6 @@ def read_rollback(model_uri: str) -> Rollback | None:
 
 def remove_rollback(model_uri: str) -> None:
     """Removes the record, if there is one."""
+    from data.files import remove_path  # TensorFlow; the account of a run is read without it
+
     remove_path(os.path.join(model_uri, ROLLBACK_FILE))

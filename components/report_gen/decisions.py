@@ -1,16 +1,17 @@
 """Of which images the model decides by itself: what was shown on eval, and what came of it on test."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.predictor.predictions import Predictions
+if TYPE_CHECKING:
+    from components.predictor.predictions import Predictions
 
 _MOST_POINTS = 100
 
 
-def describe_decisions(training: dict[str, Any] | None, predictions: Predictions | None) -> dict[str, Any] | None:
+def describe_decisions(training: dict[str, Any] | None, predictions: "Predictions | None") -> dict[str, Any] | None:
     """Returns what the page and the card say of it; None where nothing is known.
 
     Returns:
