@@ -23,13 +23,10 @@ PIXELS_SIGNATURE = "serving_pixels"
 """Model inputs, uint8 [batch, image_size, image_size, 3] -> the answers of `serving_default`."""
 
 EXPLAIN_SIGNATURE = "explain"
-"""The same -> labels and probabilities, and where the evidence for the likeliest class lies: [batch, rows, columns]."""
+"""The same -> the likeliest classes, and where the evidence for the first lies, 0..1: [batch, rows, columns]."""
 
 EMBED_SIGNATURE = "embed_examples"
-"""The same, and [batch, features], what the head sees: pooled channels of one or several blocks."""
-
-EXPLAIN_SIGNATURE = "explain"
-"""Model inputs -> the likeliest classes, and [batch, rows, columns] in 0..1, where the evidence for the first lies."""
+"""What `serving_examples` takes and answers, and [batch, features], what the head sees: pooled channels of one or several blocks."""
 
 DECISION, UNKNOWN_SCORE = "decision", "unknown_score"
 """Outputs of all signatures that classify, each [batch]: the class that may be acted upon, empty where a person should
