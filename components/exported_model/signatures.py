@@ -26,7 +26,7 @@ EXPLAIN_SIGNATURE = "explain"
 """The same -> the likeliest classes, and where the evidence for the first lies, 0..1: [batch, rows, columns]."""
 
 EMBED_SIGNATURE = "embed_examples"
-"""What `serving_examples` takes and answers, and [batch, features], what the head sees: pooled channels of one or several blocks."""
+"""What `serving_examples` takes and answers, and [batch, features], what the head sees: pooled channels of blocks."""
 
 DECISION, UNKNOWN_SCORE = "decision", "unknown_score"
 """Outputs of all signatures that classify, each [batch]: the class that may be acted upon, empty where a person should
