@@ -16,6 +16,7 @@ import tensorflow_transform as tft
 import tf_keras
 from tfx.utils import import_utils, path_utils
 
+from components.exported_model.decision import decide_always
 from components.exported_model.manifest import MANIFEST_FILE, PROJECT_VERSION, Manifest, read_classes, read_manifest
 from components.lane import installed_lane
 from components.trainer import TRAINING_FILE, attempts, precision, run_fn, training
@@ -136,6 +137,7 @@ def test_the_model_says_what_it_is(output: Path) -> None:
         weights="none",
         weights_sha256=None,
         bit_depth=BIT_DEPTH,
+        decision=decide_always(CLASSES),
         versions=versions,
     )
 
