@@ -109,8 +109,8 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
         top_k: how many classes to return for each; None for as many as the model answers.
 
     Returns:
-        In the order of `images`: `{"image", "label", "probability", "top_k": [{"label", "probability"}]}`, or
-        `{"image", "error"}` where the file is no usable image.
+        In the order of `images`: `image` and what `ModelAnswer.to_json` has, or `{"image", "error"}` where the file is
+        no usable image.
 
     Raises:
         UserError: the model cannot be loaded, or `top_k` is beyond what it answers.
@@ -132,11 +132,7 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
                 answer["error"] = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         said_of = model.answer([prepared for _, prepared in usable]) if usable else []
         for (answer, _), said in zip(usable, said_of, strict=True):
-            ranked = [
-                {"label": label, "probability": probability}
-                for label, probability in zip(said.labels[:top_k], said.probabilities[:top_k], strict=True)
-            ]
-            answer.update(**ranked[0], top_k=ranked)
+            answer.update(said.to_json(top_k))
     return answers
 
 
@@ -144,19 +140,31 @@ def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from components.exported_model.decision import UNDECIDED
     from pipeline.display import print_table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("image", "label", "probability", "then"):
+    doubts = any(answer.get("decision") == UNDECIDED for answer in answers)
+    for column in ("image", "label", "probability", *(["decision"] if doubts else []), "then"):
         table.add_column(column, overflow="fold", justify="right" if column == "probability" else "left")
     for answer in answers:
         if "error" in answer:
             table.add_row(escape(answer["image"]), f"[red]{escape(answer['error'])}[/]")
             continue
         others = ", ".join(f"{item['label']} {item['probability']:.3f}" for item in answer["top_k"][1:])
-        table.add_row(escape(answer["image"]), escape(answer["label"]), f"{answer['probability']:.4f}", escape(others))
+        sure = [_describe_decision(answer)] if doubts else []
+        likeliest = escape(answer["image"]), escape(answer["label"]), f"{answer['probability']:.4f}"
+        table.add_row(*likeliest, *sure, escape(others))
     print_table(table)
     print(f"\nmodel {model_dir}")
+
+
+def _describe_decision(answer: dict[str, Any]) -> str:
+    from components.exported_model.decision import UNDECIDED
+
+    if answer["decision"] != UNDECIDED:
+        return "decided"
+    return "a person's: unknown" if answer["unknown_score"] > 1 else "a person's: unsure"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +37,18 @@ class ModelAnswer:
     probabilities: tuple[float, ...]
     decision: str | None = None
     unknown_score: float | None = None
+
+    def to_json(self, top_k: int | None = None) -> dict[str, Any]:
+        """Returns `label`, `probability`, `top_k` (a list of both), `decision` and `unknown_score`.
+
+        Args:
+            top_k: how many classes; None for all that there are.
+        """
+        ranked = [
+            {"label": label, "probability": probability}
+            for label, probability in zip(self.labels[:top_k], self.probabilities[:top_k], strict=True)
+        ]
+        return {**ranked[0], "top_k": ranked, "decision": self.decision, "unknown_score": self.unknown_score}
 
 
 class LoadedModel:

@@ -171,8 +171,4 @@ class Scorer:
 
     def _answer(self, batch: Sequence[tuple[dict[str, Any], np.ndarray | bytes]]) -> None:
         for (row, _), said in zip(batch, self._model.answer([prepared for _, prepared in batch]), strict=True):
-            ranked = [
-                {"label": label, "probability": probability}
-                for label, probability in zip(said.labels[: self._top_k], said.probabilities, strict=False)
-            ]
-            row.update(**ranked[0], top_k=ranked, decision=said.decision, unknown_score=said.unknown_score)
+            row.update(said.to_json(self._top_k))

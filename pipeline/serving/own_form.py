@@ -32,13 +32,4 @@ def render_several(names: Sequence[str], said: Sequence[Said], version: int) -> 
 def _answer(one: Said) -> dict[str, Any]:
     if isinstance(one, Unusable):
         return {"error": one.reason}
-    ranked = [
-        {"label": label, "probability": probability}
-        for label, probability in zip(one.labels, one.probabilities, strict=True)
-    ]
-    answer: dict[str, Any] = {**ranked[0], "top_k": ranked}
-    if one.decision is not None:
-        answer["decision"] = one.decision
-    if one.unknown_score is not None:
-        answer["unknown_score"] = one.unknown_score
-    return answer
+    return {key: value for key, value in one.to_json().items() if value is not None}
