@@ -152,7 +152,7 @@ def test_an_answer_of_equal_probabilities_names_its_first_classes(tmp_path: Path
     images = 4
     columns = dict.fromkeys(("file_name", "content_sha256", "label", "format"), [""] * images)
     columns |= dict.fromkeys(("height", "width"), [8] * images)
-    columns |= dict.fromkeys(("embedding", "baseline_probabilities"))
+    columns |= dict.fromkeys(("decision", "unknown_score", "embedding", "baseline_probabilities"))
     answers = np.full([images, images], 0.25, np.float32)
     with PredictionsWriter(str(tmp_path), "abcd") as writer:
         writer.write({**columns, "label_index": np.arange(images), "probabilities": answers})

@@ -59,19 +59,33 @@ def test_an_error_is_told_without_the_graph_around_it() -> None:
     assert first_line("") == "no message"
 
 
+VERDICT = {"decision": ("string", [None]), "unknown_score": ("float32", [None])}
+
+
 def signatures() -> dict:
+    likeliest = {"labels": ("string", [None, 3]), "probabilities": ("float32", [None, 3])}
     return {
-        "serving_default": {
-            "inputs": {"image_bytes": ("string", [None])},
-            "outputs": {"labels": ("string", [None, 3]), "probabilities": ("float32", [None, 3])},
+        "serving_default": {"inputs": {"image_bytes": ("string", [None])}, "outputs": {**likeliest, **VERDICT}},
+        "serving_picture": {
+            "inputs": {"picture": ("uint8", [None, None, 3])},
+            "outputs": {name: (dtype, [1, *shape[1:]]) for name, (dtype, shape) in (likeliest | VERDICT).items()},
+        },
+        "resize_picture": {
+            "inputs": {"picture": ("uint8", [None, None, 3])},
+            "outputs": {"pixels": ("uint8", [32, 32, 3])},
+        },
+        "serving_pixels": {"inputs": {"pixels": ("uint8", [None, 32, 32, 3])}, "outputs": {**likeliest, **VERDICT}},
+        "explain": {
+            "inputs": {"pixels": ("uint8", [None, 32, 32, 3])},
+            "outputs": {**likeliest, "evidence": ("float32", [None, 7, 7])},
         },
         "serving_examples": {
             "inputs": {"examples": ("string", [None])},
-            "outputs": {"probabilities": ("float32", None)},
+            "outputs": {"probabilities": ("float32", None), **VERDICT},
         },
         "embed_examples": {
             "inputs": {"examples": ("string", [None])},
-            "outputs": {"probabilities": ("float32", [None, 3]), "embeddings": ("float32", [None, 512])},
+            "outputs": {"probabilities": ("float32", [None, 3]), "embeddings": ("float32", [None, 512]), **VERDICT},
         },
         "transform_features": {
             "inputs": {"examples": ("string", [None])},
@@ -92,7 +106,9 @@ def signatures() -> dict:
 )
 def test_signatures_are_checked_by_name_type_and_shape(signature: str, kind: str, specs: dict, problem: str) -> None:
     assert check_signatures(signatures(), 3).passed
-    finding = check_signatures({**signatures(), signature: {**signatures()[signature], kind: specs}}, 3)
+    found = signatures()
+    found[signature][kind] = {**(VERDICT if kind == "outputs" else {}), **specs}
+    finding = check_signatures(found, 3)
     assert not finding.passed
     assert problem in finding.message
 
