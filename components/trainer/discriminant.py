@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
 
 from components.trainer.logistic_regression import FOLDS, Examples, Head, InterruptedSolveError, log_losses, make_folds
 from components.trainer.temperature import fit_temperature
@@ -56,9 +57,17 @@ def fit_discriminants(examples: Examples, classes: int, shrinkages: Sequence[flo
 
 
 def decompose_within(
-    features: np.ndarray, means: np.ndarray, labels: np.ndarray, weights: np.ndarray
+    features: np.ndarray, means: np.ndarray, labels: np.ndarray, weights: np.ndarray, most: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the eigenvalues [k] that are not 0, and eigenvectors [features, k], of the covariance within classes."""
+    """Returns the eigenvalues [k] that are not 0, and eigenvectors [features, k], of the covariance within classes.
+
+    Args:
+        features: [images, features].
+        means: [classes, features].
+        labels: int64 [images].
+        weights: [images], whose sum is 1.
+        most: how many of the largest are wanted, which takes a fifth of the time; None for all.
+    """
 
     def part(begin: int, end: int) -> np.ndarray:
         apart = features[begin:end].astype(np.float64) - means[labels[begin:end]]
@@ -67,11 +76,14 @@ def decompose_within(
     count, width = features.shape
     if count < width:
         rows = part(0, count)
-        values, vectors = np.linalg.eigh(rows @ rows.T)
+        product = rows @ rows.T
     else:
         step = max(1, _BATCH_BYTES // (8 * width))
         parts = (part(begin, begin + step) for begin in range(0, count, step))
-        values, vectors = np.linalg.eigh(sum((rows.T @ rows for rows in parts), np.zeros([width, width])))
+        product = sum((rows.T @ rows for rows in parts), np.zeros([width, width]))
+    size = len(product)
+    largest = None if most is None or most >= size else (size - most, size - 1)
+    values, vectors = np.linalg.eigh(product) if largest is None else eigh(product, subset_by_index=largest)
     kept = values > _SMALLEST_SHARE * values.max(initial=0.0)
     values, vectors = values[kept], vectors[:, kept]
     return values, rows.T @ (vectors / np.sqrt(values)) if count < width else vectors

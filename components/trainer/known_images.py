@@ -171,18 +171,17 @@ def _fit(features: np.ndarray, labels: np.ndarray, class_count: int, depths: Seq
     present, shares = counts > 0, counts / counts.sum()
     (head,) = fit_discriminants(Examples(rows, labels, np.ones(len(labels))), class_count, [SHRINKAGE])
     means = np.zeros([class_count, rows.shape[1]])
-    np.add.at(means, labels, rows)
-    means[present] /= counts[present, None]
+    for label in np.flatnonzero(present):
+        means[label] = rows[labels == label].mean(axis=0)
     centre = shares @ means
     gram = np.where(present[:, None], means - centre, 0.0) @ head.kernel
     gram = (gram + gram.T) / 2
     root = np.sqrt(shares)
     together = root[:, None] * np.linalg.inv(np.eye(class_count) + root[:, None] * gram * root) * root
     weights = np.full(len(rows), 1.0 / len(rows))
-    values, vectors = decompose_within(rows, centre[None], np.zeros(len(rows), np.int64), weights)
-    kept = np.argsort(-values)[:DIRECTIONS]
-    gains = np.sqrt(values[kept] / (values[kept] + SHRINKAGE) / SHRINKAGE)
-    directions = np.pad(vectors[:, kept] * gains, [[0, 0], [0, DIRECTIONS - len(kept)]])
+    values, vectors = decompose_within(rows, centre[None], np.zeros(len(rows), np.int64), weights, DIRECTIONS)
+    gains = np.sqrt(values / (values + SHRINKAGE) / SHRINKAGE)
+    directions = np.pad(vectors * gains, [[0, 0], [0, DIRECTIONS - len(values)]])
     offsets, limits = np.where(present, np.diag(gram), _ABSENT), np.zeros([2, 2])
     parts = (measured.mean, measured.scale, head.kernel, offsets, together, directions, limits)
     return KnownImages(*(np.asarray(part, np.float32) for part in parts))
