@@ -234,7 +234,8 @@ def test_predict_answers_every_image_in_order(
     assert [answer["image"] for answer in answers] == [*odd_images, "missing.jpg"]
     assert ["error" in answer for answer in answers] == [False, False, True, False, True]
     for answer in (answer for answer in answers if "error" not in answer):
-        assert set(answer) == {"image", "label", "probability", "top_k"}
+        assert set(answer) == {"image", "label", "probability", "top_k", "decision", "unknown_score"}
+        assert answer["decision"] == answer["label"]  # no precision was asked for
         assert answer["label"] in CLASSES
         assert len(answer["top_k"]) == 2
         assert answer["top_k"][0] == {"label": answer["label"], "probability": answer["probability"]}
