@@ -1,5 +1,7 @@
 """What a model may decide by itself: overall or by class, of images that it knows, and what is said of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,11 @@ def test_a_target_for_a_class_that_is_not_there_is_refused_with_the_nearest() ->
         UserError, match="names the class 'bea', which none of the model's 2 classes is; the nearest are bee"
     ):
         check_targets(DecisionSettings(target_precision={"bea": 0.9}), CLASSES)
+
+
+def test_images_of_train_are_scored_as_such_where_eval_has_as_many() -> None:
+    far_of_train, far_of_eval = (np.repeat(np.arange(400) % every == 0, 2).reshape(400, 2) for every in (50, 5))
+    fit = replace(known(), train=9.0 * far_of_train, eval=9.0 * far_of_eval)
+    settings = DecisionSettings(target_precision=0.5, unknown_share=0.2)
+    assert decide(settings, CLASSES, replace(judge(), images="train"), fit).rule.coverage == pytest.approx(0.98)
+    assert decide(settings, CLASSES, judge(), fit).rule.coverage == pytest.approx(0.8)

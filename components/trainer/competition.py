@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,11 +23,14 @@ class Judged:
         logits: float [n, classes].
         labels: int64 [n].
         weights: float [n], what each image counts.
+        images: which they are, in their order: of `eval`, of `train`, `all` of train and then of eval, or `some` of
+            train.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    images: Literal["eval", "train", "all", "some"] = "eval"
 
     def loss_and_accuracy(self) -> tuple[float, float]:
         """Returns the mean log loss in nats and the accuracy, NaN where there is no image."""

@@ -70,7 +70,7 @@ def decide(
     targets = _targets(settings, classes)
     refuses = settings.refuse_unknown if settings.refuse_unknown is not None else bool(targets)
     known = fit.scaled(settings.unknown_share) if fit else None
-    scores = _scores(known, fit, len(judged.labels))
+    scores = _scores(known, fit, judged)
     probabilities = softmax(judged.logits, axis=1)
     likeliest = probabilities.argmax(axis=1)
     rows = np.arange(len(likeliest))
@@ -119,15 +119,17 @@ def _targets(settings: DecisionSettings, classes: Sequence[str]) -> dict[int | N
     return {list(classes).index(name): target for name, target in asked.items()}
 
 
-def _scores(known: KnownImages | None, fit: KnownFit | None, count: int) -> np.ndarray:
-    """Returns the scores of the images that judge: of eval, of train, or of both, in this order."""
+def _scores(known: KnownImages | None, fit: KnownFit | None, judged: Judged) -> np.ndarray:
+    """Returns the scores of the images that judge, float64 [images]; 0 of those that were not measured."""
+    count = len(judged.labels)
     if known is None or fit is None:
         return np.zeros(count)
     train = np.zeros([0, 2]) if fit.train is None else fit.train
-    for distances in (fit.eval, train, np.concatenate([train, fit.eval])):
-        if len(distances) == count:
-            return known.scale_distances(distances)
-    return np.zeros(count)  # a share of train: which of its images is not known here
+    measured = {"eval": fit.eval, "train": train, "all": np.concatenate([train, fit.eval])}
+    distances = measured.get(judged.images)
+    if distances is None or len(distances) != count:  # which of train's images `some` are is not known here
+        return np.zeros(count)
+    return known.scale_distances(distances)
 
 
 def _describe(shown: Shown, target: float, confidence: float, name: str | None) -> str:

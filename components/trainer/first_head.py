@@ -152,7 +152,7 @@ def _prefer_head_of_file(own: Head, solved: SolvedHead, features: Features) -> S
         train_loss=train_loss,
         train_accuracy=train_accuracy,
         eval=replace(solved.eval, logits=judged),
-        out_of_fold=None if on_eval else Judged(train, features.train_labels, np.ones(len(train))),
+        out_of_fold=None if on_eval else Judged(train, features.train_labels, np.ones(len(train)), "train"),
     )
 
 

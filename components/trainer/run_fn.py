@@ -214,7 +214,7 @@ def _decide(
         fit, at_the_end = compute_fit(model, made.train_split, made.eval_split, made.settings.seed)
         judged = judged or replace(at_the_end, logits=at_the_end.logits * temperature)
     assert judged is not None, "a start has a competition"
-    of_eval = len(judged.labels) == made.eval_split.count and not learned_eval
+    of_eval = judged.images == "eval" and not learned_eval
     return decide(
         settings,
         classes,

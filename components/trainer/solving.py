@@ -142,7 +142,7 @@ class _Candidate:
             others = Examples(examples.features, examples.labels, examples.weights * (folds != fold))
             rows = np.flatnonzero(folds == fold)
             logits[rows] = self.fit(others, start, None, stop).logits(examples.features[rows])
-        return Judged(logits, examples.labels, np.ones(count))
+        return Judged(logits, examples.labels, np.ones(count), "all")
 
 
 def solve_head(
@@ -216,7 +216,8 @@ def solve_head(
     logits = solved.logits(standardised[:count])
     out_of_fold = None
     if not on_eval:
-        out_of_fold = Judged(winner.logits[chosen_rows], labels[chosen_rows], np.ones(int(chosen_rows.sum())))
+        shown, ones = winner.logits[chosen_rows], np.ones(int(chosen_rows.sum()))
+        out_of_fold = Judged(shown, labels[chosen_rows], ones, "train" if chosen_rows.all() else "some")
     of_all, solves = None, sum(candidate.choice.solves for candidate in found.values()) + 1
     if learn_eval and len(judging):
         joined = _join_eval(
