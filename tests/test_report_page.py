@@ -2,10 +2,8 @@
 
 import base64
 import io
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from playwright import sync_api
 from components.report_gen.account import Account, Verdict
 from components.report_gen.model_card import render_card
 from components.report_gen.page import render_page
+from tests.chromium import find_chromium
 from tests.report_run import make_test_account
 
 SECTIONS = [
@@ -59,24 +58,6 @@ def account() -> Account:
 @pytest.fixture(scope="module")
 def many() -> Account:
     return with_pictures(make_test_account(class_count=1000, images=10_000, baseline=False), 1000)
-
-
-def find_chromium() -> str:
-    """Returns the browser's path; where there is none a person's test is skipped, and one of CI fails."""
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    if path := next(found, None):
-        return path
-    give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-    give_up("no Chromium on this machine (apt install chromium): the page is not opened")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = find_chromium()
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Opened:

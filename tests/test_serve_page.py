@@ -10,16 +10,6 @@ from playwright import sync_api
 
 from tests.images import encode, make_heic, make_text
 from tests.serving import Client, make_colour_model, paint, running
-from tests.test_report_page import find_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = find_chromium()
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
