@@ -29,8 +29,8 @@ from pipeline.report_lineage import check_database
 PUSHED_DESTINATION = "pushed_destination"
 _Execution = metadata_store_pb2.Execution
 _MAX_RESTARTS = 20
-_REPORTING_NODES = ("ReportGen",)
-"""They run last: a report that fails, or takes its time, must not keep a blessed model from being pushed."""
+_REPORTING_NODE = "ReportGen"
+"""It runs last: a report that fails, or takes its time, must not keep a blessed model from being pushed."""
 
 
 class NodeListener(Protocol):
@@ -112,7 +112,7 @@ class ObservedLocalRunner:
         connection = metadata.Metadata(getattr(connection_config, connection_config.WhichOneof("connection_config")))
         nodes = [either.pipeline_node for either in ir.nodes]
         # Nothing but themselves waits for them, so that the order stays topological.
-        for node in sorted(nodes, key=lambda node: node.node_info.id in _REPORTING_NODES):
+        for node in sorted(nodes, key=lambda node: node.node_info.id == _REPORTING_NODE):
             if was_interrupted():  # by what a node took for a failure of its own, and went on without
                 raise KeyboardInterrupt
             if node.node_info.id in without_cache:

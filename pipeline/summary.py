@@ -85,8 +85,7 @@ def make_summary(
         "serving": account.serving,
         "drift": account.drift,
         "pushed_model": destination,
-        "decision": (found_decisions := account.decisions)
-        and {key: value for key, value in found_decisions.items() if key != "curve"},
+        "decision": {key: value for key, value in (account.decisions or {}).items() if key != "curve"} or None,
         "config": account.config,
         "versions": account.versions,
         **({} if error is None else {"error": error}),

@@ -66,7 +66,7 @@ def decompose_within(
         means: [classes, features].
         labels: int64 [images].
         weights: [images], whose sum is 1.
-        most: how many of the largest are wanted, which takes a fifth of the time; None for all.
+        most: how many of the largest are wanted, which takes less than half of the time; None for all.
     """
 
     def part(begin: int, end: int) -> np.ndarray:
