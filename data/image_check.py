@@ -49,7 +49,11 @@ def check_image(encoded: bytes, max_pixels: int, bit_depth: int = WHOLE) -> Chec
     Raises:
         UnusableImage: as `read_picture`.
     """
-    picture = read_picture(encoded, max_pixels)
+    return store_picture(encoded, read_picture(encoded, max_pixels), bit_depth)
+
+
+def store_picture(encoded: bytes, picture: Picture, bit_depth: int = WHOLE) -> CheckedImage:
+    """As `check_image`, of a file whose picture was read already."""
     shown, reencoded = picture.at(bit_depth), is_stored_anew(encoded, picture, bit_depth)
     stored = _as_png(shown) if reencoded else encoded
     return CheckedImage(stored, shown.height, shown.width, picture.format, reencoded)

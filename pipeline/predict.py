@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components.exported_model import SAVED_MODEL_FILE
+from components.exported_model.decision import UNDECIDED
 from data.errors import UserError
 from pipeline.command_line import (
     EXIT_DONE,
@@ -17,10 +17,8 @@ from pipeline.command_line import (
     reader_may_leave,
     silence_libraries,
 )
-from pipeline.output_dir import DEFAULT_OUTPUT
-from pipeline.scoring.command import add_scoring_flags, find_remote_model, refuse_scoring_flags, score
-
-_BATCH_SIZE = 32
+from pipeline.model_versions import find_model
+from pipeline.scoring.command import BATCH_SIZE, add_scoring_flags, refuse_scoring_flags, score
 
 
 @command()
@@ -36,11 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.top_k is not None and arguments.top_k < 1:
         raise UserError(f"--top-k {arguments.top_k}: must be at least 1")
     if arguments.out:
-        given = arguments.model
-        model = find_remote_model(given) if "://" in (given or "") else find_model(Path(given) if given else None)
-        return score(arguments, str(model))
+        return score(arguments, find_model(arguments.model))
     refuse_scoring_flags(arguments)
-    model_dir = find_model(Path(arguments.model) if arguments.model else None)
+    model_dir = find_model(arguments.model)
     answers = predict(arguments.images, model_dir, arguments.top_k)
     with reader_may_leave():
         if arguments.json:
@@ -75,32 +71,7 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_model(path: Path | None) -> Path:
-    """Returns the folder of a SavedModel: the given one, or the newest version below it or the default output.
-
-    Raises:
-        UserError: there is none.
-    """
-    if path is None:
-        versions = [version for base in DEFAULT_OUTPUT.glob("*/serving_model/*") for version in _versions(base)]
-        if not versions:
-            raise UserError(
-                f"no pushed model in {DEFAULT_OUTPUT}; run python -m pipeline.run_local first, or name one with --model"
-            )
-        return max(versions, key=lambda version: int(version.name))
-    if (path / SAVED_MODEL_FILE).is_file():
-        return path
-    versions = _versions(path)
-    if not versions:
-        raise UserError(f"--model {path}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
-    return max(versions, key=lambda version: int(version.name))
-
-
-def _versions(base: Path) -> list[Path]:
-    return [path.parent for path in base.glob(f"*/{SAVED_MODEL_FILE}") if path.parent.name.isdigit()]
-
-
-def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) -> list[dict[str, Any]]:
+def predict(images: Sequence[str], model_dir: Path | str, top_k: int | None = None) -> list[dict[str, Any]]:
     """Classifies image files.
 
     Args:
@@ -123,9 +94,9 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
     if top_k is not None and top_k > model.top_k:
         raise UserError(f"--top-k {top_k}: this model answers at most {model.top_k} classes")
     answers: list[dict[str, Any]] = [{"image": image} for image in images]
-    for start in range(0, len(answers), _BATCH_SIZE):
+    for start in range(0, len(answers), BATCH_SIZE):
         usable = []
-        for answer in answers[start : start + _BATCH_SIZE]:
+        for answer in answers[start : start + BATCH_SIZE]:
             try:
                 usable.append((answer, model.prepare(Path(answer["image"]).read_bytes(), max_pixels)))
             except (OSError, UnusableImage) as error:
@@ -136,11 +107,10 @@ def predict(images: Sequence[str], model_dir: Path, top_k: int | None = None) ->
     return answers
 
 
-def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:
+def _print_table(answers: Sequence[dict[str, Any]], model_dir: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from components.exported_model.decision import UNDECIDED
     from pipeline.display import print_table
 
     table = Table(box=None, pad_edge=False)
@@ -160,8 +130,6 @@ def _print_table(answers: Sequence[dict[str, Any]], model_dir: Path) -> None:
 
 
 def _describe_decision(answer: dict[str, Any]) -> str:
-    from components.exported_model.decision import UNDECIDED
-
     if answer["decision"] != UNDECIDED:
         return "decided"
     return "a person's: unknown" if answer["unknown_score"] > 1 else "a person's: unsure"

@@ -130,9 +130,9 @@ def _check(arguments: argparse.Namespace) -> None:
 def _find_model(given: str | None) -> str:
     if given is not None:
         return given
-    from pipeline.predict import find_model
+    from pipeline.model_versions import find_model
 
-    return str(find_model(None).parent)
+    return os.path.dirname(find_model(None))
 
 
 def _default_pixels() -> int:

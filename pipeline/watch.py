@@ -18,7 +18,7 @@ from pipeline.command_line import (
     reader_may_leave,
     silence_libraries,
 )
-from pipeline.predict import find_model
+from pipeline.model_versions import find_model
 
 if TYPE_CHECKING:
     from components.exported_model.reference import Profile
@@ -41,12 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--false-alarms {arguments.false_alarms}: must lie between 0 and 1")
     sample = _Sample(arguments)
     from components.exported_model.reference import PUSHED_REFERENCE_FILE, read_reference
-    from pipeline.scoring.command import find_remote_model
     from pipeline.scoring.drift import find_drift
     from pipeline.scoring.rows import read_rows
 
-    given = arguments.model
-    model = find_remote_model(given) if given and "://" in given else str(find_model(Path(given) if given else None))
+    model = find_model(arguments.model)
     reference = read_reference(model)
     if reference is None:
         raise UserError(

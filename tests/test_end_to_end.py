@@ -240,7 +240,7 @@ def test_predict_answers_every_image_in_order(
         assert len(answer["top_k"]) == 2
         assert answer["top_k"][0] == {"label": answer["label"], "probability": answer["probability"]}
         assert answer["top_k"][0]["probability"] >= answer["top_k"][1]["probability"]
-    assert read_manifest(str(predict.find_model(Path(model)))).classes == CLASSES  # it was pushed with the rest
+    assert read_manifest(str(predict.find_model(model))).classes == CLASSES  # it was pushed with the rest
     assert predict.main([odd_images[0], "--model", model]) == 0
     assert re.search(r"a\.webp +\S+ +[01]\.\d{4}", capsys.readouterr().out)
 

@@ -11,14 +11,16 @@ from PIL import Image
 
 from components.exported_model.manifest import read_manifest
 from components.exported_model.signatures import (
+    DECISION,
     EXPLAIN_SIGNATURE,
     PIXELS_SIGNATURE,
     RESIZE_SIGNATURE,
     SERVING_SIGNATURE,
+    UNKNOWN_SCORE,
 )
 from data.bit_depth import WHOLE
 from data.errors import UserError
-from data.image_check import check_image
+from data.image_check import store_picture
 from data.picture import read_picture
 
 
@@ -70,7 +72,7 @@ class LoadedModel:
         try:
             self._loaded = tf.saved_model.load(str(path))
             signature = self._loaded.signatures[SERVING_SIGNATURE]
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"--model {path}: cannot be loaded as a model of this pipeline: {reason}") from None
         if "image_bytes" not in signature.structured_input_signature[1] or "labels" not in signature.structured_outputs:
@@ -116,9 +118,10 @@ class LoadedModel:
 
     def look_at(self, encoded: bytes, max_pixels: int) -> tuple[Image.Image, np.ndarray | bytes]:
         """Returns the RGB picture as a person sees it, and what `prepare` does; arguments and errors as there."""
-        picture = read_picture(encoded, max_pixels).at(self._bit_depth)
+        read = read_picture(encoded, max_pixels)
+        picture = read.at(self._bit_depth)
         if not self._takes_pixels:
-            return picture, check_image(encoded, max_pixels, self._bit_depth).encoded
+            return picture, store_picture(encoded, read, self._bit_depth).encoded
         pixels = self._loaded.signatures[RESIZE_SIGNATURE](picture=tf.constant(np.asarray(picture)))["pixels"]
         return picture, pixels.numpy()
 
@@ -129,10 +132,8 @@ class LoadedModel:
         else:
             outputs = self._loaded.signatures[SERVING_SIGNATURE](image_bytes=tf.constant(list(prepared)))
         count = len(prepared)
-        decisions = (
-            [value.decode() for value in outputs["decision"].numpy()] if "decision" in outputs else [None] * count
-        )
-        scores = outputs["unknown_score"].numpy().tolist() if "unknown_score" in outputs else [None] * count
+        decisions = [value.decode() for value in outputs[DECISION].numpy()] if DECISION in outputs else [None] * count
+        scores = outputs[UNKNOWN_SCORE].numpy().tolist() if UNKNOWN_SCORE in outputs else [None] * count
         rows = zip(outputs["labels"].numpy(), outputs["probabilities"].numpy().tolist(), decisions, scores, strict=True)
         return [
             ModelAnswer(tuple(label.decode() for label in labels), tuple(values), *more)

@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from pipeline.scoring.place import Place
 
 SHARD_IMAGES, BATCH_SIZE = 1000, 32
-_VERTEX_KEYS = (
-    *("project", "region", "pipeline_root", "image", "beam.runner"),
-    *("service_account", "encryption_key"),
-)
+_VERTEX_KEYS = ("project", "region", "pipeline_root", "image", "beam.runner", "service_account", "encryption_key")
 _NODE = "Scoring"
 _NAME = "scoring"
 
@@ -174,23 +171,3 @@ def _tell(
     bad = f"; {done['unusable']:,} cannot be used, their rows say why" if done["unusable"] else ""
     print(f"{place.path}: {plan.images:,} images scored{before} by model {options.model} in {seconds:.0f} s{bad}")
     print(f"next  python -m pipeline.watch {place.path} --model {options.model}")
-
-
-def find_remote_model(path: str) -> str:
-    """Returns the folder of a SavedModel in a bucket: the given one, or the newest version below it.
-
-    Raises:
-        UserError: there is none.
-    """
-    import tensorflow as tf
-
-    from components.exported_model import SAVED_MODEL_FILE
-
-    path = path.rstrip("/")
-    if tf.io.gfile.exists(f"{path}/{SAVED_MODEL_FILE}"):
-        return path
-    found = [file.rsplit("/", 2)[1] for file in tf.io.gfile.glob(f"{path}/*/{SAVED_MODEL_FILE}")]
-    versions: Sequence[str] = sorted((name for name in found if name.isdigit()), key=int)
-    if not versions:
-        raise UserError(f"--model {path}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
-    return f"{path}/{versions[-1]}"

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from components.exported_model import SAVED_MODEL_FILE
 from data.errors import UserError
+from pipeline.model_versions import is_model, list_versions
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class ModelSource:
         """Looks there once.
 
         Raises:
-            UserError: there is no model.
+            UserError: there is no model, or a bucket cannot be reached.
         """
         self.uri = uri.rstrip("/")
-        self._is_single = tf.io.gfile.exists(f"{self.uri}/{SAVED_MODEL_FILE}")
+        self._is_single = is_model(self.uri)
         folder = os.path.basename(os.path.abspath(self.uri) if "://" not in self.uri else self.uri)
         if self._is_single and folder.isdecimal():
             above = os.path.dirname(self.uri if "://" in self.uri else os.path.abspath(self.uri))
@@ -53,15 +54,8 @@ class ModelSource:
             raise UserError(f"--model {uri}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
 
     def find(self) -> list[Candidate]:
-        """Returns the versions that there are, the highest number first."""
-        if self._is_single:
-            found = {self._single_number: self.uri}
-        else:
-            try:
-                names = [name.rstrip("/") for name in tf.io.gfile.listdir(self.uri)]
-            except tf.errors.OpError:
-                return []
-            found = {int(name): f"{self.uri}/{name}" for name in names if name.isdecimal()}
+        """Returns the versions that there are, the highest number first; errors as the constructor's."""
+        found = {self._single_number: self.uri} if self._is_single else list_versions(self.uri)
         candidates = [Candidate(number, uri, _fingerprint(uri)) for number, uri in found.items()]
         whole = [one for one in candidates if any(name == SAVED_MODEL_FILE for name, _, _ in one.fingerprint)]
         return sorted(whole, key=lambda candidate: candidate.number, reverse=True)
