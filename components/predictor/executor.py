@@ -49,10 +49,10 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
     path = saved_model_path(model)
     manifest = read_manifest(path)
     batch_size = images_at_once(manifest.image_size if manifest else _USUAL_SIZE)
-    class_names, predict = read_classes(path), _predict_fn(tf.saved_model.load(path), EMBED_SIGNATURE)
+    class_names, predict = read_classes(path), _load(path, EMBED_SIGNATURE)
     predict_baseline = None
     if baseline_model and read_classes(baseline := saved_model_path(baseline_model)) == class_names:
-        predict_baseline = _predict_fn(tf.saved_model.load(baseline), EXAMPLES_SIGNATURE)
+        predict_baseline = _load(baseline, EXAMPLES_SIGNATURE)
     indices = {name: index for index, name in enumerate(class_names)}
     profile = Profile()
     tf.io.gfile.makedirs(folder)
@@ -107,12 +107,13 @@ def read_records(examples: list[Artifact], split: str, batch_size: int) -> Itera
     yield from tf.data.TFRecordDataset(files, compression_type=compression).batch(batch_size).prefetch(2)
 
 
-def _predict_fn(loaded: Any, preferred_signature: str) -> PredictFn:
+def _load(path: str, preferred_signature: str) -> PredictFn:
     """Returns a model's function from serialised Examples to probabilities and maybe embeddings."""
+    # The function keeps the loaded object alive, whose variables it needs.
+    loaded = tf.saved_model.load(path)
     name = preferred_signature if preferred_signature in loaded.signatures else EXAMPLES_SIGNATURE
     signature = loaded.signatures[name]
 
-    # It keeps the loaded object alive, whose variables it needs.
     def predict(records: tf.Tensor, loaded: Any = loaded) -> dict[str, tf.Tensor]:
         return signature(examples=records)
 
