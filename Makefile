@@ -41,7 +41,7 @@ setup: $(INSTALLED) ## Make the lane's environment from its lock (skipped when n
 	  version="$$("$(CHOSEN_PYTHON)" -c 'import sys; print("{}.{}".format(*sys.version_info))')"; \
 	  echo "error: a locked package comes as C++ source, and g++ or Python.h is missing; on Debian and Ubuntu: apt install g++ python$$version-dev" >&2; exit 2; }
 	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a link, and setting it up anew would empty $$(readlink -f $(VENV)); remove the link" >&2; exit 2; }
-	@echo "Setting up $(VENV) ($(CHOSEN_LANE)): about 250 locked packages, 3.7 GB, one to three minutes, once ..."
+	@echo "Setting up $(VENV) ($(CHOSEN_LANE)): about 270 locked packages, 3.9 GB, one to three minutes, once ..."
 	@rm -f $@
 	@"$(CHOSEN_PYTHON)" -m venv --clear $(VENV) || { echo "'$(CHOSEN_PYTHON) -m venv' failed: on Debian and Ubuntu install $(notdir $(CHOSEN_PYTHON))-venv" >&2; exit 2; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/setup.txt
@@ -132,7 +132,7 @@ lock: lock-1.16 lock-1.21 ## Resolve pyproject.toml anew into the locks of both 
 	@echo 'jax[tpu]==0.6.2' | $(LOCK) - --python-version 3.10 --python-platform x86_64-manylinux_2_31 --no-annotate -o locks/tpu-compiler.txt
 
 lock-%:
-	@$(LOCK_$*) pyproject.toml --extra dev --extra vertex -o locks/tfx-$*/environment.txt
+	@$(LOCK_$*) pyproject.toml --extra dev --extra vertex --extra aws --extra export -o locks/tfx-$*/environment.txt
 	@# Beam's boot program asks pip whether Beam is there.
 	@echo pip | $(IMAGE_$*) - pyproject.toml --extra vertex -c locks/tfx-$*/environment.txt --no-emit-package tensorflow -o locks/tfx-$*/image.txt
 	@tensorflow=$$(grep -oE '^tensorflow==[^ ]+' locks/tfx-$*/environment.txt); \
