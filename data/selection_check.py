@@ -25,7 +25,7 @@ def check_selection(selection: Selection, settings: DataSettings) -> None:
         raise UserError(
             f"{bad:,} of {selection.images_read:,} images ({bad / selection.images_read:.1%}) cannot be used, more than"
             f" data.max_quarantined_share={settings.max_quarantined_share} allows: {first}{'; ...' if bad > 5 else ''};"
-            " all of them are in summary.json and the log; mend or remove them, or raise that share"
+            " a run lists all of them in its log and summary.json; mend or remove them, or raise that share"
         )
     totals = {name: sum(selection.counts[split][name] for split in SPLITS) for name in selection.counts["train"]}
     if len(totals) < 2:

@@ -1,6 +1,7 @@
 """The batcher: what gathers, how long it waits, and what becomes of callers that give up or of a call that fails."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,5 +71,22 @@ def test_a_call_that_fails_fails_its_own_batch_alone(doubler: Doubler) -> None:
             batcher: Batcher[int, int] = Batcher(doubler, pool, 2, 60, lambda: True)
             said = await asyncio.gather(*map(batcher.submit, [1, 13, 3, 4]), return_exceptions=True)
         assert [str(one) for one in said] == ["unlucky", "unlucky", "6", "8"]
+
+    run(scenario())
+
+
+def test_what_would_be_answered_too_late_is_told_so_and_takes_no_time(doubler: Doubler) -> None:
+    def slowly(items: Sequence[int]) -> list[int]:
+        time.sleep(0.2)
+        return doubler(items)
+
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            batcher: Batcher[int, int] = Batcher(slowly, pool, 1, 60, lambda: False)
+            now = time.monotonic()
+            deadlines = [now + 60, now + 0.3, now + 60]
+            said = await asyncio.gather(*map(batcher.submit, range(3), deadlines), return_exceptions=True)
+        assert (said[0], type(said[1]), said[2]) == (0, asyncio.TimeoutError, 4)
+        assert doubler.batches == [[0], [2]]
 
     run(scenario())

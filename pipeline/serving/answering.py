@@ -66,7 +66,8 @@ class Answering:
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self.images = 0
         self._being_prepared = 0
-        self._image_seconds = 0.0  # that a call takes for each of its images, lately
+        self._image_seconds = 0.0  # from one image's answer to the next one's, lately
+        self._last_end: float | None = None  # of a call that others waited for
         self.metrics: Metrics | None = None
 
     def make_batcher(self, model: LoadedModel, size: int) -> Batcher[Prepared, ModelAnswer]:
@@ -75,8 +76,12 @@ class Answering:
         def answer(prepared: Sequence[Prepared]) -> list[ModelAnswer]:
             start = time.perf_counter()
             answers = model.answer(prepared)
-            seconds = time.perf_counter() - start
-            self._image_seconds += (seconds / len(prepared) - self._image_seconds) / 4
+            end = time.perf_counter()
+            # Between calls others are decoded, which takes cores and time, too.
+            since = start if self._last_end is None else self._last_end
+            self._image_seconds += ((end - since) / len(prepared) - self._image_seconds) / 4
+            self._last_end = end if self.images > len(prepared) else None
+            seconds = end - start
             if self.metrics:
                 self.metrics.count_call(len(prepared), seconds)
             return answers
@@ -88,6 +93,7 @@ class Answering:
 
         Raises:
             Refusal: there are too many, or the queue is full or too slow.
+            asyncio.TimeoutError: there would be no answer in time.
         """
         if len(pictures) > self._limits.max_images:
             raise Refusal(413, f"{len(pictures):,} images; at most {self._limits.max_images} of a request are answered")
@@ -97,8 +103,9 @@ class Answering:
         if (seconds := self.images * self._image_seconds) > self._limits.timeout_seconds:
             raise Refusal(503, f"{self.images} images before it take {seconds:.0f} s; send it again later")
         self.images += len(pictures)
+        deadline = time.monotonic() + self._limits.timeout_seconds
         try:
-            tasks = [asyncio.ensure_future(self._answer_one(version, picture)) for picture in pictures]
+            tasks = [asyncio.ensure_future(self._answer_one(version, picture, deadline)) for picture in pictures]
             try:
                 return list(await asyncio.gather(*tasks))
             finally:
@@ -127,7 +134,7 @@ class Answering:
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._model_thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer_one(self, version: Version, picture: Picture) -> Said:
+    async def _answer_one(self, version: Version, picture: Picture, deadline: float) -> Said:
         if isinstance(picture, Unusable):
             return picture
         prepared: Prepared | Unusable
@@ -140,7 +147,7 @@ class Answering:
                 self._being_prepared -= 1
         else:
             prepared = picture
-        return prepared if isinstance(prepared, Unusable) else await version.batcher.submit(prepared)
+        return prepared if isinstance(prepared, Unusable) else await version.batcher.submit(prepared, deadline)
 
     def _prepare(self, model: LoadedModel, picture: bytes) -> Prepared | Unusable:
         start = time.perf_counter()

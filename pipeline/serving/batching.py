@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -9,6 +11,8 @@ from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
+_LONGER = 1.5
+"""Than the last call, as it may take where others want the cores."""
 
 
 class Batcher(Generic[_Item, _Answer]):
@@ -41,14 +45,24 @@ class Batcher(Generic[_Item, _Answer]):
         self.size = size
         self._answer, self._executor = answer, executor
         self._wait_seconds, self._others_come = wait_seconds, others_come
-        self._waiting: deque[tuple[_Item, asyncio.Future[_Answer]]] = deque()
+        self._waiting: deque[tuple[_Item, asyncio.Future[_Answer], float]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._full = asyncio.Event()
+        self._call_seconds = 0.0
 
-    async def submit(self, item: _Item) -> _Answer:
-        """Returns an item's answer; one whose caller was cancelled meanwhile is not asked for."""
+    async def submit(self, item: _Item, deadline: float = math.inf) -> _Answer:
+        """Returns an item's answer; one whose caller was cancelled meanwhile is not asked for.
+
+        Args:
+            item: to answer.
+            deadline: by `time.monotonic`. What would be answered after it is not asked for while others wait, which
+                would come too late as well.
+
+        Raises:
+            asyncio.TimeoutError: there would be no answer by then.
+        """
         future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, deadline))
         if len(self._waiting) >= self.size:
             self._full.set()
         if self._worker is None:
@@ -72,14 +86,21 @@ class Batcher(Generic[_Item, _Answer]):
 
     def _take(self) -> list[tuple[_Item, asyncio.Future[_Answer]]]:
         batch: list[tuple[_Item, asyncio.Future[_Answer]]] = []
+        earliest = time.monotonic() + _LONGER * self._call_seconds
         while self._waiting and len(batch) < self.size:
-            item, future = self._waiting.popleft()
-            if not future.done():  # Else its caller gave up.
+            item, future, deadline = self._waiting.popleft()
+            if future.done():  # Its caller gave up.
+                continue
+            # The last one is tried: it takes nobody's time, and the call may be quick again.
+            if earliest > deadline and self._waiting:
+                future.set_exception(asyncio.TimeoutError())
+            else:
                 batch.append((item, future))
         return batch
 
     async def _run(self, batch: list[tuple[_Item, asyncio.Future[_Answer]]]) -> None:
         items = [item for item, _ in batch]
+        start = time.monotonic()
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._executor, self._answer, items)
         except Exception as error:
@@ -87,6 +108,8 @@ class Batcher(Generic[_Item, _Answer]):
                 if not future.done():
                     future.set_exception(error)
             return
+        finally:
+            self._call_seconds = time.monotonic() - start
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():
                 future.set_result(answer)

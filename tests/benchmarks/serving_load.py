@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.serving.request_log import RETRY_AFTER_SECONDS
+
 Check = Callable[[int, int, dict[str, Any]], str | None]
 """Number of a picture, version and answer -> what is wrong with it."""
 
@@ -65,14 +67,22 @@ async def cut(port: int, body: bytes) -> None:
 
 
 async def run_clients(port: int, bodies: Sequence[bytes], clients: int, seconds: float) -> Outcome:
-    """Runs clients that each send the next request when the last one is answered."""
+    """Runs clients that each send the next request when the last one is answered.
+
+    A client whose request is refused since the queue is full waits as it is told, and sends it again: its time counts.
+    """
     outcome, start = Outcome(), time.perf_counter()
 
     async def client(number: int) -> None:
+        begun = time.perf_counter()
         while time.perf_counter() - start < seconds:
-            begun = time.perf_counter()
             status, _, answer = await send(port, bodies[number % len(bodies)])
+            if status == 503:
+                outcome.statuses[status] = outcome.statuses.get(status, 0) + 1
+                await asyncio.sleep(RETRY_AFTER_SECONDS)
+                continue
             _note(outcome, status, time.perf_counter() - begun, None if status == 200 else str(answer))
+            begun = time.perf_counter()
             number += clients
 
     await asyncio.gather(*map(client, range(clients)))
