@@ -151,7 +151,7 @@ def main() -> None:
         ("ReportGen's predictions", read, images // 10),
     ):
         started = time.monotonic()
-        gib = measure(work, images)
+        gib = measure(work, count)
         print(
             f"{name:<26}{count:>10,} images{gib:7.2f} GiB{gib * 2**30 / count:8.0f} bytes an image"
             f"{time.monotonic() - started:7.0f} s",
