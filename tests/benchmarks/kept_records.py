@@ -37,6 +37,7 @@ def measure(work: Callable[[int], object], images: int) -> float:
     parent, child = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_watch, args=(child, work, images))
     process.start()
+    child.close()  # Here; else a process that fails would be waited for.
     gib = parent.recv()
     process.join()
     return gib
@@ -127,6 +128,8 @@ def predict(images: int) -> object:
                     "width": [400] * len(labels),
                     "format": ["jpeg"] * len(labels),
                     "probabilities": random.dirichlet(np.ones(_CLASSES), len(labels)).astype(np.float32),
+                    "decision": labels,
+                    "unknown_score": random.random(len(labels), np.float32),
                     "embedding": random.random((len(labels), _CHANNELS), np.float32),
                     "baseline_probabilities": None,
                 }
