@@ -99,7 +99,9 @@ def test_versions_are_listed_rolled_back_and_promoted(served: Any, capsys: pytes
     assert models.main(["promote", ROOT, "20", "--yes"]) == 0
     assert [key for key in keys(served) if not key.endswith("rolled_back.json")] == before
     assert models.main(["list", "s3://nobodys/m"]) == 2
-    assert "s3://nobodys/m: there is no such bucket (NoSuchBucket); check its name" in capsys.readouterr().err
+    assert (
+        "s3://nobodys/m/rolled_back.json: there is no such bucket (NoSuchBucket); check its" in capsys.readouterr().err
+    )
 
 
 @contextmanager
