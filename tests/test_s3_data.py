@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.testing.util import assert_that
 
 from data.detect import settings_for_path
 from data.errors import UserError
 from data.settings import DataSettings
 from data.sources import make_source
-from data.sources.reading import ReadAll, parts_of
+from data.sources.reading import ReadAll, ReadInOrder, parts_of
 from data.sources.source import SourceImage
 from pipeline import run_local
 from pipeline.config import load_config
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.vertex import inputs
 from pipeline.vertex.settings import VertexSettings
 from tests import images, table_files
@@ -229,6 +232,31 @@ def test_the_command_tells_a_bucket_that_is_not_there_and_exits_2(
     assert run_local.main(["--data", "s3://pets/a.zip", "--output-dir", str(tmp_path / "out")]) == 2
     assert "an archive that is not on this machine; unpack it there or here" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def _list_and_fail() -> Iterator[str]:
+    yield "a"
+    raise UserError("s3://pets: S3 does not answer")
+
+
+def _read_one(name: str) -> list[SourceImage]:
+    return [SourceImage(name, "", None, b"")]
+
+
+def test_a_listing_that_fails_while_it_is_read_stops_the_run() -> None:
+    for read, names in (
+        (ReadAll(_list_and_fail, str, _read_one, one_by_one=True), ["a", ""]),
+        (ReadAll(_list_and_fail, str, _read_one), ["a", ""]),
+        (ReadInOrder(_list_and_fail), [""]),
+    ):
+
+        def check(found: list[Any], names: list[str] = names) -> None:
+            images = [image for image in found if image != "a"]
+            assert sorted(image.name for image in images) == sorted(names)
+            assert [image.problem for image in images if image.fatal] == ["s3://pets: S3 does not answer"]
+
+        with beam.Pipeline(argv=list(IN_PROCESS_BEAM_ARGS)) as pipeline:
+            assert_that(pipeline | read, check)
 
 
 def test_vertex_ai_refuses_it_when_compiled() -> None:

@@ -17,7 +17,7 @@ from components.pusher.executor import Executor, push_to_bucket
 from data import gfile
 from data.amazon_s3 import objects
 from data.errors import Fault, UserError
-from pipeline import models, predict
+from pipeline import clean, models, predict
 from pipeline.local_runner import _outputs_are_whole
 from pipeline.output_dir import make_serving_dir
 from pipeline.pushed_versions import PushedVersions
@@ -27,6 +27,7 @@ from pipeline.serving.versions import Versions
 from tests.faulty_s3 import answers
 from tests.images import make_image_tree
 from tests.serving import COLOURS, make_colour_model, paint
+from tests.small_runs import Folder, make_facts
 from tests.test_image_example_gen import read_all, run_in
 from tests.test_s3_data import upload
 
@@ -228,3 +229,26 @@ def test_a_version_that_cannot_be_copied_now_is_tried_again(
     asyncio.run(versions._change(candidate))
     assert versions.current.number == 20
     assert server.seen
+
+
+def test_an_output_folder_knows_its_models_in_s3(
+    bucket: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder(tmp_path / "out", make_facts(tmp_path), "s3://pets/served/p")
+    folder.run(1, images=1)
+    folder.run(2, images=2)
+    assert set(folder.run(2, images=2).values()) == {"cached"}
+    (second, first), _ = PushedVersions("s3://pets/served/p").list()
+    assert models.main(["list", str(folder.output.root)]) == 0
+    assert f"{second}" in (told := capsys.readouterr().out)
+    assert f"{first}" in told
+    assert clean.main([str(folder.output.root), "--yes"]) == 0
+    assert "2 pushed model(s), in the serving folder" in capsys.readouterr().out
+    assert models.main(["rollback", str(folder.output.root), "--yes"]) == 0
+    assert "  blessing  of" in capsys.readouterr().out
+    assert PushedVersions("s3://pets/served/p").list() == ([first], [second])
+    assert folder.run(3, images=3)["Pusher"] == "complete"
+    (third, *others), _ = PushedVersions("s3://pets/served/p").list()
+    assert (third > second, others) == (True, [first])
+    bucket.objects.filter(Prefix=f"served/p/{third}").delete()
+    assert folder.run(3, images=3)["Pusher"] == "complete"
