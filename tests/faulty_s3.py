@@ -67,6 +67,11 @@ def hangs(handler: Handler) -> None:
     handler.close_connection = True
 
 
+def says_nothing(handler: Handler) -> None:
+    """Ends the connection without an answer."""
+    handler.close_connection = True
+
+
 def breaks_off(handler: Handler) -> None:
     """Ends the connection in the middle of the answer."""
     handler.pass_on(cut=10)
