@@ -1,4 +1,4 @@
-"""The file of corrected labels, local or `gs://`."""
+"""The file of corrected labels, local, `gs://` or `s3://`."""
 
 import csv
 import hashlib
@@ -25,7 +25,7 @@ def corrected_fingerprint(fingerprint: str, path: str | None) -> str:
 
 
 def read_corrections(path: str) -> dict[str, Correction]:
-    """Reads a local or `gs://` file.
+    """Reads a file.
 
     Returns:
         Content hash -> correction, in the order of the file.
@@ -37,7 +37,7 @@ def read_corrections(path: str) -> dict[str, Correction]:
 
 
 def write_corrections(corrections: Mapping[str, Correction], path: str) -> None:
-    """Writes a local or `gs://` file; errors as `write_text`."""
+    """Writes a file; errors as `write_text`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

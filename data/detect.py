@@ -1,11 +1,11 @@
 """Tells from a path alone what kind of source lies there."""
 
+import os
 import re
 
-import tensorflow as tf
-
+from data import gfile
 from data.errors import UserError
-from data.files import has_glob, list_names
+from data.files import READ_SCHEMES, has_glob, list_names
 from data.source_kinds import SOURCES
 from data.spans import check_span_pattern, has_span, newest_path
 from data.tables.names import find_tables
@@ -21,8 +21,10 @@ def settings_for_path(path: str) -> dict[str, str]:
     Raises:
         UserError: there is no such place, or it is of no kind that can be read.
     """
-    if (scheme := path.partition("://")[0]) not in (path, "gs"):
-        raise UserError(f"--data is {path}, and {scheme}:// is not read; copy the images to a folder or a gs:// bucket")
+    if (scheme := path.partition("://")[0]) not in (path, *READ_SCHEMES):
+        raise UserError(
+            f"--data is {path}, and {scheme}:// is not read; copy the images to a folder, or to gs:// or s3://"
+        )
     if has_span(path):
         try:
             check_span_pattern(path)
@@ -44,12 +46,12 @@ def settings_for_name(path: str) -> dict[str, str]:
 
 
 def _describe(path: str) -> str:
-    if not tf.io.gfile.exists(path):
+    if not gfile.exists(path):
         return "which matches no TFRecord or Parquet file" if has_glob(path) else "which does not exist"
-    if not tf.io.gfile.isdir(path):
+    if not gfile.isdir(path):
         return "a spreadsheet: save it as CSV" if _SPREADSHEET.search(path) else "a file of another kind"
     names = list_names(path)
     described = f"a folder of {len(names)} files and no folder (each image lies in a folder named after its class)"
     if tables := find_tables(names):
-        described += f"; is {tf.io.gfile.join(path, tables[0])} their table"
+        described += f"; is {os.path.join(path, tables[0])} their table"
     return described

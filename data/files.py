@@ -3,12 +3,13 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO
 
 import tensorflow as tf
 
+from data import gfile
 from data.errors import UserError
 
 # What systems, disk stations and tools leave in folders, in lower case: bins, thumbnails, what checking a disk found.
@@ -24,6 +25,10 @@ _LEFT_BEHIND = frozenset(
 )
 
 
+READ_SCHEMES = ("gs", "s3")
+"""Of the places that images are read from, beside this machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of a tree.
@@ -32,7 +37,7 @@ class FileEntry:
         path: relative to the tree's root, with `/`.
         size: bytes; -1 where it cannot be opened: a broken link, a pipe or device (whose end may never come), or a name
             that is not UTF-8.
-        mtime_ns: time of the last change, nanoseconds.
+        mtime_ns: time of the last change, nanoseconds; of S3 the seconds, and a hash of the content's ETag.
     """
 
     path: str
@@ -67,14 +72,13 @@ def has_glob(path: str) -> bool:
 
 def list_names(folder: str) -> list[str]:
     """Returns the names in a folder, in no order, but for hidden ones and what systems leave behind."""
-    return [name for given in tf.io.gfile.listdir(folder) if not is_left_behind(name := given.rstrip("/"))]
+    return [name for given in gfile.listdir(folder) if not is_left_behind(name := given.rstrip("/"))]
 
 
 def list_tree(root: str) -> Tree:
     """Lists a folder with all its sub-folders.
 
-    Local: links are followed. Remote: in one listing, since a call for each file would take hours for a million files;
-    a bucket has no empty folders.
+    Local: links are followed. Remote: a bucket has no empty folders.
 
     Raises:
         UserError: there is no such folder, or it cannot be read.
@@ -172,24 +176,36 @@ def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _list_remote(root: str) -> tuple[list[FileEntry], list[str], list[str]]:
+def _find_remote(root: str) -> Iterator[FileEntry]:
+    """Yields the files below a folder in one listing, since a call for each would take hours for a million files."""
+    if gfile.is_s3(root):
+        yield from (FileEntry(*found) for found in gfile.list_below(root))
+        return
     from apache_beam.io.filesystems import FileSystems
 
     prefix = root.rstrip("/") + "/"
+    for match in FileSystems.match([prefix + "**"])[0].metadata_list:
+        time_ns = int((match.last_updated_in_seconds or 0) * 1e9)
+        yield FileEntry(match.path.removeprefix(prefix), match.size_in_bytes, time_ns)
+
+
+def _list_remote(root: str) -> tuple[list[FileEntry], list[str], list[str]]:
     files = []
     folders: set[str] = set()
     ignored: set[str] = set()
-    for match in FileSystems.match([prefix + "**"])[0].metadata_list:
-        path = match.path.removeprefix(prefix)
-        parts = path.split("/")
+    for file in _find_remote(root):
+        parts = file.path.split("/")
         # "folder/" objects of size 0 are how consoles show an empty folder.
-        if path.endswith("/"):
+        if not parts[-1]:
+            continue
+        if not all(parts):  # `a//b.png`, which no folder can hold
+            ignored.add(file.path)
             continue
         if depth := next((i for i, part in enumerate(parts, 1) if is_left_behind(part)), None):
             ignored.add("/".join(parts[:depth]))
             folders.update("/".join(parts[:i]) for i in range(1, depth))
             continue
-        files.append(FileEntry(path, match.size_in_bytes, int((match.last_updated_in_seconds or 0) * 1e9)))
+        files.append(file)
         folders.update("/".join(parts[:i]) for i in range(1, len(parts)))
     if not files:
         raise FileNotFoundError(root)
@@ -203,7 +219,7 @@ def stat_file(path: str) -> FileEntry:
         UserError: there is no such file.
     """
     try:
-        status = tf.io.gfile.stat(path)
+        status = gfile.stat(path)
     except tf.errors.OpError as error:
         raise UserError(f"data.path is {path}, which cannot be read ({type(error).__name__}); give a file") from error
     if status.is_directory:
@@ -215,10 +231,10 @@ def open_binary(path: str) -> IO[bytes]:
     """Opens a file for reading.
 
     Raises:
-        OSError: a local file cannot be read; of a remote one, tf.errors.OpError at the first read.
+        OSError: a local file cannot be read; of a remote one, tf.errors.OpError at the first read; UserError of S3.
     """
     # A local image is read in a third of gfile's time, which counts where images are small.
-    return tf.io.gfile.GFile(path, "rb") if is_remote(path) else open(path, "rb")
+    return gfile.open_binary(path) if is_remote(path) else open(path, "rb")
 
 
 def read_bytes(path: str) -> bytes:
@@ -226,8 +242,11 @@ def read_bytes(path: str) -> bytes:
 
     Raises:
         OSError, tf.errors.OpError: it cannot be read.
+        UserError: S3 cannot be reached, or does not let it be read.
     """
-    with open_binary(path) as file:
+    if is_remote(path):
+        return gfile.read_bytes(path)
+    with open(path, "rb") as file:
         return file.read()
 
 
@@ -245,7 +264,7 @@ def read_lines(path: str) -> list[str]:
 def remove_path(path: str) -> None:
     """Removes a file or a folder with all that is in it, local or remote, if it is there."""
     with contextlib.suppress(tf.errors.NotFoundError):  # somebody else removes it, too
-        if tf.io.gfile.isdir(path):
-            tf.io.gfile.rmtree(path)
+        if gfile.isdir(path):
+            gfile.rmtree(path)
         else:
-            tf.io.gfile.remove(path)
+            gfile.remove(path)

@@ -5,6 +5,7 @@ import math
 import os
 from typing import Any
 
+from data import gfile
 from data.whole_files import write_text
 
 
@@ -22,10 +23,7 @@ def read_json(path: str) -> Any:
     if os.path.isfile(path):
         with open(path, "rb") as local:
             return json.loads(local.read())
-    import tensorflow as tf
-
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return json.loads(file.read())
+    return json.loads(gfile.read_bytes(path))
 
 
 def find_json(path: str) -> Any:

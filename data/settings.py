@@ -73,7 +73,7 @@ class DataSettings(Settings):
 
     path: LocalPath | None = None
     """The folder (`image_folder`), the archive (`archive`, `cifar10`; without it the latter is downloaded) or the file,
-    folder or glob (`tfrecords`, `table`): a local path or `gs://...`. `digits` takes none."""
+    folder or glob (`tfrecords`, `table`): a local path, `gs://...` or `s3://...`. `digits` takes none."""
 
     num_spans: Annotated[int, Field(ge=1)] = 1
     """How many deliveries are read together, a rolling window of the newest, where `path` has a `{SPAN}`: a number, as
@@ -107,7 +107,7 @@ class DataSettings(Settings):
     has: `ignore` leaves them out, where a table names a selection."""
 
     corrections: LocalPath | None = None
-    """A CSV file of corrected labels, of `python -m pipeline.labels`: a local path or `gs://...`. They are applied to
+    """A CSV file of corrected labels, of `python -m pipeline.labels`, local, `gs://` or `s3://`. They are applied to
     the images that they name by content, before labels are compared; the source stays as it is."""
 
     duplicates: Literal["drop_from_train", "keep", "fail"] = "drop_from_train"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from data import gfile
 from data.errors import UserError
 
 _TOKEN = re.compile(r"\{SPAN(?::([1-9]\d?))?\}")
@@ -115,11 +116,9 @@ def _make_expression(text: str) -> str:
 
 def _list(folder: str, pattern: str) -> list[str]:
     try:
-        if "://" not in folder:
-            return os.listdir(folder)
-        import tensorflow as tf
-
-        return list(tf.io.gfile.listdir(folder))
+        return os.listdir(folder) if "://" not in folder else gfile.listdir(folder)
+    except UserError:
+        raise
     except Exception as error:  # TensorFlow's file systems have errors of their own.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"data.path is {pattern}, and {folder} cannot be listed: {reason}") from error
@@ -128,6 +127,4 @@ def _list(folder: str, pattern: str) -> list[str]:
 def _exists(path: str) -> bool:
     if "://" not in path and os.path.exists(path):
         return True
-    import tensorflow as tf
-
-    return bool(tf.io.gfile.glob(path)) or tf.io.gfile.exists(path)
+    return bool(gfile.glob(path)) or gfile.exists(path)

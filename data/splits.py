@@ -126,7 +126,7 @@ def choose_images(
     records = sorted(records, key=lambda record: record.name)
     fatal = next((record for record in records if record.fatal), None)
     if fatal:
-        raise UserError(f"data.path: {fatal.name}: {fatal.problem}")
+        raise UserError(": ".join(filter(None, ("data.path", fatal.name, fatal.problem))))
 
     left_out = count_left_out(records, settings.labels)
     records = [record for record in records if not record.left_out]

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from data import gfile
 from data.bit_depth import WHOLE
 from data.decode import decode_image
 from data.image_check import check_image, is_stored_anew
@@ -129,7 +130,7 @@ def _unread(reference: Any, labels: Mapping[str, str | None]) -> ImageRecord:
 
 def _estimate_images(references: Sequence[Any] | None, seen: int, seen_bytes: int) -> int:
     """Returns how many images there are, from the sizes of the files that hold them."""
-    sizes = [tf.io.gfile.stat(reference.path).length for reference in references or ()]
+    sizes = [gfile.stat(reference.path).length for reference in references or ()]
     return round(sum(sizes) / max(1, seen_bytes) * seen)
 
 

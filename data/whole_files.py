@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from data import gfile
+
 
 def write_text(path: str, text: str) -> None:
     """Writes a text in UTF-8 as `write_bytes` does."""
@@ -13,7 +15,7 @@ def write_bytes(path: str, content: bytes) -> None:
     """Writes a file: readers see the old one or the new one, never a part; makes its folder.
 
     Raises:
-        OSError, tf.errors.OpError: it cannot be written.
+        OSError, tf.errors.OpError, UserError (S3): it cannot be written.
     """
     part = f"{path}.{os.getpid()}.tmp"
     if "://" not in path:
@@ -21,9 +23,11 @@ def write_bytes(path: str, content: bytes) -> None:
         Path(part).write_bytes(content)
         os.replace(part, path)
         return
+    if gfile.is_s3(path):  # which has no other way, and no renaming
+        gfile.write_bytes(path, content)
+        return
     import tensorflow as tf  # Here: it takes seconds.
 
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(part, "wb") as file:
-        file.write(content)
+    gfile.makedirs(os.path.dirname(path))
+    gfile.write_bytes(part, content)
     tf.io.gfile.rename(part, path, overwrite=True)

@@ -1,5 +1,6 @@
 """Which artifacts of an output folder are still needed, and by what: read from ML Metadata, nothing is changed."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from ml_metadata.proto.metadata_store_pb2 import Artifact, Event, Execution
 
 from components.pusher.executor import ASIDE_PREFIX
 from components.trainer.checkpoints import RESUME_DIR
+from data import gfile
+from data.files import is_remote
 from pipeline.local_runner import PUSHED_DESTINATION
 from pipeline.output_dir import OutputDir
 from pipeline.report_lineage import NODE_CONTEXT, OUTPUT_EVENTS, PIPELINE_CONTEXT, RUN_CONTEXT
@@ -144,6 +147,10 @@ def _find_latest_blessed(store: Any, known: Metadata, output: OutputDir, mine: s
     return [(model.id, blessing.id) for model, blessing in zip(models, blessings, strict=True)]
 
 
+def _is_folder(path: str) -> bool:
+    return gfile.isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
 def _need_pushed(
     needs: Needs, known: Metadata, output: OutputDir, name: str, mine: set[int], runs: list[list[int]]
 ) -> None:
@@ -155,13 +162,13 @@ def _need_pushed(
         destination = output.rebase_destination(destination, artifact.uri)
         if not destination:
             continue
-        version = Path(destination)
-        if version.is_dir():
-            served.add(version)
+        folder, number = os.path.split(destination)
+        if _is_folder(destination):
+            served.add(destination)
             needs.artifacts |= _record_of(known, runs, artifact.id, lambda kind: kind not in _BULK)
-        elif version.with_name(f"{ASIDE_PREFIX}{version.name}").is_dir():
+        elif _is_folder(os.path.join(folder, ASIDE_PREFIX + number)):
             # Promoted, it is what the next model is compared with, or starts from.
-            aside.add(version)
+            aside.add(destination)
             needs.artifacts |= _record_of(known, runs, artifact.id, lambda kind: kind != "Examples")
     if served:
         needs.reasons.append(

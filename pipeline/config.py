@@ -43,7 +43,7 @@ class PipelineConfig(Settings):
     """A curated schema (`.pbtxt`) to validate against; without one the schema is inferred from train."""
 
     serving_model_dir: LocalPath | None = None
-    """Where models are pushed to, as `<serving_model_dir>/<name>/<version>`; default: in the output folder."""
+    """Where models go, as `<serving_model_dir>/<name>/<version>`: local, `gs://`, `s3://`; else the output folder."""
 
     data: DataSettings = DataSettings()
     transform: TransformSettings = TransformSettings()

@@ -18,6 +18,7 @@ from components.trainer.recipes import Facts, Plan, resolve_recipe
 from components.trainer.strategy import count_hosts, is_tpu_strategy, make_strategy, runs_on_cpu
 from components.trainer.weights import ResolvedWeights, resolve_weights
 from components.transform.resize import resize_image
+from data import gfile
 from data.class_names import describe_similar
 from data.corrections import describe_corrections
 from data.corrections_file import read_corrections
@@ -165,6 +166,8 @@ def _nearest(path: Path) -> Path:
 
 def _check_serving_dir(config: PipelineConfig) -> None:
     place = config.serving_model_dir
+    if place and gfile.is_s3(place):
+        gfile.exists(place)  # Says so where the bucket is none, or cannot be reached.
     if place and "://" not in place and not os.access(_nearest(Path(place).resolve()), os.W_OK):
         raise UserError(f"serving_model_dir is {place}, which cannot be written; choose another")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data import gfile
 from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, CommandLineParser, command, silence_libraries, user_name
 
@@ -156,7 +157,7 @@ def _import(arguments: argparse.Namespace) -> None:
     if not decisions:
         raise UserError(f"{arguments.file}: holds no decision; fill in the column new_label, or label some tasks")
     try:
-        old = read_corrections(arguments.to) if tf.io.gfile.exists(arguments.to) else {}
+        old = read_corrections(arguments.to) if gfile.exists(arguments.to) else {}
         merged = merge_corrections(old, decisions)
         write_corrections(merged, arguments.to)
     except (OSError, tf.errors.OpError) as error:

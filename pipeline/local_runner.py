@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
-from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
@@ -22,6 +21,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.exported_model import SAVED_MODEL_FILE
+from data import gfile
 from pipeline.interruption import was_interrupted
 from pipeline.output_dir import OutputDir
 from pipeline.report_lineage import check_database
@@ -188,7 +188,7 @@ def _outputs_are_whole(outputs: dict[str, list[metadata_store_pb2.Artifact]]) ->
             needed.append(os.path.join(path_utils.serving_model_dir(artifact.uri), SAVED_MODEL_FILE))
         if destination := artifact.custom_properties[PUSHED_DESTINATION].string_value:
             needed.append(os.path.join(destination, SAVED_MODEL_FILE))
-    return all(map(fileio.exists, needed))
+    return all(map(gfile.exists, needed))
 
 
 def adopt_moved_artifacts(output: OutputDir) -> str | None:

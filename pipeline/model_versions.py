@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components.exported_model import SAVED_MODEL_FILE
+from data import gfile
 from data.errors import UserError
 from pipeline.output_dir import DEFAULT_OUTPUT
 
@@ -36,11 +37,8 @@ def is_model(path: str) -> bool:
     """Says whether a folder is a SavedModel; errors as `list_versions`."""
     if "://" not in path:
         return Path(path, SAVED_MODEL_FILE).is_file()
-    import tensorflow as tf
-
     with _explained(path):
-        found: bool = tf.io.gfile.exists(f"{path}/{SAVED_MODEL_FILE}")
-        return found
+        return gfile.exists(f"{path}/{SAVED_MODEL_FILE}")
 
 
 def list_versions(folder: str) -> dict[int, str]:
@@ -53,10 +51,8 @@ def list_versions(folder: str) -> dict[int, str]:
     if "://" not in folder:
         files = list(map(str, Path(folder).glob(pattern)))
     else:
-        import tensorflow as tf
-
         with _explained(folder):
-            files = tf.io.gfile.glob(f"{folder}/{pattern}")
+            files = gfile.glob(f"{folder}/{pattern}")
     found = map(os.path.dirname, files)
     return {int(os.path.basename(path)): path for path in found if os.path.basename(path).isdecimal()}
 

@@ -59,7 +59,7 @@ def _make_parser() -> argparse.ArgumentParser:
         act.add_argument(
             "folder",
             metavar="FOLDER",
-            help="an output folder of pipeline.run_local, or a folder of pushed versions: a local path or gs://...",
+            help="an output folder of pipeline.run_local, or a folder of pushed versions: a local path, gs://... or s3://...",
         )
         act.add_argument(
             "--output-dir", metavar="DIR", help="whose runs pushed to FOLDER, where that does not lie in it"

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.report_gen import REPORT_FILE
+from data import gfile
 from data.errors import UserError
+from data.whole_files import write_bytes
 
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "output"
 """Where the output folders lie of those who name none."""
@@ -140,11 +142,13 @@ def make_serving_dir(path: str) -> str:
     """Makes the folder that `serving_model_dir` names, before hours of training end in a push that must fail.
 
     Returns:
-        The absolute path; a remote one as it is.
+        The absolute path; a remote one as it is, and in S3 with an empty `.writable` in it.
 
     Raises:
         UserError: it cannot be made or written.
     """
+    if gfile.is_s3(path):
+        write_bytes(f"{path.rstrip('/')}/.writable", b"")  # hidden: neither a version nor half of one
     if "://" in path:
         return path
     folder = Path(path).resolve()

@@ -50,7 +50,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = CommandLineParser(
         prog="python -m pipeline.predict",
         description="Classifies images with a pushed model's own signature; with --out whole folders, tables of "
-        "images, archives and TFRecord files, local or gs://.",
+        "images, archives and TFRecord files, local, gs:// or s3://.",
     )
     parser.add_argument(
         "images",

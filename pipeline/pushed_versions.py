@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from components.evaluator.rollback import Rollback
 from components.exported_model import SAVED_MODEL_FILE
-from components.pusher.executor import ASIDE_PREFIX, LOCK_FILE, is_same_export, locked_for_push
+from components.pusher.executor import ASIDE_PREFIX, LOCK_FILE, copy_model, is_same_export, locked_for_push
+from data import gfile
 from data.errors import UserError
-from data.files import is_remote, remove_path
+from data.files import is_remote
 from data.json_files import find_json, write_json
 
 JOURNAL_FILE = "rolled_back.json"
@@ -52,7 +53,7 @@ class PushedVersions:
     """The folder.
 
     Attributes:
-        root: local or `gs://` path.
+        root: local, `gs://` or `s3://` path.
     """
 
     root: str
@@ -72,8 +73,8 @@ class PushedVersions:
             UserError: the folder cannot be listed.
         """
         try:
-            names = [name.rstrip("/") for name in tf.io.gfile.listdir(self.root)]
-            whole = [name for name in names if tf.io.gfile.exists(f"{self.root}/{name}/{SAVED_MODEL_FILE}")]
+            names = [name.rstrip("/") for name in gfile.listdir(self.root)]
+            whole = [name for name in names if gfile.exists(f"{self.root}/{name}/{SAVED_MODEL_FILE}")]
         except (OSError, tf.errors.OpError) as error:
             reason = " ".join(str(getattr(error, "strerror", None) or error).split())
             raise UserError(f"{self.root}: cannot be listed ({reason}); give a folder of pushed versions") from None
@@ -92,7 +93,7 @@ class PushedVersions:
         if number in _TIMES:
             return datetime.datetime.fromtimestamp(number).astimezone()
         with contextlib.suppress(OSError, tf.errors.OpError):
-            seconds = tf.io.gfile.stat(f"{path}/{SAVED_MODEL_FILE}").mtime_nsec / 1e9
+            seconds = gfile.stat(f"{path}/{SAVED_MODEL_FILE}").mtime_nsec / 1e9
             if seconds > 0:  # of a file system that keeps it
                 return datetime.datetime.fromtimestamp(seconds).astimezone()
         return None
@@ -153,17 +154,8 @@ def _move(source: str, target: str) -> None:
         if os.path.isdir(source):
             os.rename(source, target)
         return
-    gfile = tf.io.gfile
     if gfile.exists(f"{source}/{SAVED_MODEL_FILE}"):
-        names = sorted(
-            os.path.join(folder, name).removeprefix(f"{source}/")
-            for folder, _, names in gfile.walk(source)
-            for name in names
-        )
-        for name in sorted(names, key=lambda name: name == SAVED_MODEL_FILE):
-            gfile.makedirs(os.path.dirname(f"{target}/{name}"))
-            remove_path(f"{target}/{name}")  # of a copy that was interrupted; TensorFlow's ram:// would add to it
-            gfile.copy(f"{source}/{name}", f"{target}/{name}")
+        copy_model(source, target)
         gfile.remove(f"{source}/{SAVED_MODEL_FILE}")
     if gfile.isdir(source):
         gfile.rmtree(source)

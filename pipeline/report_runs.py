@@ -7,6 +7,7 @@ from components.evaluator.refusals import REFUSALS_FILE
 from components.evaluator.rollback import ROLLBACK_GATE
 from components.report_gen import FACTS_FILE
 from components.report_gen.account import ACCOUNT_VERSION, Account, account_from_json
+from data import gfile
 from data.errors import UserError
 from data.json_files import read_json
 from pipeline.output_dir import DEFAULT_OUTPUT, OutputDir
@@ -153,11 +154,7 @@ def _newest_output() -> OutputDir:
 
 
 def _exists(path: str) -> bool:
-    if "://" not in path:
-        return Path(path).exists()
-    import tensorflow as tf
-
-    return tf.io.gfile.exists(path)
+    return gfile.exists(path) if "://" in path else Path(path).exists()
 
 
 def _read_account(path: str) -> Account:

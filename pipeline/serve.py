@@ -73,7 +73,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--model",
         metavar="DIR",
         default=os.environ.get("AIP_STORAGE_URI") or None,
-        help="a pushed version, or the folder of its versions, here or gs:// (default: the latest pushed)",
+        help="a pushed version, or the folder of its versions, here, gs:// or s3:// (default: the latest pushed)",
     )
     parser.add_argument("--name", help="what /v1/models/NAME is called (default: the folder of the versions)")
     parser.add_argument("--host", default="127.0.0.1", help="where it listens; 0.0.0.0: to everybody (%(default)s)")

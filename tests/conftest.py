@@ -1,8 +1,12 @@
 """What all tests share: an order that keeps two processes busy, and memory that goes back after each file."""
 
+import contextlib
 import ctypes
 import gc
+import itertools
+import os
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +68,66 @@ def transformed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("transform")
     transform_images(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Any]:
+    """A server that speaks S3, of this process, as boto3's resource."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    session = boto3.session.Session("key", "secret", region_name="us-east-1")
+    yield session.resource("s3", endpoint_url=address)
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket, `pets`, as boto3's `Bucket`; environment variables alone say how to reach it."""
+    address = s3.meta.client.meta.endpoint_url
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield s3.create_bucket(Bucket="pets")
+    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
+
+
+@pytest.fixture
+def faulty(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What puts a server with a fault in front of S3, for the requests `faulty(fault, text)` whose line holds a text.
+
+    Of these only `times`, after `after` others. It returns the server, which is asked from then on.
+    """
+    from data.amazon_s3.client import _make_client
+    from tests.faulty_s3 import faulty_server
+
+    with contextlib.ExitStack() as stack:
+
+        def start(fault: Any, text: str = "", times: int = 10**6, after: int = 0) -> Any:
+            matching = itertools.count()
+
+            def fault_of(handler: Any) -> Any:
+                is_meant = text in f"{handler.command} {handler.path}"
+                return fault if is_meant and after <= next(matching) < after + times else None
+
+            server = stack.enter_context(faulty_server(bucket.meta.client.meta.endpoint_url, fault_of))
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+            _make_client.cache_clear()
+            return server
+
+        yield start
+    _make_client.cache_clear()
 
 
 @pytest.fixture(scope="module")

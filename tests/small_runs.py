@@ -80,8 +80,9 @@ def ReportGen(model: InputArtifact[Model], facts: Parameter[str], report: Output
 class Folder:
     """An output folder in which pipelines run that have the nodes that count; resolver and Pusher are the real ones."""
 
-    def __init__(self, root: Path, facts: str) -> None:
+    def __init__(self, root: Path, facts: str, serving: str | None = None) -> None:
         self.output, self._facts = OutputDir(root), facts
+        self._serving = serving or str(self.output.serving_model_dir / "p")
         root.mkdir(exist_ok=True)
 
     def run(self, number: int, blessed: int = 1, images: int = 1, fails: int = 0, gates: str = "") -> dict[str, str]:
@@ -94,7 +95,7 @@ class Folder:
         pusher = AtomicPusher(
             model=model,
             model_blessing=evaluator.outputs["blessing"],
-            base_directory=str(self.output.serving_model_dir / "p"),
+            base_directory=self._serving,
         )
         report_gen = ReportGen(model=model, facts=self._facts)
         runner = ObservedLocalRunner(Deaf())

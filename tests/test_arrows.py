@@ -14,8 +14,11 @@ FORBIDDEN = {
     "components": {"pipeline", "tests"},
     "pipeline": {"tests"},
 }
-CLOUD_CLIENTS = ("google.api_core.", "google.auth.", "google.cloud.", "tfx.extensions.google_cloud")
-CLOUD_FOLDER = ROOT / "components" / "google_cloud"
+CLOUD_CLIENTS = {
+    "components/google_cloud": ("google.api_core.", "google.auth.", "google.cloud.", "tfx.extensions.google_cloud"),
+    "data/amazon_s3": ("boto3.", "botocore.", "s3transfer."),
+}
+"""Folder of `components` or `data` -> the clients that it alone imports there."""
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "common.py", "misc.py"}
 
 
@@ -28,9 +31,9 @@ def imported_names(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imported_clients(source: str) -> Iterator[str]:
+def imported_clients(source: str, clients: tuple[str, ...]) -> Iterator[str]:
     for name in imported_names(source):
-        if f"{name}.".startswith(CLOUD_CLIENTS):
+        if f"{name}.".startswith(clients):
             yield name
 
 
@@ -47,10 +50,12 @@ def test_imports_point_one_way(package: str) -> None:
     assert not wrong
 
 
-def test_nodes_reach_cloud_clients_through_one_folder_and_images_through_none() -> None:
+@pytest.mark.parametrize("folder", CLOUD_CLIENTS)
+def test_a_clouds_client_is_imported_in_one_folder_of_nodes_or_images(folder: str) -> None:
     files = [path for package in ("components", "data") for path in (ROOT / package).rglob("*.py")]
-    importing = {path for path in files if any(imported_clients(path.read_text(encoding="utf-8")))}
-    assert {path.parent for path in importing} == {CLOUD_FOLDER}
+    clients = CLOUD_CLIENTS[folder]
+    importing = {path for path in files if any(imported_clients(path.read_text(encoding="utf-8"), clients))}
+    assert {path.parent for path in importing} == {ROOT / folder}
 
 
 def test_the_graph_knows_of_no_cloud() -> None:
@@ -64,7 +69,8 @@ def test_the_check_sees_every_form_of_import() -> None:
     source = "import tfx.v1 as tfx\ndef f():\n    from pipeline.config import load_config\n"
     assert list(imported_names(source)) == ["tfx.v1", "pipeline.config.load_config"]
     clients = "import google.auth\nfrom google import api_core\ndef f():\n    from google.cloud.storage import Client\n"
-    assert list(imported_clients(f"from google.protobuf import message\n{clients}")) == [
+    known = CLOUD_CLIENTS["components/google_cloud"]
+    assert list(imported_clients(f"from google.protobuf import message\n{clients}", known)) == [
         "google.auth",
         "google.api_core",
         "google.cloud.storage.Client",

@@ -115,9 +115,9 @@ def refusal(path, **settings):
         ('[{"file": "cat/1.png"}, 3]', "table.csv, row 2, holds int, not a record such as {...}"),
         ('{\n "images": []\n}', "line 1, is no JSON"),
         (
-            "file,label\ncat/1.png,x\ns3://b/p/2.png,y\n",
-            "line 3 of table.csv names s3://b/p/2.png, and s3:// is not read; copy the images to a folder or into a gs://"
-            " bucket, and say where: --set 'data.uri_map={\"s3://b\": FOLDER}'",
+            "file,label\ncat/1.png,x\nhttps://b/p/2.png,y\n",
+            "line 3 of table.csv names https://b/p/2.png, and https:// is not read; copy the images to a folder, or to"
+            " gs:// or s3://, and say where: --set 'data.uri_map={\"https://b\": FOLDER}'",
         ),
         ("file,label\nhttps://h/2.png,y\n", "https:// is not read"),
         ("PAR1", "has no column"),
@@ -314,7 +314,7 @@ def test_the_fingerprint_sees_a_change(folder, change):
 def test_a_table_that_is_gone_or_too_many_is_refused(folder):
     assert "which cannot be read" in refusal(folder / "none.csv")
     assert "where no table was found" in refusal(folder)
-    for place in ("s3://bucket/t.csv", "https://host/t.csv", "hf://datasets/x"):
+    for place in ("s3a://bucket/t.csv", "https://host/t.csv", "hf://datasets/x"):
         with pytest.raises(UserError, match=f"^--data is {place}, and .*:// is not read"):
             settings_for_path(place)
 

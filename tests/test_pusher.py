@@ -18,6 +18,7 @@ from components.exported_model.reference import Profile, read_reference, write_p
 from components.pusher import executor
 from components.pusher.component import AtomicPusher
 from components.pusher.executor import LOCK_FILE, Executor, push_atomically
+from data import gfile
 
 FILES = {"saved_model.pb": "graph", "variables/variables.index": "index", "assets/label": "cat\ndog\n"}
 
@@ -93,16 +94,17 @@ def test_into_a_bucket_the_graph_is_copied_last(
     model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: list[dict[str, str]] = []
-    copy_file = io_utils.copy_file
+    copy = gfile.copy
 
     def look_and_copy(source: str, target: str) -> None:
-        there.append(contents(Path(target).parent))
-        copy_file(source, target)
+        there.append(contents(tmp_path / "bucket"))
+        copy(source, target)
 
-    monkeypatch.setattr(io_utils, "copy_file", look_and_copy)
+    monkeypatch.setattr(gfile, "copy", look_and_copy)
     version = Path(executor.push_to_bucket(f"{model.uri}/Format-Serving", str(tmp_path / "bucket")))
     assert contents(version) == FILES
-    assert there[-1] == {name: text for name, text in FILES.items() if name != "saved_model.pb"}
+    expected = {f"{version.name}/{name}": text for name, text in FILES.items() if name != "saved_model.pb"}
+    assert there[-1] == expected
 
 
 def test_without_the_blessing_nothing_is_pushed(model: Artifact, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from components.exported_model.signatures import (
     SERVING_SIGNATURE,
     UNKNOWN_SCORE,
 )
+from data import gfile
 from data.bit_depth import WHOLE
 from data.errors import UserError
 from data.image_check import store_picture
@@ -70,7 +71,8 @@ class LoadedModel:
             UserError: it cannot be loaded, or is no model of this pipeline.
         """
         try:
-            self._loaded = tf.saved_model.load(str(path))
+            with gfile.local_copy(str(path)) as folder:  # once it is loaded, its files are not needed
+                self._loaded = tf.saved_model.load(folder)
             signature = self._loaded.signatures[SERVING_SIGNATURE]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             reason = " ".join(str(error).split())

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from components.exported_model.decision import DecisionRule
 from components.transform.features import LABEL_VOCABULARY
+from data import gfile
 from data.bit_depth import WHOLE
 from data.files import read_bytes
 from data.json_files import find_json, write_json
@@ -121,4 +122,4 @@ def read_classes(saved_model_path: str) -> list[str]:
 def read_vocabulary(saved_model_path: str) -> list[str]:
     """Returns the class names in the vocabulary of Transform's graph, an asset, one name a line; none without it."""
     path = os.path.join(saved_model_path, tf.saved_model.ASSETS_DIRECTORY, LABEL_VOCABULARY)
-    return read_bytes(path).decode().removesuffix("\n").split("\n") if tf.io.gfile.exists(path) else []
+    return read_bytes(path).decode().removesuffix("\n").split("\n") if gfile.exists(path) else []

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,9 @@ from data.json_files import read_json, write_json
 from data.originals import write_original
 from data.sources.source import Source, SourceImage
 from data.splits import Rules
+
+UNREAD_FILE = "unread.json"
+"""Beside the rules, where the source could not be read to its end again: the problem. It is told in one line."""
 
 _RULES = TypeAdapter(Rules)
 
@@ -35,6 +38,13 @@ class MakeExamples(ImageWork):
     def setup(self) -> None:
         """Reads the rules."""
         self._rules = read_rules(self._rules_path)
+
+    def process(self, image: SourceImage) -> Iterator[Any]:
+        """See `ImageWork`; the first job has read all, so that what this one cannot read must not be left out."""
+        if image.fatal:
+            told = ": ".join(filter(None, (image.name, image.problem)))
+            write_json(os.path.join(os.path.dirname(self._rules_path), UNREAD_FILE), told)
+        yield from super().process(image)
 
     def work(self, image: SourceImage) -> list[Any]:
         """Makes the example of one image."""

@@ -15,8 +15,9 @@ from tfx.types import Artifact, artifact_utils
 from components.image_example_gen import QUARANTINE_FILE, SUMMARY_FILE
 from components.image_example_gen.alike import find_alike
 from components.image_example_gen.check import add_check, collect_statistics, read_records
-from components.image_example_gen.examples import add_examples, write_rules
+from components.image_example_gen.examples import UNREAD_FILE, add_examples, write_rules
 from components.progress import report_progress
+from data import gfile
 from data.bit_depth import WHOLE, write_bit_depth
 from data.class_names import describe_similar
 from data.corrections import CORRECTIONS_FILE, describe_corrections
@@ -29,7 +30,7 @@ from data.groups import describe_groups
 from data.image_figures import ImageFigures
 from data.image_hashes import make_image_hashes, split_hashes_file, write_image_hashes
 from data.image_statistics import write_image_statistics
-from data.json_files import write_json
+from data.json_files import find_json, write_json
 from data.originals import ORIGINALS_DIR
 from data.selection_check import check_selection, describe_unjudged
 from data.settings import DataSettings
@@ -108,6 +109,8 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
                 add_examples(
                     pipeline, source, settings.max_pixels, rules_path, artifact.uri, split_dirs, selection.images_read
                 )
+            if unread := find_json(os.path.join(work_dir, UNREAD_FILE)):
+                raise UserError(f"data.path: {unread}")
         finally:  # Bytes that nobody checked can also end the second job: the cause is told, not what follows from it.
             if corrected_fingerprint(source.fingerprint(), settings.corrections) != fingerprint:
                 raise UserError(
@@ -122,7 +125,7 @@ class ImageExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_file_format(artifact, "tfrecords_gzip")
         _write_summary(selection, ignored, artifact.uri, spans)
         if settings.corrections:
-            tf.io.gfile.copy(settings.corrections, os.path.join(artifact.uri, CORRECTIONS_FILE), overwrite=True)
+            gfile.copy(settings.corrections, os.path.join(artifact.uri, CORRECTIONS_FILE))
         report_progress(_summary_line(selection), lasting=True)
         if similar := describe_similar(selection.counts["train"]):
             report_progress(similar, lasting=True)

@@ -27,7 +27,7 @@ class AtomicPusher(Pusher):
 
         Args:
             model: what is pushed.
-            base_directory: folder of the model's versions, local or `gs://`.
+            base_directory: folder of the model's versions, local, `gs://` or `s3://`.
             model_blessing: the Evaluator's verdict, of all gates; without its blessing nothing is pushed.
             predictions: of the Predictor; the pushed model carries its profile of the test split.
         """

@@ -2,16 +2,13 @@
 
 import fcntl
 import os
-import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import tensorflow as tf
 from tfx.components.pusher import executor as tfx_executor
-from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
@@ -19,7 +16,8 @@ from tfx.utils import io_utils, proto_utils
 
 from components.exported_model import SAVED_MODEL_FILE
 from components.pusher.archive import archive_model
-from data.files import read_bytes
+from data import gfile
+from data.files import read_bytes, remove_path
 
 PARTIAL_PREFIX = ".partial-"
 """Model servers look at folders with a number for a name only."""
@@ -38,7 +36,7 @@ class Executor(tfx_executor.Executor):
     TFX copies file by file into the final folder. A run that is killed meanwhile leaves half a model with the highest
     version, which a server takes for the newest; two pushes within one second share one version, and the second
     model is dropped without a word. Here the copy is made beside it and renamed, which is atomic in one file system.
-    An object store has no such rename: for `gs://` TFX's own way is kept, with `saved_model.pb` copied last. What is
+    An object store has no such rename: there `saved_model.pb` is copied last, which servers take for the sign. What is
     pushed is the archive, to which the profile of the test split was added.
     """
 
@@ -93,8 +91,7 @@ def push_atomically(model_path: str, base_dir: str) -> str:
         numbers = [int(name) for name in names if name.isdecimal()]
         if numbers and is_same_export(model_path, served := os.path.join(base_dir, str(max(numbers)))):
             return served
-        numbers += [int(number) for name in names if (number := name.removeprefix(ASIDE_PREFIX)).isdecimal()]
-        version = str(max(int(time.time()), max(numbers, default=0) + 1))
+        version = _next_version(names)
         partial_path = os.path.join(base_dir, PARTIAL_PREFIX + version)
         version_path = os.path.join(base_dir, version)
         io_utils.copy_dir(model_path, partial_path)
@@ -108,24 +105,51 @@ def is_same_export(first: str, second: str) -> bool:
     One that has none, as before TensorFlow 2.12, is no copy of any.
     """
     paths = [os.path.join(folder, _FINGERPRINT_FILE) for folder in (first, second)]
-    return all(map(fileio.exists, paths)) and len({read_bytes(path) for path in paths}) == 1
+    return all(map(gfile.exists, paths)) and len({read_bytes(path) for path in paths}) == 1
 
 
 def push_to_bucket(model_path: str, base_dir: str) -> str:
-    """Copies a model into a new version folder of a bucket, `saved_model.pb` last: servers take it for the sign.
+    """Copies a model into a new version folder of a bucket, as `push_atomically` numbers it.
+
+    No lock keeps others out: two pushes that begin within one second, which one output folder never makes, may mix.
 
     Args:
         model_path: folder of a SavedModel, local or remote.
-        base_dir: `gs://` folder of the versions.
+        base_dir: `gs://` or `s3://` folder of the versions.
 
     Returns:
-        The path of the version, the time in seconds since 1970; one that is there already is left alone, as TFX does.
+        The path of the model's version.
     """
-    version_path = os.path.join(base_dir, str(int(time.time())))
-    if not tf.io.gfile.exists(version_path):
-        io_utils.copy_dir(model_path, version_path, deny_regex_patterns=[re.escape(SAVED_MODEL_FILE)])
-        io_utils.copy_file(os.path.join(model_path, SAVED_MODEL_FILE), os.path.join(version_path, SAVED_MODEL_FILE))
+    names = [name.rstrip("/") for name in gfile.listdir(base_dir)] if gfile.isdir(base_dir) else []
+    for number in sorted((int(name) for name in names if name.isdecimal()), reverse=True):
+        if gfile.exists(f"{(served := os.path.join(base_dir, str(number)))}/{SAVED_MODEL_FILE}"):
+            if is_same_export(model_path, served):
+                return served
+            break
+    version_path = os.path.join(base_dir, _next_version(names))
+    copy_model(model_path, version_path)
     return version_path
+
+
+def copy_model(source: str, target: str) -> None:
+    """Copies a SavedModel file by file, `saved_model.pb` last: who looks for that never sees half of it.
+
+    Args:
+        source: folder, local or remote.
+        target: folder; what is there of a copy that was interrupted is replaced.
+    """
+    names = [name for name, *_ in gfile.list_below(source)]
+    for name in sorted(names, key=lambda name: (name == SAVED_MODEL_FILE, name)):
+        gfile.makedirs(os.path.dirname(f"{target}/{name}"))
+        if not gfile.is_s3(target):  # which may be written by who may not remove
+            remove_path(f"{target}/{name}")  # TensorFlow's ram:// would add to it
+        gfile.copy(f"{source}/{name}", f"{target}/{name}")
+
+
+def _next_version(names: Iterable[str]) -> str:
+    """Returns the time in seconds since 1970, or one more than the highest number there, served or set aside."""
+    numbers = [int(number) for name in names if (number := name.removeprefix(ASIDE_PREFIX)).isdecimal()]
+    return str(max(int(time.time()), max(numbers, default=0) + 1))
 
 
 @contextmanager

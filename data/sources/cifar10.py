@@ -13,6 +13,7 @@ import pooch
 import tensorflow as tf
 from PIL import Image
 
+from data import gfile
 from data.errors import UserError
 from data.files import is_remote, open_binary, stat_file
 from data.settings import DataSettings
@@ -42,9 +43,7 @@ class Cifar10Source:
     @staticmethod
     def lies_at(path: str) -> bool:
         """See `Source`: by its name, and what is on this machine by its first entry."""
-        return path.endswith((".tar.gz", ".tgz")) and (
-            tf.io.gfile.exists(path) if is_remote(path) else _is_archive(path)
-        )
+        return path.endswith((".tar.gz", ".tgz")) and (gfile.exists(path) if is_remote(path) else _is_archive(path))
 
     def fingerprint(self) -> str:
         """See `Source`: the archive's size and time, or the checksum that a download must have."""

@@ -5,12 +5,12 @@ import os
 import re
 
 import apache_beam as beam
-import tensorflow as tf
 
+from data import gfile
 from data.class_names import read_folder_names
 from data.errors import UserError
 from data.features import normal_form
-from data.files import FileEntry, Tree, list_names, list_tree, read_bytes
+from data.files import FileEntry, Tree, is_left_behind, list_names, list_tree, read_bytes
 from data.folder_layout import declared_splits, refuse_wrapper
 from data.settings import DataSettings
 from data.sources.image_file import ImageFile, find_problem, mix, path_of, read_image
@@ -42,8 +42,7 @@ class ImageFolderSource:
     @staticmethod
     def lies_at(path: str) -> bool:
         """See `Source`: any folder that holds one."""
-        gfile = tf.io.gfile
-        return gfile.isdir(path) and any(gfile.isdir(gfile.join(path, name)) for name in list_names(path))
+        return gfile.isdir(path) and any(not is_left_behind(name) for name in gfile.list_folders(path))
 
     def fingerprint(self) -> str:
         """See `Source`: hashes each file's path (so its class and split), size and time."""

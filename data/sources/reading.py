@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 
+from data.errors import UserError
 from data.sources.source import Source, SourceImage
 from data.threads import FlatMapInThreads
 
@@ -49,16 +51,16 @@ class ReadAll(beam.PTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """See the class. Only references pass through the grouping, which an in-process run keeps in memory."""
-        read = beam.ParDo(FlatMapInThreads(self.read_fn)) if self._one_by_one else beam.FlatMap(_call, self.read_fn)
+        read = _ReadInThreads(self.read_fn) if self._one_by_one else _Read(self.read_fn)
         return (
             begin
             | "Start" >> beam.Create([None])
-            | "List" >> beam.FlatMap(_call_alone, self.list_fn)
+            | "List" >> beam.FlatMap(_list, self.list_fn)
             # Not beam.Reshuffle: its keys are random, and so would be the order of the records.
-            | "Key" >> beam.WithKeys(self._key_fn)
+            | "Key" >> beam.WithKeys(partial(_key, key_fn=self._key_fn))
             | "Spread" >> beam.GroupByKey()
             | "Ungroup" >> beam.FlatMap(_values)
-            | "Read" >> read
+            | "Read" >> beam.ParDo(read)
         )
 
 
@@ -79,7 +81,7 @@ class ReadInOrder(beam.PTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """See the class."""
-        return begin | "Start" >> beam.Create([None]) | "Read" >> beam.FlatMap(_call_alone, self.read_fn)
+        return begin | "Start" >> beam.Create([None]) | "Read" >> beam.FlatMap(_read_alone, self.read_fn)
 
 
 class ReadParts(beam.PTransform):
@@ -103,13 +105,74 @@ class ReadParts(beam.PTransform):
         return read[0] if len(read) == 1 else read | "Flatten" >> beam.Flatten()
 
 
+class _Read(beam.DoFn):
+    """Reads references, until a place cannot be read: each further one would take its time to fail."""
+
+    def __init__(self, read_fn: Callable[[Any], Iterable[SourceImage]]) -> None:
+        """Keeps the function, which must pickle."""
+        self._read_fn = read_fn
+
+    def start_bundle(self) -> None:
+        """Begins anew."""
+        self._stopped = False
+
+    def process(self, reference: Any) -> Iterator[Any]:
+        """Reads one."""
+        if not self._stopped:
+            try:
+                yield from _call(reference, self._read_fn)
+            except UserError as mistake:
+                self._stopped = True
+                yield _tell(mistake)
+
+
+class _ReadInThreads(FlatMapInThreads):
+    """The same in threads, of references that are one image."""
+
+    def start_bundle(self) -> None:
+        """Begins anew."""
+        super().start_bundle()
+        self._stopped = False
+
+    def work(self, reference: Any) -> list[Any]:
+        """Reads one."""
+        if self._stopped:
+            return []
+        try:
+            return list(_call(reference, self._function))
+        except UserError as mistake:
+            self._stopped = True
+            return [_tell(mistake)]
+
+
 # Any: Beam reads annotations, and cannot read those of functions.
-def _call_alone(_: None, function: Any) -> Iterable[Any]:
-    return function()
+def _list(_: None, function: Any) -> Iterable[Any]:
+    try:
+        yield from function()
+    except UserError as mistake:  # Who reads it tells it.
+        yield mistake
+
+
+def _key(reference: Any, key_fn: Any) -> Any:
+    return "" if isinstance(reference, UserError) else key_fn(reference)
 
 
 def _call(reference: Any, function: Any) -> Iterable[Any]:
+    if isinstance(reference, UserError):
+        raise reference
     return function(reference)
+
+
+def _read_alone(_: None, function: Any) -> Iterable[Any]:
+    try:
+        yield from function()
+    except UserError as mistake:
+        yield _tell(mistake)
+
+
+def _tell(mistake: UserError) -> SourceImage:
+    """Returns what stops the run: an error on a Beam worker loses its type on its way back."""
+    return SourceImage("", "", None, b"", str(mistake), fatal=True)
 
 
 def _values(keyed: Any) -> Iterable[Any]:

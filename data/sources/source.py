@@ -12,7 +12,7 @@ class SourceImage:
     """One labelled image as its source holds it, not yet checked.
 
     Attributes:
-        name: where it lies, relative to its source; for people.
+        name: where it lies, relative to its source; for people. Empty where `problem` is of a whole place.
         label: the class name; empty where `problem` says why.
         split: `train`, `eval` or `test` where the source declares it, else None.
         encoded: the file's bytes.

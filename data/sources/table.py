@@ -1,16 +1,17 @@
 """A table of images: a file whose rows give path and label, and may give split, group and weight."""
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import apache_beam as beam
-import tensorflow as tf
 
+from data import gfile
 from data.errors import UserError
-from data.files import has_glob, list_names, open_binary, read_bytes, stat_file
+from data.files import has_glob, is_left_behind, list_names, open_binary, read_bytes, stat_file
 from data.settings import DataSettings
 from data.sources.image_file import ImageFile, mix, read_image, source_image
 from data.sources.reading import ReadAll
@@ -57,10 +58,10 @@ class TableSource:
     @staticmethod
     def lies_at(path: str) -> bool:
         """See `Source`: by the names of files, and in a folder by a `metadata` file that has `file_name`."""
-        if has_glob(path) and not tf.io.gfile.exists(path):
-            return any(name.lower().endswith(".parquet") for name in tf.io.gfile.glob(path))
-        if not tf.io.gfile.isdir(path):
-            return bool(TABLE_NAME.search(path)) and tf.io.gfile.exists(path)
+        if has_glob(path) and not gfile.exists(path):
+            return any(name.lower().endswith(".parquet") for name in gfile.glob(path))
+        if not gfile.isdir(path):
+            return bool(TABLE_NAME.search(path)) and gfile.exists(path)
         return bool(_tables_of_folder(path))
 
     def fingerprint(self) -> str:
@@ -103,7 +104,7 @@ class TableSource:
 
     @property
     def _root(self) -> str:
-        return self._path.rstrip("/") if tf.io.gfile.isdir(self._path) else posixpath.dirname(self._path)
+        return self._path.rstrip("/") if gfile.isdir(self._path) else posixpath.dirname(self._path)
 
     def _look(self) -> "_Content":
         notes, parts = [], []
@@ -139,10 +140,10 @@ class TableSource:
         Raises:
             UserError: there is none, or only some of them declare a split: the others would all be for training.
         """
-        if tf.io.gfile.isdir(self._path):
+        if gfile.isdir(self._path):
             paths = _tables_of_folder(self._path)
-        elif has_glob(self._path) and not tf.io.gfile.exists(self._path):
-            paths = sorted(path for path in tf.io.gfile.glob(self._path) if _is_parquet(path))
+        elif has_glob(self._path) and not gfile.exists(self._path):
+            paths = sorted(path for path in gfile.glob(self._path) if _is_parquet(path))
         else:
             return {stat_file(self._path).path: None}
         if not paths:
@@ -230,9 +231,9 @@ def _stem(path: str) -> str:
 
 def _tables_of_folder(folder: str) -> list[str]:
     """Returns the tables that a folder is made for: Hugging Face's, of images in files or of images in Parquet."""
-    paths = [tf.io.gfile.join(folder, name) for name in sorted(list_names(folder))]
-    folders = [path for path in paths if tf.io.gfile.isdir(path)]
-    below = [tf.io.gfile.join(inner, name) for inner in folders[:_LOOKED_AT] for name in sorted(list_names(inner))]
+    paths = [os.path.join(folder, name) for name in sorted(list_names(folder))]
+    folders = sorted(os.path.join(folder, name) for name in gfile.list_folders(folder) if not is_left_behind(name))
+    below = [os.path.join(inner, name) for inner in folders[:_LOOKED_AT] for name in sorted(list_names(inner))]
     for level in (paths, below):
         if found := [path for path in level if _is_metadata(path)]:
             return found

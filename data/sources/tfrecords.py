@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ import apache_beam as beam
 import tensorflow as tf
 from google.protobuf import message
 
+from data import gfile
 from data.class_names import read_label_names
 from data.errors import UserError
 from data.features import normal_form
-from data.files import FileEntry, has_glob, list_names, list_tree, open_binary, stat_file
+from data.files import FileEntry, has_glob, is_left_behind, list_names, list_tree, open_binary, stat_file
 from data.settings import DataSettings
 from data.sources.reading import ReadAll
 from data.sources.source import SourceImage
@@ -55,15 +57,14 @@ class TFRecordSource:
     @staticmethod
     def lies_at(path: str) -> bool:
         """See `Source`: by the names of files."""
-        if has_glob(path) and not tf.io.gfile.exists(path):
-            return any(map(is_tfrecord_name, tf.io.gfile.glob(path)))
-        if not tf.io.gfile.isdir(path):
-            return tf.io.gfile.exists(path) and is_tfrecord_name(path)
-        names = list_names(path)
-        folders = [folder for name in names if tf.io.gfile.isdir(folder := tf.io.gfile.join(path, name))]
+        if has_glob(path) and not gfile.exists(path):
+            return any(map(is_tfrecord_name, gfile.glob(path)))
+        if not gfile.isdir(path):
+            return gfile.exists(path) and is_tfrecord_name(path)
         # TFX and others put the records of each split into a folder of its own.
-        below = [inner for folder in folders[:10] for inner in list_names(folder)]
-        return any(map(is_tfrecord_name, names)) or (bool(below) and all(map(is_tfrecord_name, below)))
+        folders = (name for name in gfile.list_folders(path) if not is_left_behind(name))
+        below = [inner for name in itertools.islice(folders, 10) for inner in list_names(os.path.join(path, name))]
+        return any(map(is_tfrecord_name, list_names(path))) or (bool(below) and all(map(is_tfrecord_name, below)))
 
     def fingerprint(self) -> str:
         """See `Source`: hashes each file's path, size and time."""
@@ -117,7 +118,7 @@ class TFRecordSource:
         return f"{self._path.rstrip('/')}/{path}" if self._is_folder() else path
 
     def _is_folder(self) -> bool:
-        return tf.io.gfile.isdir(self._path)
+        return gfile.isdir(self._path)
 
     def _entries(self) -> list[FileEntry]:
         """Returns the files: those of a folder relative to it, others as they are.
@@ -127,8 +128,8 @@ class TFRecordSource:
         """
         if self._is_folder():
             entries = [file for file in list_tree(self._path).files if is_tfrecord_name(file.path)]
-        elif has_glob(self._path) and not tf.io.gfile.exists(self._path):  # `run[1].tfrecord` is a name, too.
-            entries = [stat_file(path) for path in sorted(tf.io.gfile.glob(self._path)) if not tf.io.gfile.isdir(path)]
+        elif has_glob(self._path) and not gfile.exists(self._path):  # `run[1].tfrecord` is a name, too.
+            entries = [FileEntry(*found) for found in gfile.glob_files(self._path)]
         else:
             entries = [stat_file(self._path)]
         if not entries:
@@ -176,11 +177,12 @@ class _Reader:
     def read_file(self, file: RecordFile) -> Iterator[SourceImage]:
         count = 0
         try:
-            with open_binary(file.path) as opened:
-                compression = _find_compression(opened.read(10))
-            for record in tf.data.TFRecordDataset([file.path], compression).as_numpy_iterator():
-                yield self._read_record(record, f"{file.name}#{count}", file.split)
-                count += 1
+            with gfile.local_copy(file.path) as path:
+                with open_binary(path) as opened:
+                    compression = _find_compression(opened.read(10))
+                for record in tf.data.TFRecordDataset([path], compression).as_numpy_iterator():
+                    yield self._read_record(record, f"{file.name}#{count}", file.split)
+                    count += 1
         except (tf.errors.OpError, OSError) as error:
             problem = f"cannot be read after {count} records ({type(error).__name__}); copy the file anew or remove it"
             yield SourceImage(file.path, "", None, b"", problem, fatal=True)

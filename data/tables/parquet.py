@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from data import gfile
 from data.errors import UserError
 from data.files import is_remote
 from data.settings import DataSettings
@@ -93,6 +94,8 @@ class ParquetTable:
 def _open(path: str) -> Any:
     if not is_remote(path):
         return path
+    if gfile.is_s3(path):
+        return gfile.open_binary(path)
     from apache_beam.io.filesystems import FileSystems  # pyarrow takes no GFile, which lacks what it asks of a file
 
     return FileSystems.open(path)

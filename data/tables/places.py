@@ -10,7 +10,7 @@ from functools import partial
 
 from data.errors import UserError
 from data.features import normal_form
-from data.files import FileEntry, is_remote, list_files, list_tree
+from data.files import READ_SCHEMES, FileEntry, is_remote, list_files, list_tree
 from data.folder_layout import IMAGE_SUFFIXES
 from data.tables import label_studio
 
@@ -155,14 +155,14 @@ def refuse_unreadable(path: str, place: str, uri_map: Mapping[str, str]) -> None
         UserError: with the setting that says where the images lie instead.
     """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", path)
-    if not scheme or scheme[1].lower() in ("gs", "file"):
+    if not scheme or scheme[1].lower() in (*READ_SCHEMES, "file"):
         return
     keys = [key.replace("\\", "/").rstrip("/") for key in uri_map]
     if any(f"{path}/".startswith(f"{key}/") for key in keys):
         return
     root = "/".join(path.split("/")[:3])
     raise UserError(
-        f"{place} names {path}, and {scheme[1]}:// is not read; copy the images to a folder or into a gs:// bucket, and"
+        f"{place} names {path}, and {scheme[1]}:// is not read; copy the images to a folder, or to gs:// or s3://, and"
         f" say where: --set 'data.uri_map={{\"{root}\": FOLDER}}'"
     )
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pooch
-import tensorflow as tf
 
+from data import gfile
 from data.detect import settings_for_path
 from data.errors import UserError
 from data.features import normal_form
@@ -54,7 +54,7 @@ def find_images(places: Sequence[str], settings: UnlabelledDataSettings, classes
     """Finds images.
 
     Args:
-        places: one folder, table, archive, file of records or glob of them, local or `gs://`; or image files.
+        places: one folder, table, archive, file of records or glob of them, local, `gs://` or `s3://`; or image files.
         settings: of the data section: how tables and records are read, and the largest image.
         classes: of the model: a folder of such a name gives its images their label.
 
@@ -76,7 +76,6 @@ def find_images(places: Sequence[str], settings: UnlabelledDataSettings, classes
 
 def _is_image_file(path: str) -> bool:
     """Says whether a path is a file that no source reads: then it is taken for an image, and said so if it is none."""
-    gfile = tf.io.gfile
     if not gfile.exists(path) or gfile.isdir(path):
         return False
     return not any(kind.load().lies_at(path) for kind in SOURCES.values() if kind.place)
@@ -86,7 +85,7 @@ def _find_in(path: str, settings: UnlabelledDataSettings, classes: Collection[st
     kind = next((name for name, kind in SOURCES.items() if kind.place and kind.load().lies_at(path)), None)
     if kind == "archive":
         return _find_in_archive(path, settings, classes)
-    if kind == "image_folder" or (kind is None and tf.io.gfile.isdir(path)):
+    if kind == "image_folder" or (kind is None and gfile.isdir(path)):
         return _find_in_folder(path, settings, classes)
     if kind is None:
         settings_for_path(path)  # Says why.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
@@ -16,6 +15,7 @@ from components.exported_model import SAVED_MODEL_FILE
 from components.exported_model.loaded import LoadedModel
 from components.exported_model.manifest import read_manifest
 from components.progress import report_progress
+from data import gfile
 from data.errors import UserError
 from data.files import read_bytes
 from data.settings import UnlabelledDataSettings
@@ -32,7 +32,7 @@ class ScoringOptions:
     """How a model scores.
 
     Attributes:
-        model: folder of a SavedModel, local or `gs://`.
+        model: folder of a SavedModel, local, `gs://` or `s3://`.
         shard_images: images of a shard.
         batch_size: images that the model is asked about at once.
         top_k: classes of an answer; None for all that the model names.
@@ -127,7 +127,7 @@ def _hash_model(path: str) -> str:
     """Returns a hash of the graph and of the index of the weights, which holds a checksum of each."""
     digest = hashlib.sha256()
     for name in (SAVED_MODEL_FILE, "variables/variables.index"):
-        if tf.io.gfile.exists(file := os.path.join(path, name)):
+        if gfile.exists(file := os.path.join(path, name)):
             digest.update(read_bytes(file))
     return digest.hexdigest()
 
@@ -199,7 +199,7 @@ class ScoreShards(beam.DoFn):
 
     def process(self, shard: Any) -> Iterator[Any]:
         """Scores one shard."""
-        if not tf.io.gfile.exists(self._place.shard_path(shard.number, self._total)):
+        if not gfile.exists(self._place.shard_path(shard.number, self._total)):
             yield score_shard(shard, self._total, self._scorer, self._reader, self._place)
 
 

@@ -3,13 +3,15 @@
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import tensorflow as tf
 
+from data import gfile
 from data.errors import UserError
-from data.files import is_remote, open_binary, remove_path
+from data.files import is_remote, read_bytes, remove_path
 from data.json_files import find_json, write_json
 from data.whole_files import write_bytes
 from pipeline.scoring.rows import CSV_HEADER, RENDER, Row
@@ -66,7 +68,7 @@ class Place:
                     f"--out {self.path}: holds rows with {key} {_short(before['job'].get(key))}, and this is"
                     f" {_short(value)}; name another, or remove {self._described()}"
                 )
-        for part in tf.io.gfile.glob(os.path.join(self._folder, "*.tmp")):  # of a writing that was killed
+        for part in gfile.glob(os.path.join(self._folder, "*.tmp")):  # of a writing that was killed
             remove_path(part)
         known: dict[str, Any] = before["known"]
         return known
@@ -77,11 +79,11 @@ class Place:
 
     def is_whole(self) -> bool:
         """Says whether a file was put together by now."""
-        return not self._is_folder and tf.io.gfile.exists(self.path)
+        return not self._is_folder and gfile.exists(self.path)
 
     def missing(self, total: int) -> list[int]:
         """Returns the numbers of the shards that are not there, of `total`."""
-        there = set(tf.io.gfile.listdir(self._folder))
+        there = set(gfile.listdir(self._folder))
         return [number for number in range(total) if os.path.basename(self.shard_path(number, total)) not in there]
 
     def shard_path(self, number: int, total: int) -> str:
@@ -97,7 +99,7 @@ class Place:
         if not self._is_folder and not self.is_whole():
             self._join(total)
         if not self._is_folder:
-            for shard in tf.io.gfile.glob(os.path.join(self._folder, "part-*")):
+            for shard in gfile.glob(os.path.join(self._folder, "part-*")):
                 remove_path(shard)
         if self._held:
             self._held.close()
@@ -105,12 +107,15 @@ class Place:
 
     def _join(self, total: int) -> None:
         part = os.path.join(self._folder, f"joined.{os.getpid()}.tmp")
-        with tf.io.gfile.GFile(part, "wb") if is_remote(part) else open(part, "wb") as joined:
+        with tempfile.NamedTemporaryFile() if is_remote(part) else open(part, "wb") as joined:
             joined.write(CSV_HEADER if self._suffix == ".csv" else b"")
             for number in range(total):
-                with open_binary(self.shard_path(number, total)) as shard:
-                    joined.write(shard.read())
-        tf.io.gfile.rename(part, self.path, overwrite=True)
+                joined.write(read_bytes(self.shard_path(number, total)))
+            joined.flush()
+            if is_remote(part):  # where a file appears whole, but cannot be added to
+                gfile.copy(joined.name, self.path)
+                return
+        os.replace(part, self.path)
 
     def _lock(self) -> None:
         """Holds the place, on this machine, until the process ends, however it ends."""
@@ -137,7 +142,6 @@ class Place:
             raise UserError(f"--out {self.path}: cannot be written: {reason}; choose another") from None
 
     def _refuse_other(self) -> None:
-        gfile = tf.io.gfile
         if not gfile.exists(self.path):
             return
         if not self._is_folder or not gfile.isdir(self.path) or set(gfile.listdir(self.path)) - {_LOCK_FILE}:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from data import gfile
 from data.errors import UserError
 from data.files import open_binary
 from data.image_statistics import SCALES
@@ -105,7 +106,7 @@ def read_rows(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _parts(path: str) -> list[str]:
-    parts = sorted(tf.io.gfile.glob(f"{path}/part-*.parquet")) if tf.io.gfile.isdir(path) else [path]
+    parts = sorted(gfile.glob(f"{path}/part-*.parquet")) if gfile.isdir(path) else [path]
     if not parts:
         raise UserError(f"{path}: holds no shard; give what predict --out wrote")
     return parts

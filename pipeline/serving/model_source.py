@@ -8,7 +8,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from components.exported_model import SAVED_MODEL_FILE
-from data.errors import UserError
+from data import gfile
+from data.errors import Fault, UserError
 from pipeline.model_versions import is_model, list_versions
 
 
@@ -31,7 +32,7 @@ class ModelSource:
     """A place of models.
 
     Attributes:
-        uri: local or `gs://`.
+        uri: local, `gs://` or `s3://`.
         name: what its model is called: the folder's name.
     """
 
@@ -61,24 +62,24 @@ class ModelSource:
         return sorted(whole, key=lambda candidate: candidate.number, reverse=True)
 
     def fetch(self, candidate: Candidate, root: Path) -> Path:
-        """Returns a version's local folder; one of a bucket is copied below `root` first."""
+        """Returns a version's local folder; one of a bucket is copied below `root` first.
+
+        Raises:
+            Fault: it cannot be copied now, which says nothing about the model.
+        """
         if "://" not in candidate.uri:
             return Path(candidate.uri)
         target = Path(tempfile.mkdtemp(prefix=f"{candidate.number}-", dir=root))
-        for name, _, _ in candidate.fingerprint:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            tf.io.gfile.copy(f"{candidate.uri}/{name}", str(target / name))
+        try:
+            for name, _, _ in candidate.fingerprint:
+                gfile.copy_below(candidate.uri, name, str(target))
+        except (UserError, tf.errors.OpError) as error:
+            raise Fault(f"--model {candidate.uri}: cannot be copied: {' '.join(str(error).split())}") from error
         return target
 
 
 def _fingerprint(uri: str) -> tuple[tuple[str, int, int], ...]:
-    files = []
     try:
-        for folder, _, names in tf.io.gfile.walk(uri):
-            for name in names:
-                path = f"{folder.rstrip('/')}/{name}"
-                stat = tf.io.gfile.stat(path)
-                files.append((path[len(uri.rstrip("/")) + 1 :], stat.length, stat.mtime_nsec))
+        return tuple(sorted(gfile.list_below(uri)))
     except tf.errors.OpError:  # It goes away while it is looked at.
         return ()
-    return tuple(sorted(files))
