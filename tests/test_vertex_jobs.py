@@ -147,7 +147,7 @@ def test_the_trainers_job_arrives_field_by_field(network: Network, service: Vert
 
 
 def test_every_machine_of_the_job_runs_the_same_command(network: Network, service: VertexService) -> None:
-    pools = copy.deepcopy(JOB_SPEC["worker_pool_specs"] * 2)
+    pools = [copy.deepcopy(JOB_SPEC["worker_pool_specs"][0]) for _ in range(2)]
     pools[1]["replica_count"] = 3
     train({"worker_pool_specs": pools})
     (request,) = network.requests("CreateCustomJob")
