@@ -80,6 +80,23 @@ def test_two_rehearsals_of_the_digits(job: dict[str, Any], rehearsed: Path) -> N
 
 
 @pytest.mark.timeout(1800)
+def test_two_machines_of_the_trainer_s_job_train_together(rehearsed: Path, tmp_path: Path) -> None:
+    """In the same folder: what comes before the Trainer is served from cache."""
+    spec = tmp_path / "spec.json"
+    words = [word for word in COMPILE if word not in ("--tpu", "v5e-4")]
+    compiled = python(*words, "--gpu", "NVIDIA_L4:1", "--trainer-replicas", "2", "--compile-only", str(spec))
+    assert compiled.returncode == 0, compiled.stderr
+    done = python("-m", "pipeline.rehearse", str(spec), "--output-dir", str(rehearsed / "out"))
+    assert done.returncode == 0, done.stdout
+    assert "pipeline.rehearsal.trainer_job.Executor: its 2 machines as processes, on CPUs" in done.stdout
+    ended = {line.split()[1]: line for line in done.stdout.splitlines() if line[:3] in (" ✓ ", " = ", " ✗ ")}
+    assert "cached" in ended["Transform"]
+    assert "cached" not in ended["Trainer"]
+    records = [json.loads(path.read_text()) for path in (rehearsed / "out/gs").rglob("model_run/training.json")]
+    assert [record["strategy"] for record in records].count("several workers x 2") == 1
+
+
+@pytest.mark.timeout(1800)
 def test_the_command_of_the_trainer_s_job_trains(
     rehearsed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

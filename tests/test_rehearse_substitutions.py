@@ -37,6 +37,22 @@ def test_the_vertex_trainer_becomes_the_local_one(tmp_path: Path) -> None:
     assert Substitution("Trainer", TRAINER, "tfx.components.trainer.executor.GenericExecutor") in found
 
 
+def test_the_machines_of_a_trainer_s_job_become_processes(tmp_path: Path) -> None:
+    spec = TinySpec()
+    for name, counts in {"One": [1], "Three": [1, 2]}.items():
+        job = {"job_spec": {"worker_pool_specs": [{"replica_count": count} for count in counts]}}
+        config = json.dumps({"ai_platform_training_args": job})
+        spec.add(name, executor(TRAINER), parameters={"custom_config": ("STRING", config)})
+    local, found = substituted(spec, tmp_path)
+    used = {name: task.executor.container.args[1] for name, task in local.items()}
+    assert used == {
+        "One": "tfx.components.trainer.executor.GenericExecutor",
+        "Three": "pipeline.rehearsal.trainer_job.Executor",
+    }
+    said = f"{used['Three']}: its 3 machines as processes, on CPUs"
+    assert Substitution("Three", TRAINER, said) in found
+
+
 def test_dataflow_becomes_the_local_runner(tmp_path: Path) -> None:
     spec = TinySpec()
     flags = ["--runner=DataflowRunner", "--project=p", "--no_use_public_ips", "--labels=a=b"]

@@ -1,6 +1,7 @@
 """What devices are chosen; the hardware's files are written by the tests."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,15 @@ def test_a_wrong_tf_config_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("TF_CONFIG", config if isinstance(config, str) else json.dumps(config))
     with pytest.raises(UserError, match=rf"^trainer\.strategy is multi_worker, but .*{re.escape(message)}.*$"):
         make_strategy("multi_worker")
+
+
+def test_the_chief_may_be_called_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    tf.constant(1.0)
+    cluster = {"master": ["localhost:1"], "worker": ["localhost:2"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "master", "index": 0}}))
+    with pytest.raises(UserError, match="TensorFlow was used in this process"):  # all else is well
+        make_strategy("multi_worker")
+    assert json.loads(os.environ["TF_CONFIG"])["task"]["type"] == "chief"
 
 
 def test_one_device_may_have_a_partial_batch() -> None:

@@ -23,6 +23,7 @@ from pipeline.vertex.check import (
     check_spec,
     check_versions,
 )
+from pipeline.vertex.settings import VertexSettings
 from pipeline.vertex.sources import make_sources_hash
 from pipeline.vertex.worker_pools import make_custom_job
 from tests.vertex_settings import IMAGE, make_settings
@@ -156,8 +157,8 @@ def test_a_broken_spec_is_an_error(break_it: Any, message: str) -> None:
     assert message in found
 
 
-def job_of_a_trainer(**machine_changes: Any) -> dict[str, Any]:
-    custom_job = make_custom_job(make_settings(trainer={"tpu": "v5e-4"}), "digits")
+def job_of_a_trainer(settings: VertexSettings | None = None, **machine_changes: Any) -> dict[str, Any]:
+    custom_job = make_custom_job(settings or make_settings(trainer={"tpu": "v5e-4"}), "digits")
     custom_job["job_spec"]["worker_pool_specs"][0]["machine_spec"] |= machine_changes
     config = {"ai_platform_training_args": {"project": "my-project", **custom_job}}
     constant = {"runtimeValue": {"constant": json.dumps(config)}}
@@ -170,6 +171,12 @@ def test_the_trainer_s_job_is_read_as_the_service_reads_it() -> None:
     (found,) = errors(check_jobs(job_of_a_trainer(accelerator_type="TPU_V9")))
     assert "Trainer: its job is not what Vertex AI understands" in found
     assert [finding.level for finding in check_jobs(make_job())] == ["ok"]
+
+
+def test_the_machines_of_the_trainer_s_job_are_counted() -> None:
+    settings = make_settings(trainer={"gpu": "NVIDIA_L4", "replicas": 3})
+    (finding,) = check_jobs(job_of_a_trainer(settings))
+    assert str(finding) == f"ok       Trainer: CustomJob on 3 x g2-standard-8 with {IMAGE}-gpu"
 
 
 def test_a_gpu_that_is_not_listed_is_a_warning_with_its_machine_and_an_error_without() -> None:

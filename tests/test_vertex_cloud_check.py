@@ -128,6 +128,7 @@ def test_an_api_that_is_off_is_an_error_with_the_command_that_switches_it_on() -
         ({"gpu": "NVIDIA_H100_80GB:8"}, ("custom_model_training_nvidia_h100_gpus", 8)),
         ({"gpu": "NVIDIA_A100_80GB:1"}, ("custom_model_training_nvidia_a100_80gb_gpus", 1)),
         ({"gpu": "NVIDIA_TESLA_T4:2"}, ("custom_model_training_nvidia_t4_gpus", 2)),
+        ({"gpu": "NVIDIA_L4:2", "replicas": 4}, ("custom_model_training_nvidia_l4_gpus", 8)),
         ({"gpu": "NVIDIA_L4:1", "spot": True}, ("custom_model_training_preemptible_nvidia_l4_gpus", 1)),
     ],
 )

@@ -112,6 +112,24 @@ def test_the_trainer_s_job_and_the_time_of_the_task_that_waits_for_it() -> None:
     assert seconds["Pusher"] == str(24 * 3600)
 
 
+def test_several_machines_train_by_the_strategy_for_them() -> None:
+    machines = {"gpu": "NVIDIA_L4", "replicas": 2}
+    alone, together = (
+        custom_config(compiled(trainer={**machines, **more}), "Trainer") for more in ({"replicas": 1}, {})
+    )
+    assert alone == custom_config(compiled(trainer={"gpu": "NVIDIA_L4"}), "Trainer")
+    assert (alone["trainer"].pop("strategy"), together["trainer"].pop("strategy")) == ("auto", "multi_worker")
+    assert alone.pop("ai_platform_training_args") != together.pop("ai_platform_training_args")
+    assert alone == together
+
+
+def test_what_several_machines_cannot_decide_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^decision\.target_precision is set and trainer\.replicas is 2, but where .*null$"
+    ):
+        compiled("decision.target_precision=0.9", trainer={"gpu": "NVIDIA_L4", "replicas": 2})
+
+
 def test_dataflow_s_flags_are_those_of_beam_s_nodes_alone() -> None:
     job = compiled(beam={"runner": "dataflow", "components": {"Evaluator": {"runner": "direct"}}})
     on_dataflow = {

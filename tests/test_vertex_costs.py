@@ -61,6 +61,13 @@ def test_spot_machines_have_prices_of_their_own() -> None:
     assert ("Trainer", "training_spot", "NVIDIA_L4") in used(settings, "Trainer")
 
 
+def test_every_machine_that_trains_counts() -> None:
+    trainer = {"gpu": "NVIDIA_L4:2", "replicas": 3, "timeout_hours": 5}
+    found = used(make_settings(trainer=trainer, retries={"count": 1}), "Trainer")
+    assert found["Trainer", "training", "g2-standard-24"] == 3 * 2 * 5
+    assert found["Trainer", "training", "NVIDIA_L4"] == 2 * 3 * 2 * 5
+
+
 USAGES = [
     Usage("Trainer", "tasks", "cpu", 8),
     Usage("Trainer", "training", "n1-standard-8", 10),

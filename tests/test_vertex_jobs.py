@@ -1,5 +1,6 @@
 """The Trainer's job and our endpoint Pusher as nodes, over the wire, with the service's real messages."""
 
+import copy
 import json
 import logging
 import os
@@ -143,6 +144,18 @@ def test_the_trainers_job_arrives_field_by_field(network: Network, service: Vert
     sent = json.loads(flags["--exec-properties"])
     assert sent["run_fn"] == "components.trainer.run_fn.run_fn"
     assert json_utils.loads(sent["custom_config"])["trainer"] == {"epochs": 3}
+
+
+def test_every_machine_of_the_job_runs_the_same_command(network: Network, service: VertexService) -> None:
+    pools = [copy.deepcopy(JOB_SPEC["worker_pool_specs"][0]) for _ in range(2)]
+    pools[1]["replica_count"] = 3
+    train({"worker_pool_specs": pools})
+    (request,) = network.requests("CreateCustomJob")
+    chief, workers = request.custom_job.job_spec.worker_pool_specs
+    assert (chief.replica_count, workers.replica_count) == (1, 3)
+    assert chief.container_spec == workers.container_spec
+    assert list(chief.container_spec.command[: len(COMMAND)]) == COMMAND
+    assert "--exec-properties" in chief.container_spec.command
 
 
 def test_the_node_waits_for_its_job_through_a_flapping_connection(network: Network, service: VertexService) -> None:

@@ -64,6 +64,19 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
                 ("disk_gb", 200),
             )
         ),
+        *(
+            ({"trainer": {"replicas": 2, **machine}}, f"replicas is 2, but {where} the Trainer is one machine: several")
+            for machine, where in (
+                ({"tpu": "v5e-4"}, "on v5e-4"),
+                ({"machine_type": "n1-standard-8"}, "on n1-standard-8"),
+                ({}, "in the task's own container"),
+            )
+        ),
+        (
+            {"trainer": {"gpu": "NVIDIA_L4", "replicas": 2, "restart_on_worker_restart": False}},
+            "replicas is 2 and restart_on_worker_restart false, but machines that train together can only start again",
+        ),
+        ({"trainer": {"gpu": "NVIDIA_L4", "replicas": 0}}, "trainer.replicas is 0; input should be greater than or"),
         ({"trainer": {"tpu": "v3-8", "spot": True}}, "Vertex AI has no spot machines with v3-8"),
         ({"trainer": {"max_wait_hours": 1}}, "max_wait_hours is for spot machines"),
         (

@@ -58,6 +58,20 @@ def test_each_machine_as_the_service_reads_it(
     assert pool.disk_spec.boot_disk_size_gb == (0 if "tpu" in placement else 100)
 
 
+def test_of_several_machines_the_first_is_a_pool_of_its_own_and_all_run_the_same() -> None:
+    settings = make_settings(trainer={"gpu": "NVIDIA_L4:2", "replicas": 3})
+    chief, workers = parse_custom_job(make_custom_job(settings, "digits")).job_spec.worker_pool_specs
+    assert (chief.replica_count, workers.replica_count) == (1, 2)
+    workers.replica_count = 1
+    assert chief == workers
+
+
+def test_one_machine_is_as_if_nothing_was_said_of_their_number() -> None:
+    jobs = [make_custom_job(make_settings(trainer={"gpu": "NVIDIA_L4", **said}), "a") for said in ({}, {"replicas": 1})]
+    assert jobs[0] == jobs[1]
+    assert len(jobs[0]["job_spec"]["worker_pool_specs"]) == 1
+
+
 def test_the_job_carries_account_network_key_labels_and_scheduling() -> None:
     settings = make_settings(
         service_account="trainer@my-project.iam.gserviceaccount.com",
@@ -123,7 +137,23 @@ def test_a_field_that_the_service_does_not_know_is_refused(field: str) -> None:
             "trainer.strategy is tpu, which n1-standard-8 does not",
         ),
         ({"machine_type": "n1-standard-8"}, {"strategy": "mirrored"}, "trainer.strategy is mirrored"),
-        ({"tpu": "v5e-4"}, {"strategy": "multi_worker"}, "TFX's Trainer runs on one machine on Vertex AI"),
+        *(
+            (machine, {"strategy": "multi_worker"}, "trainer.strategy is multi_worker, but on Vertex AI one machine")
+            for machine in ({"tpu": "v5e-4"}, {"gpu": "NVIDIA_L4"}, {})
+        ),
+        *(
+            (
+                {"gpu": "NVIDIA_L4:2", "replicas": 3},
+                {"strategy": strategy},
+                f"trainer.strategy is {strategy}, which NVIDIA_L4:2 on 3 machines does not serve; set it to auto",
+            )
+            for strategy in ("mirrored", "one_device", "tpu")
+        ),
+        (
+            {"gpu": "NVIDIA_L4:4", "replicas": 3},
+            {"batch_size": 40},
+            "trainer.batch_size is 40, not a multiple of the 12 replicas of NVIDIA_L4:4 on 3 machines; use 36 or 48",
+        ),
         ({"tpu": "v5e-4"}, {"tpu": "my-tpu"}, "trainer.tpu is my-tpu, but a job of Vertex AI has its TPU itself"),
     ],
 )
@@ -150,3 +180,5 @@ def test_the_job_may_run_in_another_region_than_the_pipeline() -> None:
 def test_devices_are_described_with_each_one_s_share() -> None:
     described = describe_devices(make_settings(trainer={"tpu": "v2-8"}).trainer, 64)
     assert described == "TPU v2-8: 4 chip(s), 2x2, 8 GiB HBM a replica; 8 images a replica and step"
+    described = describe_devices(make_settings(trainer={"gpu": "NVIDIA_L4:2", "replicas": 2}).trainer, 64)
+    assert described == "2 machines of 2 x NVIDIA_L4 in g2-standard-24; 16 images a replica and step"

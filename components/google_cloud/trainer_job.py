@@ -59,25 +59,34 @@ class Executor(base_executor.BaseExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        job_args, region = config[TRAINING_ARGS_KEY], config[VERTEX_REGION_KEY]
-        parent = f"projects/{job_args.pop('project')}/locations/{region}"
+        region = config[VERTEX_REGION_KEY]
+        parent = f"projects/{config[TRAINING_ARGS_KEY]['project']}/locations/{region}"
         client = make_client(vertex.JobServiceClient, region)
-        prefixes = [pool["container_spec"].pop("command", []) for pool in job_args["job_spec"]["worker_pool_specs"]]
-        # Not by its constructor, which makes a client of its own, with no use for it here.
-        job = VertexJobClient.__new__(VertexJobClient).create_training_job(
-            input_dict, output_dict, exec_properties, name_utils.get_full_name(GenericExecutor), job_args, None, None
-        )
-        for pool, prefix in zip(job["job_spec"]["worker_pool_specs"], prefixes, strict=True):
-            if prefix:
-                flags = pool["container_spec"]["command"][_ENTRY_POINT_WORDS:]
-                pool["container_spec"]["command"] = [*prefix, *flags]
-        model_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.MODEL_KEY])
-        job["labels"][RUN_LABEL] = hashlib.sha256(model_uri.encode()).hexdigest()[:32]
-        training = _Training(client, parent, vertex.CustomJob(job))
+        training = _Training(client, parent, make_job(input_dict, output_dict, exec_properties))
         with training.cancelled_with_the_task():
             name = training.ensure()
             report_progress(f"training as {name}", lasting=True)
             _wait(client, name)
+
+
+def make_job(
+    input_dict: dict[str, list[Artifact]], output_dict: dict[str, list[Artifact]], exec_properties: dict[str, Any]
+) -> vertex.CustomJob:
+    """Returns the job as it is sent; arguments as in `Executor.Do`. All machines of all pools run one command."""
+    job_args = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])[TRAINING_ARGS_KEY]
+    del job_args["project"]
+    prefixes = [pool["container_spec"].pop("command", []) for pool in job_args["job_spec"]["worker_pool_specs"]]
+    # Not by its constructor, which makes a client of its own, with no use for it here.
+    job = VertexJobClient.__new__(VertexJobClient).create_training_job(
+        input_dict, output_dict, exec_properties, name_utils.get_full_name(GenericExecutor), job_args, None, None
+    )
+    for pool, prefix in zip(job["job_spec"]["worker_pool_specs"], prefixes, strict=True):
+        if prefix:
+            flags = pool["container_spec"]["command"][_ENTRY_POINT_WORDS:]
+            pool["container_spec"]["command"] = [*prefix, *flags]
+    model_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.MODEL_KEY])
+    job["labels"][RUN_LABEL] = hashlib.sha256(model_uri.encode()).hexdigest()[:32]
+    return vertex.CustomJob(job)
 
 
 class _Training:

@@ -80,7 +80,10 @@ def _make_mirrored_strategy(_: str) -> tf.distribute.Strategy:
 
 
 def _make_multi_worker_strategy(_: str) -> tf.distribute.Strategy:
-    mistake = _find_mistake(os.environ.get("TF_CONFIG", "{}"))
+    if '"master"' in (tf_config := os.environ.get("TF_CONFIG", "{}")):
+        # Google's page says that Vertex AI may so call the chief, as TensorFlow 1 did.
+        os.environ["TF_CONFIG"] = tf_config = tf_config.replace('"master"', '"chief"')
+    mistake = _find_mistake(tf_config)
     if mistake:
         raise UserError(f"trainer.strategy is multi_worker, but {mistake}")
     try:

@@ -15,7 +15,9 @@ _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]*)")
 _EXECUTOR_FLAG = "--executor_class_path"
 _EXECUTOR_FLAGS = (_EXECUTOR_FLAG, "--json_serialized_invocation_args", "--json_serialized_inputs_spec_args")
 _LOCAL_PUSHER = "components.pusher.executor.Executor"
-_LOCAL_EXECUTORS = {"components.google_cloud.trainer_job.Executor": "tfx.components.trainer.executor.GenericExecutor"}
+_TRAINER_JOB = "components.google_cloud.trainer_job.Executor"
+_LOCAL_TRAINER = "tfx.components.trainer.executor.GenericExecutor"
+_LOCAL_MACHINES = "pipeline.rehearsal.trainer_job.Executor"
 _ENDPOINT_PUSHER = "components.pusher.endpoint_executor.EndpointExecutor"
 
 
@@ -107,9 +109,11 @@ def _drop_dataflow(name: str, args: Any, found: list[Substitution]) -> None:
 def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> Task:
     args = task.executor.container.args
     path = args[1] if args[:1] == [_EXECUTOR_FLAG] else ""
-    if path in _LOCAL_EXECUTORS:
-        args[1] = _LOCAL_EXECUTORS[path]
-        found.append(Substitution(task.name, path, args[1]))
+    if path == _TRAINER_JOB:
+        machines = _count_machines(task)
+        args[1] = _LOCAL_TRAINER if machines == 1 else _LOCAL_MACHINES
+        used = args[1] if machines == 1 else f"{args[1]}: its {machines} machines as processes, on CPUs"
+        found.append(Substitution(task.name, path, used))
     elif path == _ENDPOINT_PUSHER:
         folder = output_dir / "endpoint" / task.name
         args[1] = _LOCAL_PUSHER
@@ -117,3 +121,9 @@ def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> 
         destination = json.dumps({"filesystem": {"baseDirectory": str(folder)}})
         return replace(task, parameters={**task.parameters, "push_destination": destination})
     return task
+
+
+def _count_machines(task: Task) -> int:
+    """Returns how many machines the Trainer's job has."""
+    job = json.loads(task.parameters.get("custom_config", "{}")).get("ai_platform_training_args", {})
+    return sum(pool["replica_count"] for pool in job.get("job_spec", {}).get("worker_pool_specs", ())) or 1

@@ -152,10 +152,12 @@ def check_jobs(job: Mapping[str, Any]) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("error", "Trainer", f"its job is not what Vertex AI understands: {error}")
         return
-    pool = parsed.job_spec.worker_pool_specs[0]
-    yield Finding(
-        "ok", "Trainer", f"CustomJob on {pool.machine_spec.machine_type} with {pool.container_spec.image_uri}"
+    pool, machines = (
+        parsed.job_spec.worker_pool_specs[0],
+        sum(p.replica_count for p in parsed.job_spec.worker_pool_specs),
     )
+    shown = f"{machines} x {pool.machine_spec.machine_type}" if machines > 1 else pool.machine_spec.machine_type
+    yield Finding("ok", "Trainer", f"CustomJob on {shown} with {pool.container_spec.image_uri}")
 
 
 def check_memory(settings: VertexSettings, preset: str) -> Iterator[Finding]:

@@ -122,7 +122,7 @@ def quota_metric(settings: VertexSettings) -> tuple[str, int] | None:
         return f"{prefix}tpu_{device.generation.name}", device.accelerator_count or device.chips
     if device and device.accelerator_type:
         name = device.accelerator_type.lower().replace("nvidia_", "").replace("tesla_", "").replace("h100_80gb", "h100")
-        return f"{prefix}nvidia_{name}_gpus", device.replicas
+        return f"{prefix}nvidia_{name}_gpus", device.replicas * settings.trainer.replicas
     return None
 
 

@@ -76,6 +76,20 @@ def _place_trainer(config: PipelineConfig, settings: VertexSettings) -> dict[str
     return {"trainer_executor": Executor, "trainer_job": trainer_job}
 
 
+def _train_together(config: PipelineConfig, settings: VertexSettings) -> PipelineConfig:
+    """Returns the configuration with the strategy of several machines.
+
+    Raises:
+        UserError: it asks for what they cannot do.
+    """
+    if config.decision.target_precision is not None:
+        raise UserError(
+            f"decision.target_precision is set and trainer.replicas is {settings.trainer.replicas}, but where several "
+            "machines train no threshold is chosen; train on one machine, or set it to null"
+        )
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"strategy": "multi_worker"})})
+
+
 def _make_resolver(_: type[ResolverStrategy], __: Mapping[str, BaseChannel]) -> Resolver:
     """Returns a resolver by TFX's own strategy, the only one that Vertex AI knows; it takes no further channel."""
     return make_resolver(LatestBlessedModelStrategy, {})
@@ -97,7 +111,10 @@ def compile_spec(config: PipelineConfig, settings: VertexSettings, inputs: Input
     """
     from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 
-    pipeline = create_pipeline(config, make_deployment(config, settings), inputs.fingerprint, inputs.weights)
+    deployment = make_deployment(config, settings)
+    if settings.trainer.replicas > 1:
+        config = _train_together(config, settings)
+    pipeline = create_pipeline(config, deployment, inputs.fingerprint, inputs.weights)
     runner_config = KubeflowV2DagRunnerConfig(
         display_name=config.name, default_image=settings.image, use_pipeline_spec_2_1=True
     )

@@ -80,7 +80,7 @@ def find_usages(job: dict[str, Any], settings: VertexSettings) -> list[Usage]:
         if task.node == "Trainer" and settings.trainer.device:
             section = "training_spot" if settings.trainer.spot else "training"
             machine = make_worker_pool(settings)["machine_spec"]
-            hours = attempts * settings.trainer.timeout_hours
+            hours = attempts * settings.trainer.timeout_hours * settings.trainer.replicas
             usages.append(Usage(task.node, section, machine["machine_type"], hours))
             if accelerator := machine.get("accelerator_type"):
                 usages.append(Usage(task.node, section, accelerator, machine["accelerator_count"] * hours))

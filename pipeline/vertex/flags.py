@@ -39,6 +39,7 @@ FLAGS = (
     Flag("--tpu", "trainer.tpu", "TYPE", "train on a TPU: v2-8, v3-8, v5e-1, v5e-4 or v5e-8"),
     Flag("--gpu", "trainer.gpu", "TYPE:COUNT", "train on GPUs, e.g. NVIDIA_L4:1"),
     Flag("--trainer-machine", "trainer.machine_type", "TYPE", "machine of the GPUs, or one to train on without"),
+    Flag("--trainer-replicas", "trainer.replicas", "N", "train on so many machines, each with the GPUs of --gpu"),
     Flag("--trainer-image", "trainer.image", "IMAGE", "its container (IMAGE with -tpu or -gpu after its tag)"),
     Flag("--spot", "trainer.spot", None, "train on machines that may be taken away", True),
     Flag("--beam-runner", "beam.runner", "direct|dataflow", "where Beam runs"),

@@ -53,7 +53,7 @@ class RetrySettings(Settings):
 
 
 class TrainerPlacement(Settings):
-    """The machine of the Trainer: a TPU, GPUs or a CPU machine; without any it trains in the task itself."""
+    """The machines of the Trainer: a TPU, GPUs or a CPU machine; without any it trains in the task itself."""
 
     tpu: str | None = None
     """A TPU of one host: `v2-8`, `v3-8`, `v5e-1`, `v5e-4` or `v5e-8`."""
@@ -61,6 +61,8 @@ class TrainerPlacement(Settings):
     """GPUs as `TYPE:COUNT`, e.g. `NVIDIA_TESLA_T4:1` or `NVIDIA_L4:2`."""
     machine_type: str | None = None
     """The machine that carries the GPUs, or one without any, e.g. `n1-highmem-16`; null takes the least that fits."""
+    replicas: Count = 1
+    """So many machines, each with those GPUs, train together, and share the batch; the first one writes."""
     image: Image | None = None
     """The container; null takes the pipeline's, its tag ending in `-tpu` or `-gpu` where it trains on one."""
     region: Region | None = None
@@ -74,7 +76,7 @@ class TrainerPlacement(Settings):
     max_wait_hours: float | None = Field(default=None, gt=0, le=168)
     """With `spot`: how long the job waits for a machine; null leaves it to Vertex AI (24 hours)."""
     disk_gb: int = Field(default=100, ge=100, le=64000)
-    """Boot disk, in gigabytes; TPU machines have one of their own."""
+    """Boot disk of each machine, in gigabytes; TPU machines have one of their own."""
 
     @model_validator(mode="after")
     def _one_kind_of_machine(self) -> "TrainerPlacement":
@@ -92,6 +94,21 @@ class TrainerPlacement(Settings):
             )
         if self.max_wait_hours and not self.spot:
             raise ValueError("max_wait_hours is for spot machines; set spot, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _several_with_gpus(self) -> "TrainerPlacement":
+        if self.replicas > 1 and not self.gpu:
+            machine = f"on {self.tpu or self.machine_type}" if self.device else "in the task's own container"
+            raise ValueError(
+                f"replicas is {self.replicas}, but {machine} the Trainer is one machine: several train together with "
+                "GPUs alone; give gpu, or set replicas to 1"
+            )
+        if self.replicas > 1 and not self.restart_on_worker_restart:
+            raise ValueError(
+                f"replicas is {self.replicas} and restart_on_worker_restart false, but machines that train together "
+                "can only start again together; leave it out"
+            )
         return self
 
     @functools.cached_property

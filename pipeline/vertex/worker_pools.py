@@ -1,4 +1,4 @@
-"""The Trainer's job on Vertex AI: a CustomJob on a TPU, GPUs or a larger CPU machine."""
+"""The Trainer's job on Vertex AI: a CustomJob on a TPU, a larger CPU machine, or one or more machines with GPUs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,10 +36,9 @@ def make_trainer_config(settings: VertexSettings, name: str, trainer: TrainerSet
     Raises:
         UserError: the batch or the strategy does not fit the machine.
     """
-    placement = settings.trainer
-    if placement.device is None:
+    check_training(settings.trainer, trainer)
+    if settings.trainer.device is None:
         return None
-    check_training(placement, trainer)
     job = make_custom_job(settings, name)
     parse_custom_job(job)
     return {
@@ -60,7 +59,9 @@ def make_custom_job(settings: VertexSettings, name: str) -> dict[str, Any]:
         scheduling["strategy"] = "SPOT"
         if placement.max_wait_hours:
             scheduling["max_wait_duration"] = _duration(placement.max_wait_hours)
-    job_spec: dict[str, Any] = {"worker_pool_specs": [make_worker_pool(settings)], "scheduling": scheduling}
+    # The first pool is the chief's, of one machine, as Vertex AI wants it.
+    pools = [make_worker_pool(settings, count) for count in (1, placement.replicas - 1) if count]
+    job_spec: dict[str, Any] = {"worker_pool_specs": pools, "scheduling": scheduling}
     if settings.service_account:
         job_spec["service_account"] = settings.service_account
     if settings.network:
@@ -71,14 +72,14 @@ def make_custom_job(settings: VertexSettings, name: str) -> dict[str, Any]:
     return job
 
 
-def make_worker_pool(settings: VertexSettings) -> dict[str, Any]:
-    """Returns the one worker pool, of one machine: TFX's Trainer writes one model from one process."""
+def make_worker_pool(settings: VertexSettings, machines: int = 1) -> dict[str, Any]:
+    """Returns a worker pool. All machines run the same command; which is which the service's TF_CONFIG tells them."""
     placement = settings.trainer
     machine = {name: value for name in _MACHINE_FIELDS if (value := getattr(placement.device, name, None))}
     environment = {"TF_USE_LEGACY_KERAS": "1"} | (TPU_ENVIRONMENT if "tpu_topology" in machine else {})
     pool: dict[str, Any] = {
         "machine_spec": machine,
-        "replica_count": 1,
+        "replica_count": machines,
         "container_spec": {
             "image_uri": trainer_image(settings),
             "command": list(
@@ -121,12 +122,17 @@ def check_training(placement: TrainerPlacement, trainer: TrainerSettings) -> Non
     Raises:
         UserError: names the setting.
     """
-    device = placement.tpu or placement.gpu or placement.machine_type
-    if trainer.strategy == "multi_worker":
+    if trainer.strategy == "multi_worker" and placement.replicas == 1:
         raise UserError(
-            "trainer.strategy is multi_worker, but TFX's Trainer runs on one machine on Vertex AI; set it to auto"
+            "trainer.strategy is multi_worker, but on Vertex AI one machine would train; give their number as "
+            "trainer.replicas (--trainer-replicas), or set the strategy to auto"
         )
+    if placement.device is None:
+        return
+    device = placement.tpu or placement.gpu or placement.machine_type
     allowed = {"auto", "tpu"} if placement.tpu else {"auto", "mirrored", "one_device"}
+    if placement.replicas > 1:
+        device, allowed = f"{device} on {placement.replicas} machines", {"auto", "multi_worker"}
     if trainer.strategy not in allowed or (trainer.strategy == "mirrored" and not placement.gpu):
         raise UserError(f"trainer.strategy is {trainer.strategy}, which {device} does not serve; set it to auto")
     if placement.tpu and trainer.tpu != "local":
@@ -136,12 +142,15 @@ def check_training(placement: TrainerPlacement, trainer: TrainerSettings) -> Non
 
 def describe_devices(placement: TrainerPlacement, batch_size: int) -> str:
     """Returns the Trainer's devices and each one's share of the batch in words."""
-    shown = placement.device or "the task's own container"
+    shown = str(placement.device or "the task's own container")
+    if placement.replicas > 1:
+        shown = f"{placement.replicas} machines of {shown}"
     return f"{shown}; {batch_size // _replicas(placement)} images a replica and step"
 
 
 def _replicas(placement: TrainerPlacement) -> int:
-    return placement.device.replicas if placement.device else 1
+    """Returns how many share a batch: TPU cores, or the GPUs of all machines."""
+    return placement.replicas * (placement.device.replicas if placement.device else 1)
 
 
 def parse_custom_job(job: Mapping[str, Any]) -> Any:
