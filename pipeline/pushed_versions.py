@@ -19,7 +19,6 @@ from data.json_files import find_json, write_json
 JOURNAL_FILE = "rolled_back.json"
 """In the folder of versions: a `Journal`. Model servers look at folders with a number for a name only."""
 
-ROLLBACK, PROMOTE = "rollback", "promote"
 # A push's version is a time in seconds, unless the clock was behind: from 2001 on, and before the year 5138.
 _TIMES = range(10**9, 10**11)
 
@@ -118,6 +117,10 @@ class PushedVersions:
                 f"{path}: is damaged ({' '.join(str(error).split())}); remove it: what lies in {ASIDE_PREFIX}* can then"
                 " be served by giving its folder the bare number for a name"
             ) from None
+
+    def begin(self, journal: Journal) -> None:
+        """Records what is about to be done; in a folder nothing has to be made ready for it."""
+        self.write_journal(journal)
 
     def write_journal(self, journal: Journal) -> None:
         """Writes the record, whole or not at all."""

@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command
+from pipeline.command_line import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    CommandLineParser,
+    add_config_flags,
+    command,
+    reader_may_leave,
+)
 from pipeline.config import DataChoice, PipelineConfig, load_config
 from pipeline.output_dir import write_whole
-from pipeline.vertex.flags import add_flags, load_project, load_settings
+from pipeline.vertex.endpoint_command import ACTS, act, add_act_flags, refuse_act_flags
+from pipeline.vertex.flags import add_flags, load_project, load_settings, load_tree
 from pipeline.vertex.settings import ProjectSettings, VertexSettings
 
 if TYPE_CHECKING:
@@ -33,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Google's packages announce, on each import, that they will one day want a later Python than TFX has.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     arguments = make_parser().parse_args(argv)
+    refuse_act_flags(arguments)
+    if arguments.command in ACTS:
+        return _move(arguments)
     return _submit(arguments) if arguments.command == "submit" else _ask(arguments)
 
 
@@ -40,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = CommandLineParser(
         prog="python -m pipeline.run_vertex",
-        usage="%(prog)s [submit | list | status RUN | cancel RUN] [flags]",
+        usage="%(prog)s [submit | list | status RUN | cancel RUN | endpoint | rollback | promote [VERSION]] [flags]",
         description="Compiles the pipeline for Vertex AI, checks it, says what it may take, and submits it.",
         epilog="exit status: 0 done, 1 the run failed or --check found an error, 2 a mistake in the input, "
         "130 interrupted",
@@ -49,11 +60,13 @@ def make_parser() -> argparse.ArgumentParser:
         "command",
         nargs="?",
         default="submit",
-        choices=["submit", "status", "cancel", "list"],
-        help="submit (default), or ask about runs and schedules",
+        choices=["submit", "status", "cancel", "list", *ACTS],
+        help="submit (default), or ask about runs and schedules, or about what the endpoint serves; change that",
     )
     parser.add_argument(
-        "run", nargs="?", help="of status and cancel: the run's name or id; of cancel: a schedule's name"
+        "run",
+        nargs="?",
+        help="of status and cancel: the run's name or id; of cancel: a schedule's name; of promote: the version",
     )
     add_config_flags(parser, "digits", ("gs://...", "a folder of class folders, a table of images, or TFRecords"))
     add_flags(parser)
@@ -64,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--wait", action="store_true", help="follow the run to its end")
     parser.add_argument("--prices", metavar="FILE", help="your prices (YAML), for --max-cost; none are shipped")
     parser.add_argument("--max-cost", type=float, metavar="AMOUNT", help="submit nothing that may cost more")
+    add_act_flags(parser)
     parser.add_argument("--api-endpoint", metavar="HOST", help="of Vertex AI, instead of the region's")
     return parser
 
@@ -221,6 +235,15 @@ def _schedule(cloud: "Cloud", submission: "Submission") -> int:
     plan, schedule = submission.settings.schedule, schedules.create_schedule(cloud, submission)
     done = "scheduled" if schedule.created_now else "an equal schedule is there already:"
     print(f"{done} {schedule.name}: {plan.cron} ({plan.time_zone})\n{schedule.console_url}")
+    return EXIT_DONE
+
+
+def _move(arguments: argparse.Namespace) -> int:
+    """Looks at an endpoint, or changes which version it serves."""
+    name = load_tree(arguments).get("endpoint", {}).get("name")
+    cloud = _make_cloud(load_project(arguments), arguments.api_endpoint)
+    with reader_may_leave():
+        print("\n".join(act(arguments, cloud, name)))
     return EXIT_DONE
 
 

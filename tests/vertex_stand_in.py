@@ -30,6 +30,7 @@ from components.google_cloud import calls
 
 REGION = "us-central1"
 HOST = f"{REGION}-aiplatform.googleapis.com"
+DEDICATED_DOMAIN = f"{REGION}-123.prediction.vertexai.goog"
 PROJECT = "a-project"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 ACCOUNT = f"tester@{PROJECT}.iam.gserviceaccount.com"

@@ -249,6 +249,10 @@ def _remedy(said: str, role: Role) -> str:
     disabled = re.search(r"([a-z]+\.googleapis\.com)[^;]*(has not been used|is disabled)", said)
     if disabled or "has not been used in project" in said or "SERVICE_DISABLED" in said:
         return f"enable it: gcloud services enable {disabled[1] if disabled else 'aiplatform.googleapis.com'}"
+    if "vpcServiceControls" in said or "VPC Service Controls" in said:
+        return (
+            "a perimeter of VPC Service Controls forbids it; of endpoints, it takes those of endpoint.kind shared alone"
+        )
     if "actAs" in said:
         return f"grant roles/iam.serviceAccountUser on that service account to {role.holder}"
     return f"grant {role.name} to {role.holder}{role.otherwise}"

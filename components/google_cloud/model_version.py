@@ -9,6 +9,11 @@ from components.google_cloud.endpoint_target import EndpointTarget
 PUSH_LABEL = "push"
 """Label of a version: which push made it."""
 
+CONTAINER_LABEL = "container"
+"""Label of a version: which server it was pushed with, a `Container`."""
+
+TENSORFLOW_SERVING_PORT = 8501
+
 UPLOAD_SECONDS = 1800.0
 
 
@@ -20,7 +25,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
 
     Args:
         target: names the model and its server.
-        model_uri: `gs://` folder of the SavedModel.
+        model_uri: `gs://` folder that the server gets.
         push: the push's own label.
 
     Raises:
@@ -48,21 +53,33 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
 
 
 def _make_model(target: EndpointTarget, model_uri: str, push: str) -> vertex.Model:
-    container = vertex.ModelContainerSpec(
-        image_uri=target.serving_image,
-        args=list(target.serving_args),
-        predict_route=target.predict_route or "",
-        health_route=target.health_route or "",
-    )
-    if target.serving_port:
-        container.ports = [vertex.Port(container_port=target.serving_port)]
     return vertex.Model(
         display_name=target.model_id,
         artifact_uri=model_uri,
-        container_spec=container,
-        labels={**target.labels, PUSH_LABEL: push},
+        container_spec=_make_container(target),
+        labels={**target.labels, PUSH_LABEL: push, CONTAINER_LABEL: target.container},
         encryption_spec=make_encryption(target),
     )
+
+
+def _make_container(target: EndpointTarget) -> vertex.ModelContainerSpec:
+    """Returns how the server is started and asked; what is left empty is Vertex AI's choice, which ours is told."""
+    args, port, path = [], None, ""
+    if target.takes_versions:
+        port, path = TENSORFLOW_SERVING_PORT, f"/v1/models/{target.model_id}"
+        # Of a flag that is given twice, the last counts; the image's own entry point gives the first ones.
+        args = [f"--model_name={target.model_id}", "--model_base_path=$(AIP_STORAGE_URI)", f"--rest_api_port={port}"]
+    elif target.container == "pipeline":
+        args = ["serve"]
+    container = vertex.ModelContainerSpec(
+        image_uri=target.serving_image,
+        args=[*args, *target.serving_args],
+        predict_route=target.predict_route or (path and f"{path}:predict"),
+        health_route=target.health_route or path,
+    )
+    if chosen := target.serving_port or port:
+        container.ports = [vertex.Port(container_port=chosen)]
+    return container
 
 
 def make_encryption(target: EndpointTarget) -> vertex.EncryptionSpec | None:
