@@ -268,7 +268,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     print(f"{run.name}  {run.state}")
     for task in run.tasks:
         print(f"  {task.name:<24} {task.state}  {task.error}".rstrip())
-    print("\n".join(filter(None, [run.error, run.console_url])))
+    print("\n".join(filter(None, [*run.notes, run.error, run.console_url])))
     return EXIT_DONE
 
 

@@ -68,6 +68,10 @@ class VertexServing:
         token = str(start + 2) if start + 2 < len(models) else ""  # pages of two, whatever is asked for
         return vertex.ListModelVersionsResponse(models=models[start : start + 2], next_page_token=token)
 
+    def GetModel(self, request: vertex.GetModelRequest) -> vertex.Model:
+        name, _, version = request.name.partition("@")
+        return self.versions[name][int(version) - 1]
+
     def UpdateModel(self, request: vertex.UpdateModelRequest) -> vertex.Model:
         name, _, version = request.model.name.partition("@")
         assert version, "without a version it is the model that changes"
