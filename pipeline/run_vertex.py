@@ -168,12 +168,15 @@ def _show_costs(
     job: dict[str, Any], config: PipelineConfig, settings: VertexSettings, arguments: argparse.Namespace
 ) -> None:
     from pipeline.vertex.costs import check_limit, describe_usages, find_usages, load_prices
+    from pipeline.vertex.endpoint_costs import describe_endpoint
     from pipeline.vertex.worker_pools import describe_devices
 
     prices = load_prices(arguments.prices, settings.region) if arguments.prices else None
     usages = find_usages(job, settings)
     print(f"Trainer: {describe_devices(settings.trainer, config.trainer.batch_size)}")
     print("\n".join(describe_usages(usages)))
+    if settings.endpoint.name:
+        print(describe_endpoint(settings, prices))
     if arguments.max_cost is not None:
         check_limit(usages, prices, arguments.max_cost)
 

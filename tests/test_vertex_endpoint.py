@@ -59,7 +59,7 @@ def test_the_first_push_makes_everything_field_by_field(network: Network, servin
         service_account="server@a-project.iam.gserviceaccount.com",
         encryption_key=KEY,
         labels={"team": "vision"},
-        serving_args=("--batch=8",),
+        serving_args=("serve", "--batch=8"),
         serving_port=9000,
         predict_route="/predict",
         health_route="/ping",
@@ -293,8 +293,9 @@ def test_shares_are_whole_and_add_up() -> None:
         ),
         (
             {"serving_image": "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"},
-            "set endpoint.container to tensorflow_serving, or leave out the image",
+            "which looks like TensorFlow Serving; set endpoint.container to tensorflow_serving, or leave out the image",
         ),
+        ({"serving_args": ["--model_base_path=$(AIP_STORAGE_URI)"]}, "looks like TensorFlow Serving"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], said: str) -> None:

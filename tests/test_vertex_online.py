@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_told_and_not_sent(
     assert predict_command.main([*FLAGS, "--json", large, write(tmp_path / "red.png", paint("red"))]) == 2
     first, second = json.loads(capsys.readouterr().out)
     assert first["error"] == (
-        "not sent: it has 1.6 MB, and endpoint shop takes 1.5 MB a request (shared); send a smaller picture"
+        "not sent: it has 1.8 MB, and endpoint shop takes 1.5 MB a request (shared); send a smaller picture"
     )
     assert second["label"] == "red"
     assert len(platform.web.asked) == 1
@@ -170,11 +170,11 @@ def test_tensorflow_serving_gets_a_picture_that_it_can_decode_shrunk_to_fit_and_
         None,
         None,
         "a JPEG of 900 x 800 pixels, to fit into the request",
-        "a JPEG of 2121 x 1414 pixels, shrunk from 3000 x 2000, to fit into the request",
+        "a JPEG of 1500 x 1000 pixels, shrunk from 3000 x 2000, to fit into the request",
     ]
     assert small in platform.pictures
     assert predict_command.main([*FLAGS, images[3]]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{images[3]}: sent as a JPEG of 2121 x 1414 pixels")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{images[3]}: sent as a JPEG of 1500 x 1000 pixels")
 
 
 def test_what_tensorflow_serving_cannot_know_is_refused(
@@ -212,7 +212,7 @@ def test_a_busy_endpoint_is_asked_again(status: int | None, after: bool, platfor
     ("status", "times", "exit_status", "message"),
     [
         (403, 1, 2, "asking endpoint shop: permission denied: no; grant roles/aiplatform.user to whoever runs this"),
-        (401, 2, 2, "asking endpoint shop: no valid credentials (no); run `gcloud auth application-default login`"),
+        (401, 3, 2, "asking endpoint shop: no valid credentials (no); run `gcloud auth application-default login`"),
         (404, 1, 2, "asking endpoint shop: not found: no; check the project"),
         (503, 4, 1, "asking endpoint shop: the service could not be reached or did not answer for some time: no"),
         (None, 4, 1, "asking endpoint shop: could not be reached: "),

@@ -63,7 +63,8 @@ class EndpointServer(Settings):
     tensorflow/serving in Artifact Registry, with its exact tag, or one of Vertex AI's prebuilt ones."""
 
     serving_args: tuple[str, ...] = ()
-    """Further arguments of the server, e.g. `--batch=8`."""
+    """Arguments of the server, of the pipeline's own `[serve, --batch=8]`; empty are its image's own. TensorFlow
+    Serving is told port and folder without them."""
 
     serving_port: int | None = Field(default=None, ge=1, le=65535)
     """That a server of your own listens on; null is 8080, TensorFlow Serving's is 8501."""
@@ -105,9 +106,9 @@ class EndpointServer(Settings):
                 raise ValueError(
                     f"endpoint.serving_image is {image}, which names no version; give its exact tag, such as :2.19.1"
                 )
-        elif _PREBUILT in image:
+        elif _PREBUILT in image or any(argument.startswith("--model_base_path") for argument in self.serving_args):
             raise ValueError(
-                f"endpoint.serving_image is {image}, a TensorFlow Serving of Vertex AI's; set endpoint.container to "
+                f"endpoint.serving_image is {image}, which looks like TensorFlow Serving; set endpoint.container to "
                 "tensorflow_serving, or leave out the image for the pipeline's own server"
             )
         return self

@@ -38,7 +38,7 @@ class Endpoints:
     @property
     def client(self) -> vertex.EndpointServiceClient:
         """The service's client."""
-        return make_client(vertex.EndpointServiceClient, self.region, self.api_endpoint)  # type: ignore[no-any-return]
+        return make_client(vertex.EndpointServiceClient, self.region, self.api_endpoint)
 
     def find(self, name: str) -> vertex.Endpoint | None:
         """Returns the endpoint of a display name, or None.

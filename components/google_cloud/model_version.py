@@ -64,13 +64,12 @@ def _make_model(target: EndpointTarget, model_uri: str, push: str) -> vertex.Mod
 
 def _make_container(target: EndpointTarget) -> vertex.ModelContainerSpec:
     """Returns how the server is started and asked; what is left empty is Vertex AI's choice, which ours is told."""
-    args, port, path = [], None, ""
+    args: list[str] = []
+    port, path = None, ""
     if target.takes_versions:
         port, path = TENSORFLOW_SERVING_PORT, f"/v1/models/{target.model_id}"
         # Of a flag that is given twice, the last counts; the image's own entry point gives the first ones.
         args = [f"--model_name={target.model_id}", "--model_base_path=$(AIP_STORAGE_URI)", f"--rest_api_port={port}"]
-    elif target.container == "pipeline":
-        args = ["serve"]
     container = vertex.ModelContainerSpec(
         image_uri=target.serving_image,
         args=[*args, *target.serving_args],

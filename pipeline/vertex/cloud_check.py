@@ -91,6 +91,8 @@ def needed_apis(settings: VertexSettings) -> list[str]:
         apis.append("artifactregistry.googleapis.com")
     if any(placement_of(settings, node).runner == "dataflow" for node in BEAM_NODES):
         apis.append("dataflow.googleapis.com")
+    if settings.endpoint.name and settings.endpoint.request_log:
+        apis.append("bigquery.googleapis.com")
     if settings.encryption_key:
         apis.append("cloudkms.googleapis.com")
     return apis

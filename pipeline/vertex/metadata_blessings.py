@@ -92,7 +92,7 @@ class MetadataBlessings:
 
     @property
     def _client(self) -> vertex.MetadataServiceClient:
-        return self._cloud.client(vertex.MetadataServiceClient)  # type: ignore[no-any-return]
+        return self._cloud.client(vertex.MetadataServiceClient)
 
     def _find_models(self, uri: str) -> Iterator[str]:
         for pushed in self._list(f'schema_title="tfx.PushedModel" AND uri="{uri}"'):
