@@ -6,12 +6,35 @@ run would push again.
 
 import builtins
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from components.evaluator.rollback import Rollback
 from data.errors import UserError
-from pipeline.pushed_versions import Journal
 from pipeline.version_changes import PROMOTE, ROLLBACK
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What was rolled back, and what is under way: written before anything is moved, so that it can be gone on with.
+
+    Attributes:
+        aside: version to why it is, or is to be, set aside.
+        act: `rollback` or `promote` while one is under way, else "".
+        versions: that it moves, in the order in which it does.
+        output_dir: the output folder whose blessings it changes, "" without one.
+    """
+
+    aside: dict[int, Rollback] = field(default_factory=dict)
+    act: str = ""
+    versions: tuple[int, ...] = ()
+    output_dir: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        under_way = {"act": self.act, "versions": list(self.versions), "output_dir": self.output_dir}
+        aside = {str(number): rollback.to_json() for number, rollback in sorted(self.aside.items())}
+        return {"aside": aside, "under_way": under_way if self.act else None}
 
 
 class Versions(Protocol):

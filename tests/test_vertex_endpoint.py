@@ -80,7 +80,7 @@ def test_the_first_push_makes_everything_field_by_field(network: Network, servin
                 "predictRoute": "/predict",
                 "healthRoute": "/ping",
             },
-            "labels": {"team": "vision", "container": "pipeline"},
+            "labels": {"team": "vision"},
             "encryptionSpec": {"kmsKeyName": KEY},
         },
     }
@@ -121,7 +121,6 @@ def test_the_first_push_makes_everything_field_by_field(network: Network, servin
 def test_tensorflow_serving_is_told_where_its_model_lies(network: Network, serving: VertexServing) -> None:
     push(1, container="tensorflow_serving", serving_image="us-docker.pkg.dev/p/r/serving:2.19.1")
     model = sent(network.requests("UploadModel")[0])["model"]
-    assert model["labels"]["container"] == "tensorflow_serving"
     assert model["containerSpec"] == {
         "imageUri": "us-docker.pkg.dev/p/r/serving:2.19.1",
         "args": ["--model_name=digits", "--model_base_path=$(AIP_STORAGE_URI)", "--rest_api_port=8501"],

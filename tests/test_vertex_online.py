@@ -161,7 +161,7 @@ def test_tensorflow_serving_gets_a_picture_that_it_can_decode_shrunk_to_fit_and_
         write(tmp_path / "red.png", small),
         write(tmp_path / "a.webp", encode((32, 32), "WEBP", lossless=True)),
         write(tmp_path / "large.png", encode((900, 800), "PNG")),
-        write(tmp_path / "larger.png", encode((3000, 2000), "PNG")),
+        write(tmp_path / "larger.png", encode((2000, 1400), "PNG")),
     ]
     assert predict_command.main([*FLAGS, "--json", *images]) == 0
     answers = json.loads(capsys.readouterr().out)
@@ -170,11 +170,11 @@ def test_tensorflow_serving_gets_a_picture_that_it_can_decode_shrunk_to_fit_and_
         None,
         None,
         "a JPEG of 900 x 800 pixels, to fit into the request",
-        "a JPEG of 1500 x 1000 pixels, shrunk from 3000 x 2000, to fit into the request",
+        "a JPEG of 1414 x 990 pixels, shrunk from 2000 x 1400, to fit into the request",
     ]
     assert small in platform.pictures
     assert predict_command.main([*FLAGS, images[3]]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{images[3]}: sent as a JPEG of 1500 x 1000 pixels")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{images[3]}: sent as a JPEG of 1414 x 990 pixels")
 
 
 def test_what_tensorflow_serving_cannot_know_is_refused(

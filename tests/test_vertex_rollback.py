@@ -203,6 +203,16 @@ def test_a_promoted_version_leaves_a_newer_one_in_service(shop: Shop, capsys: py
     assert shop.labels() == ["", "", ""]
 
 
+def test_the_pusher_s_own_blessing_counts_whatever_it_calls_its_model(shop: Shop) -> None:
+    shop.push()
+    shop.push()
+    blessing = next(one for one in shop.service.find('schema_title="tfx.ModelBlessing"'))
+    blessing.metadata = {**metadata_of(blessing), "current_model_id": "by the project's number"}
+    assert run_vertex.main(["rollback", *FLAGS, "--yes"]) == 0
+    assert metadata_of(blessing)["blessed"] == 0
+    assert shop.resolve() == shop.models[0]
+
+
 def test_what_a_gate_refused_stays_refused(shop: Shop) -> None:
     shop.push()
     shop.push()

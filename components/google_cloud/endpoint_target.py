@@ -18,7 +18,11 @@ REQUEST_SECONDS: dict[Kind, int] = {"dedicated": 600, "shared": 60}
 ONLY_VERSION = "1"
 """Folder of the model below what TensorFlow Serving gets, which serves none that has no number."""
 
-_PREBUILT = "-docker.pkg.dev/vertex-ai/prediction/"
+PREBUILT = "-docker.pkg.dev/vertex-ai/prediction/"
+"""In the name of each of Vertex AI's prebuilt model servers."""
+
+BASE_PATH_FLAG = "--model_base_path"
+"""TensorFlow Serving's, for a folder of numbered versions."""
 
 
 class EndpointServer(Settings):
@@ -81,7 +85,7 @@ class EndpointServer(Settings):
     @property
     def takes_versions(self) -> bool:
         """Whether the server wants a folder of numbered versions: TensorFlow Serving, unless Vertex AI started it."""
-        return self.container == "tensorflow_serving" and _PREBUILT not in (self.serving_image or "")
+        return self.container == "tensorflow_serving" and PREBUILT not in (self.serving_image or "")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "EndpointServer":
@@ -106,7 +110,7 @@ class EndpointServer(Settings):
                 raise ValueError(
                     f"endpoint.serving_image is {image}, which names no version; give its exact tag, such as :2.19.1"
                 )
-        elif _PREBUILT in image or any(argument.startswith("--model_base_path") for argument in self.serving_args):
+        elif PREBUILT in image or any(argument.startswith(BASE_PATH_FLAG) for argument in self.serving_args):
             raise ValueError(
                 f"endpoint.serving_image is {image}, which looks like TensorFlow Serving; set endpoint.container to "
                 "tensorflow_serving, or leave out the image for the pipeline's own server"

@@ -12,9 +12,9 @@ from components.google_cloud.calls import call, make_client
 from components.google_cloud.endpoint_deployment import make_deployed_id
 from components.google_cloud.endpoint_target import ONLY_VERSION
 from components.google_cloud.endpoints import NEW, Endpoints, has_traffic, version_of
-from components.google_cloud.model_version import PUSH_LABEL
+from components.google_cloud.model_version import PUSH_LABEL, takes_versions
 from data.errors import UserError
-from pipeline.pushed_versions import Journal
+from pipeline.rollbacks import Journal
 from pipeline.version_changes import ROLLBACK
 from pipeline.vertex.cloud import list_pages
 
@@ -79,7 +79,7 @@ class EndpointVersions:
         """
         import tensorflow as tf
 
-        from components.pusher.executor import is_same_export
+        from components.exported_model.fingerprint import is_same_export
 
         try:
             return is_same_export(*(_model_folder(self.versions[number]) for number in (first, second)))
@@ -210,8 +210,7 @@ def _read_record(version: vertex.Model) -> Rollback:
 
 def _model_folder(version: vertex.Model) -> str:
     """Returns the folder of a version's SavedModel, which for TensorFlow Serving lies one deeper."""
-    deeper = any(argument.startswith("--model_base_path=") for argument in version.container_spec.args)
-    return f"{version.artifact_uri}/{ONLY_VERSION}" if deeper else version.artifact_uri
+    return f"{version.artifact_uri}/{ONLY_VERSION}" if takes_versions(version) else version.artifact_uri
 
 
 def _last(name: str) -> str:

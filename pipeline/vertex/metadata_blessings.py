@@ -29,6 +29,7 @@ class MetadataBlessings:
         self._cloud = cloud
         self._store = f"{cloud.parent}/metadataStores/default"
         self._found: dict[str, set[str]] = {}
+        self._blessed_by: dict[str, set[str]] = {}  # Of each model that was found, what its Pusher was given.
 
     @property
     def place(self) -> str:
@@ -104,11 +105,17 @@ class MetadataBlessings:
                 made = {event.artifact for event in known.events if event.type_ == output}
                 if pushed.name in made:
                     given = {event.artifact for event in known.events if event.type_ != output}
-                    models = [one for one in known.artifacts if one.schema_title == "tfx.Model" and one.name in given]
-                    yield from (one.name for one in models)
+                    kinds = {one.name: one.schema_title for one in known.artifacts if one.name in given}
+                    blessings = {name for name, kind in kinds.items() if kind == "tfx.ModelBlessing"}
+                    for model in (name for name, kind in kinds.items() if kind == "tfx.Model"):
+                        self._blessed_by.setdefault(model, set()).update(blessings)
+                        yield model
 
     def _find_blessings(self, model: str) -> list[vertex.Artifact]:
-        return list(self._list(f'schema_title="tfx.ModelBlessing" AND metadata.{MODEL_KEY}.string_value="{model}"'))
+        """Returns the blessing with which a model was pushed, and those of other evaluations of it."""
+        named = self._list(f'schema_title="tfx.ModelBlessing" AND metadata.{MODEL_KEY}.string_value="{model}"')
+        found = {one.name: one for one in named}
+        return [*found.values(), *(self._get(name) for name in self._blessed_by.get(model, set()) - found.keys())]
 
     def _list(self, query: str) -> Iterator[vertex.Artifact]:
         request = vertex.ListArtifactsRequest(parent=self._store, filter=query)

@@ -16,7 +16,7 @@ from components.exported_model.loaded import ModelAnswer
 from components.google_cloud.calls import ROLE, CloudFault, call
 from components.google_cloud.endpoint_target import REQUEST_BYTES, REQUEST_SECONDS, Kind
 from components.google_cloud.endpoints import Endpoints, has_traffic, version_of
-from components.google_cloud.model_version import CONTAINER_LABEL
+from components.google_cloud.model_version import takes_files
 from data.bit_depth import WHOLE
 from data.errors import UserError
 from data.image_check import store_picture
@@ -77,18 +77,18 @@ def find_online(cloud: Cloud, name: str) -> Online:
     elif not host:
         raise UserError(f"endpoint {name}: has no address yet; ask again in some minutes")
     models = cloud.client(vertex.ModelServiceClient)
-    containers = set()
+    asked_as_is = []
     for one in served:
         resource = f"{one.model.partition('@')[0]}@{version_of(one)}"
         request = vertex.GetModelRequest(name=resource)
-        model = call(models.get_model, request, doing=f"looking up {resource}", role=ROLE)
-        containers.add(model.labels.get(CONTAINER_LABEL))
+        version = call(models.get_model, request, doing=f"looking up {resource}", role=ROLE)
+        asked_as_is.append(takes_files(version))
     shares = (f"{version_of(one)} ({endpoint.traffic_split[one.id]} %)" for one in served)
     return Online(
         name,
         kind,
         f"https://{host}/v1/{endpoint.name}",
-        takes_files=containers == {"pipeline"},
+        takes_files=all(asked_as_is),
         served=", ".join(shares) if len(served) > 1 else version_of(served[0]),
     )
 
