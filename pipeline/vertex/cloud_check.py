@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from pipeline.tpu_types import TpuType
 from pipeline.vertex.check import Finding
 from pipeline.vertex.dataflow import BEAM_NODES, placement_of
+from pipeline.vertex.endpoint_check import check_endpoint
 from pipeline.vertex.settings import VertexSettings
 
 STORAGE = "https://storage.googleapis.com/storage/v1"
@@ -46,7 +47,7 @@ def check_cloud(settings: VertexSettings, session: Session | None) -> Iterator[F
                 "skipped", subject, "no credentials here; run gcloud auth application-default login to have it checked"
             )
         return
-    for check in (check_bucket, check_apis, check_quota):
+    for check in (check_bucket, check_apis, check_endpoint, check_quota):
         try:
             yield from check(settings, session)
         except Exception as error:  # of requests and of google.auth: a check that fails stops no other
