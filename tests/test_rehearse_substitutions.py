@@ -69,7 +69,7 @@ def test_what_would_serve_is_told(tmp_path: Path) -> None:
     spec.add("Pusher", executor(PUSHER), parameters={"custom_config": ("STRING", target)})
     _, found = substituted(spec, tmp_path)
     (pusher,) = (item for item in found if item.where == "Pusher")
-    assert pusher.found == f"{PUSHER} (a new endpoint is dedicated served by i:1-serving)"
+    assert pusher.found == f"{PUSHER} (a new endpoint is dedicated, served by i:1-serving)"
 
 
 def test_buckets_become_folders_wherever_they_are_named(tmp_path: Path) -> None:

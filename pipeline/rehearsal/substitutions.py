@@ -114,7 +114,7 @@ def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> 
         folder = output_dir / "endpoint" / task.name
         args[1] = _LOCAL_PUSHER
         target = json.loads(str(task.parameters.get("custom_config") or "{}")).get("endpoint", {})
-        served = " served by ".join(target[key] for key in ("kind", "serving_image") if key in target)
+        served = ", served by ".join(target[key] for key in ("kind", "serving_image") if key in target)
         endpoint = f"{path} ({f'a new endpoint is {served}' if served else 'an endpoint'})"
         found.append(Substitution(task.name, endpoint, f"{_LOCAL_PUSHER} (a push into {folder})"))
         destination = json.dumps({"filesystem": {"baseDirectory": str(folder)}})
