@@ -85,7 +85,10 @@ class EndpointVersions:
             return is_same_export(*(_model_folder(self.versions[number]) for number in (first, second)))
         except tf.errors.OpError as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"versions {first} and {second}: their files cannot be read: {reason}") from None
+            raise UserError(
+                f"versions {first} and {second}: their files cannot be read: {reason}; grant roles/storage.objectUser on "
+                "the bucket to whoever runs this command"
+            ) from None
 
     def served_path(self, number: int) -> str:
         """Returns the place that the version was pushed to."""
