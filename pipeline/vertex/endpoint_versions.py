@@ -86,8 +86,8 @@ class EndpointVersions:
         except tf.errors.OpError as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"versions {first} and {second}: their files cannot be read: {reason}; grant roles/storage.objectUser on "
-                "the bucket to whoever runs this command"
+                f"versions {first} and {second}: their files cannot be read: {reason}; grant roles/storage.objectUser "
+                "on the bucket to whoever runs this command"
             ) from None
 
     def served_path(self, number: int) -> str:
