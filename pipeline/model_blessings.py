@@ -38,6 +38,11 @@ class ModelBlessings:
         self._store: Any = open_store(output.metadata_path)
         self.known: Metadata = read_metadata(self._store)
 
+    @property
+    def place(self) -> str:
+        """The output folder."""
+        return str(self.output.root)
+
     def find_pushes(self) -> dict[str, list[Artifact]]:
         """Returns each version's folder, as it lies now, to the `pushed_model` artifacts that name it."""
         pushes: dict[str, list[Artifact]] = {}

@@ -11,8 +11,9 @@ from components.evaluator.rollback import Rollback
 from components.exported_model.manifest import read_classes
 from data.errors import UserError
 from pipeline.model_blessings import ModelBlessings
-from pipeline.pushed_versions import Journal, PushedVersions
+from pipeline.pushed_versions import PushedVersions
 from pipeline.report_runs import ReportRun, list_runs
+from pipeline.rollbacks import Journal
 
 
 @dataclass(frozen=True)

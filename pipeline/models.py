@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import datetime
+import functools
 import json
 import os
 import shlex
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave, silence_libraries, user_name
+from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave, silence_libraries
+from pipeline.version_changes import ROLLBACK, Change, add_change_flags, change
 
 if TYPE_CHECKING:
     from pipeline.model_blessings import ModelBlessings
@@ -36,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         versions, blessings = stack.enter_context(_opened(arguments, changes=True))
         if arguments.yes:
             stack.enter_context(versions.locked())
-        lines = _change(arguments, versions, blessings)
+        number = arguments.to if arguments.act == ROLLBACK else arguments.version
+        reason, who = getattr(arguments, "reason", ""), getattr(arguments, "who", "")
+        hint = functools.partial(_hint, arguments)
+        lines = change(Change(arguments.act, number, arguments.yes, reason, who, hint), versions, blessings)
     with reader_may_leave():
         print("\n".join([versions.root, *lines]))
     return EXIT_DONE
@@ -71,11 +75,8 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="VERSION",
         help="what is to be served; all that are newer go aside (default: the newest that is another model)",
     )
-    rollback.add_argument("--reason", default="", metavar="TEXT", help="why; list and report show it")
-    rollback.add_argument("--who", metavar="NAME", help="who decided (default: you)")
     promote.add_argument("version", type=int, metavar="VERSION", help="one that list shows as rolled back")
-    for act in (rollback, promote):
-        act.add_argument("--yes", action="store_true", help="do it, not only say so")
+    add_change_flags(rollback, (rollback, promote))
     return parser
 
 
@@ -139,76 +140,6 @@ def _print_table(root: str, found: "Sequence[ModelVersion]") -> None:
         )
     print(root)
     print_table(table)
-
-
-def _change(arguments: argparse.Namespace, versions: "PushedVersions", blessings: "ModelBlessings | None") -> list[str]:
-    """Does what is asked for, or only looks, and returns what is told of it."""
-    from pipeline.pushed_versions import ROLLBACK
-    from pipeline.rollbacks import go_on
-
-    journal = versions.read_journal()
-    lines = []
-    if journal.act:
-        moved = ", ".join(map(str, journal.versions))
-        if not arguments.yes:
-            return [f"  a {journal.act} of {moved} was interrupted; {_hint(arguments)} finishes it"]
-        go_on(versions, journal, blessings)
-        lines.append(f"  finished  the {journal.act} of {moved}, which was interrupted")
-        wanted = journal.act == ROLLBACK if arguments.act == ROLLBACK else journal.versions == (arguments.version,)
-        # Of a rollback that names no version nobody can say whether it means one more.
-        if journal.act == arguments.act and wanted and (arguments.act != ROLLBACK or arguments.to is None):
-            return lines
-    act = _roll_back if arguments.act == ROLLBACK else _promote
-    return [*lines, *act(arguments, versions, blessings)]
-
-
-def _roll_back(
-    arguments: argparse.Namespace, versions: "PushedVersions", blessings: "ModelBlessings | None"
-) -> list[str]:
-    from components.evaluator.rollback import Rollback
-    from pipeline.rollbacks import find_target, start_rollback
-
-    to, leaving = find_target(versions, arguments.to)
-    if not leaving:
-        return [f"  {to} is served; there is nothing to roll back"]
-    lines = [f"  aside     {', '.join(map(str, leaving))}", f"  served    {to}", *_tell(versions, blessings, leaving)]
-    if not arguments.yes:
-        return [*lines, f"nothing was changed; {_hint(arguments, to)} does it"]
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    why = Rollback(" ".join(arguments.reason.split()), arguments.who or user_name(), now)
-    start_rollback(versions, versions.read_journal(), blessings, leaving, why)
-    return lines
-
-
-def _promote(
-    arguments: argparse.Namespace, versions: "PushedVersions", blessings: "ModelBlessings | None"
-) -> list[str]:
-    from pipeline.rollbacks import check_promotion, start_promotion
-
-    journal, number = versions.read_journal(), arguments.version
-    check_promotion(versions, journal, blessings, number)
-    served = max([number, *versions.list()[0]])
-    lines = [f"  back      {number}", f"  served    {served}" + (", which is newer" if served != number else "")]
-    lines += _tell(versions, blessings, [number])
-    if not arguments.yes:
-        return [*lines, f"nothing was changed; {_hint(arguments)} does it"]
-    start_promotion(versions, journal, blessings, number)
-    return lines
-
-
-def _tell(versions: "PushedVersions", blessings: "ModelBlessings | None", numbers: Sequence[int]) -> Iterator[str]:
-    """Yields a line for each version, on whether a blessing goes with it."""
-    for number in numbers:
-        models = sorted(blessings.find_models(versions.served_path(number))) if blessings else []
-        if blessings and models:
-            yield f"  blessing  of {number}, {', '.join(map(blessings.describe_model, models))}"
-        elif blessings:
-            yield f"  blessing  not of {number}: no run of {blessings.output.root} is known to have pushed it"
-        else:
-            yield (
-                f"  blessing  not of {number}: the metadata of its run are not at hand (--output-dir), so that for"
-                " the next run's baseline nothing changes"
-            )
 
 
 def _hint(arguments: argparse.Namespace, to: int | None = None) -> str:

@@ -20,6 +20,8 @@ from pipeline.command_line import (
 from pipeline.model_versions import find_model
 from pipeline.scoring.command import BATCH_SIZE, add_scoring_flags, refuse_scoring_flags, score
 
+_ENDPOINT = "endpoint.name"  # As the setting of Vertex AI is called.
+
 
 @command()
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,16 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _make_parser().parse_args(argv)
     if arguments.top_k is not None and arguments.top_k < 1:
         raise UserError(f"--top-k {arguments.top_k}: must be at least 1")
+    endpoint = vars(arguments)[_ENDPOINT]
+    if endpoint and (arguments.model or arguments.out):
+        raise UserError(f"--endpoint {endpoint}: is asked in place of a model here; leave out --model and --out")
     if arguments.out:
         return score(arguments, find_model(arguments.model))
-    refuse_scoring_flags(arguments)
-    model_dir = find_model(arguments.model)
-    answers = predict(arguments.images, model_dir, arguments.top_k)
+    refuse_scoring_flags(arguments, asks_endpoint=bool(endpoint))
+    if endpoint:
+        answers, asked = _ask_endpoint(arguments, endpoint)
+    else:
+        model_dir = find_model(arguments.model)
+        answers, asked = predict(arguments.images, model_dir, arguments.top_k), f"model {model_dir}"
     with reader_may_leave():
         if arguments.json:
             print(json.dumps(answers, indent=2, ensure_ascii=False))
         else:
-            _print_table(answers, model_dir)
+            _print_table(answers, asked)
     return EXIT_USER_ERROR if any("error" in answer for answer in answers) else EXIT_DONE
 
 
@@ -60,6 +68,12 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--model", metavar="DIR", help="a pushed version, or the folder of its versions (default: the latest pushed)"
+    )
+    parser.add_argument(
+        "--endpoint",
+        dest=_ENDPOINT,
+        metavar="NAME",
+        help="ask this endpoint of Vertex AI in place of a model here; with --project and --region, or --vertex-config",
     )
     parser.add_argument(
         "--top-k", type=int, default=None, metavar="K", help="how many classes to show (default: 1 to 5)"
@@ -107,7 +121,21 @@ def predict(images: Sequence[str], model_dir: Path | str, top_k: int | None = No
     return answers
 
 
-def _print_table(answers: Sequence[dict[str, Any]], model_dir: str) -> None:
+def _ask_endpoint(arguments: argparse.Namespace, name: str) -> tuple[list[dict[str, Any]], str]:
+    """Returns the answers of an endpoint, and what it is."""
+    from pipeline.vertex.flags import load_project
+
+    project = load_project(arguments)
+    from data.settings import DataSettings
+    from pipeline.vertex.cloud import Cloud
+    from pipeline.vertex.online import ask, find_online
+
+    online = find_online(Cloud(project.project, project.region), name)
+    answers = ask(online, arguments.images, DataSettings().max_pixels, arguments.top_k)
+    return answers, f"endpoint {name}, version {online.served}; at most {online.limit}"
+
+
+def _print_table(answers: Sequence[dict[str, Any]], asked: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -126,7 +154,10 @@ def _print_table(answers: Sequence[dict[str, Any]], model_dir: str) -> None:
         likeliest = escape(answer["image"]), escape(answer["label"]), f"{answer['probability']:.4f}"
         table.add_row(*likeliest, *sure, escape(others))
     print_table(table)
-    print(f"\nmodel {model_dir}")
+    print(f"\n{asked}")
+    for answer in answers:
+        if "sent" in answer:
+            print(f"{answer['image']}: sent as {answer['sent']}")
 
 
 def _describe_decision(answer: dict[str, Any]) -> str:

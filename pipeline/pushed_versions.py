@@ -4,48 +4,25 @@ import contextlib
 import datetime
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import tensorflow as tf
 
 from components.evaluator.rollback import Rollback
 from components.exported_model import SAVED_MODEL_FILE
-from components.pusher.executor import ASIDE_PREFIX, LOCK_FILE, copy_model, is_same_export, locked_for_push
+from components.exported_model.fingerprint import is_same_export
+from components.pusher.executor import ASIDE_PREFIX, LOCK_FILE, copy_model, locked_for_push
 from data import gfile
 from data.errors import UserError
 from data.files import is_remote
 from data.json_files import find_json, write_json
+from pipeline.rollbacks import Journal
 
 JOURNAL_FILE = "rolled_back.json"
 """In the folder of versions: a `Journal`. Model servers look at folders with a number for a name only."""
 
-ROLLBACK, PROMOTE = "rollback", "promote"
 # A push's version is a time in seconds, unless the clock was behind: from 2001 on, and before the year 5138.
 _TIMES = range(10**9, 10**11)
-
-
-@dataclass(frozen=True)
-class Journal:
-    """What was rolled back, and what is under way: written before anything is moved, so that it can be gone on with.
-
-    Attributes:
-        aside: version to why it is, or is to be, set aside.
-        act: `rollback` or `promote` while one is under way, else "".
-        versions: that it moves, in the order in which it does.
-        output_dir: the output folder whose blessings it changes, "" without one.
-    """
-
-    aside: dict[int, Rollback] = field(default_factory=dict)
-    act: str = ""
-    versions: tuple[int, ...] = ()
-    output_dir: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON types."""
-        under_way = {"act": self.act, "versions": list(self.versions), "output_dir": self.output_dir}
-        aside = {str(number): rollback.to_json() for number, rollback in sorted(self.aside.items())}
-        return {"aside": aside, "under_way": under_way if self.act else None}
 
 
 @dataclass(frozen=True)
@@ -119,6 +96,10 @@ class PushedVersions:
                 f"{path}: is damaged ({' '.join(str(error).split())}); remove it: what lies in {ASIDE_PREFIX}* can then"
                 " be served by giving its folder the bare number for a name"
             ) from None
+
+    def begin(self, journal: Journal) -> None:
+        """Records what is about to be done; in a folder nothing has to be made ready for it."""
+        self.write_journal(journal)
 
     def write_journal(self, journal: Journal) -> None:
         """Writes the record, whole or not at all."""

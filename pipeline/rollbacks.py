@@ -4,13 +4,98 @@ A version is served without a blessing in between, never blessed without being s
 run would push again.
 """
 
+import builtins
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
 from components.evaluator.rollback import Rollback
 from data.errors import UserError
-from pipeline.model_blessings import ModelBlessings
-from pipeline.pushed_versions import PROMOTE, ROLLBACK, Journal, PushedVersions
+from pipeline.version_changes import PROMOTE, ROLLBACK
 
 
-def find_target(versions: PushedVersions, to: int | None) -> tuple[int, list[int]]:
+@dataclass(frozen=True)
+class Journal:
+    """What was rolled back, and what is under way: written before anything is moved, so that it can be gone on with.
+
+    Attributes:
+        aside: version to why it is, or is to be, set aside.
+        act: `rollback` or `promote` while one is under way, else "".
+        versions: that it moves, in the order in which it does.
+        output_dir: the output folder whose blessings it changes, "" without one.
+    """
+
+    aside: dict[int, Rollback] = field(default_factory=dict)
+    act: str = ""
+    versions: tuple[int, ...] = ()
+    output_dir: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        under_way = {"act": self.act, "versions": list(self.versions), "output_dir": self.output_dir}
+        aside = {str(number): rollback.to_json() for number, rollback in sorted(self.aside.items())}
+        return {"aside": aside, "under_way": under_way if self.act else None}
+
+
+class Versions(Protocol):
+    """Where versions of a model are served: a folder (`PushedVersions`), or an endpoint."""
+
+    @property
+    def root(self) -> str:
+        """What it is called."""
+
+    def list(self) -> tuple[builtins.list[int], builtins.list[int]]:
+        """Returns the versions that may be served, the first of which is, and those set aside, the newest first."""
+
+    def same_model(self, first: int, second: int) -> bool:
+        """Says whether two versions are copies of one model."""
+
+    def served_path(self, number: int) -> str:
+        """Returns what a version is known by to the blessings."""
+
+    def aside_path(self, number: int) -> str:
+        """Returns what a version that is set aside is called."""
+
+    def read_journal(self) -> Journal:
+        """Returns what was rolled back, and what is under way."""
+
+    def begin(self, journal: Journal) -> None:
+        """Makes ready, and records, what is about to be done; where it fails, nothing has changed."""
+
+    def write_journal(self, journal: Journal) -> None:
+        """Records what was done."""
+
+    def set_aside(self, number: int) -> None:
+        """Takes a version out of service."""
+
+    def bring_back(self, number: int) -> None:
+        """Undoes that."""
+
+
+class Blessings(Protocol):
+    """Where the verdicts on models are kept: an output folder (`ModelBlessings`), or Vertex AI's metadata."""
+
+    @property
+    def place(self) -> str:
+        """What it is called."""
+
+    def find_models(self, version_path: str, /) -> Iterable[Any]:
+        """Returns the ids of what was pushed as a version."""
+
+    def describe_model(self, model_id: Any, /) -> str:
+        """Returns where a model lies."""
+
+    def is_blessed(self, model_id: Any, /) -> bool:
+        """Says whether a model passed all gates, a person's rollback aside."""
+
+    def take_back(self, model_id: Any, rollback: Rollback, /) -> None:
+        """Refuses a blessed model after all; done again, it changes nothing more."""
+
+    def give_back(self, model_id: Any, /) -> None:
+        """Undoes `take_back`."""
+
+
+def find_target(versions: Versions, to: int | None) -> tuple[int, list[int]]:
     """Says what a rollback does.
 
     Args:
@@ -53,7 +138,7 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers)) or "none"
 
 
-def check_promotion(versions: PushedVersions, journal: Journal, blessings: ModelBlessings | None, number: int) -> None:
+def check_promotion(versions: Versions, journal: Journal, blessings: Blessings | None, number: int) -> None:
     """Looks whether a version can be promoted.
 
     Raises:
@@ -71,7 +156,7 @@ def check_promotion(versions: PushedVersions, journal: Journal, blessings: Model
 
 
 def start_rollback(
-    versions: PushedVersions, journal: Journal, blessings: ModelBlessings | None, leaving: list[int], why: Rollback
+    versions: Versions, journal: Journal, blessings: Blessings | None, leaving: list[int], why: Rollback
 ) -> None:
     """Sets versions aside.
 
@@ -83,19 +168,23 @@ def start_rollback(
         why: what is recorded.
     """
     aside = {**journal.aside, **dict.fromkeys(leaving, why)}
-    started = Journal(aside, ROLLBACK, tuple(leaving), str(blessings.output.root) if blessings else "")
-    versions.write_journal(started)
+    started = Journal(aside, ROLLBACK, tuple(leaving), _output_of(blessings))
+    versions.begin(started)
     go_on(versions, started, blessings)
 
 
-def start_promotion(versions: PushedVersions, journal: Journal, blessings: ModelBlessings | None, number: int) -> None:
+def start_promotion(versions: Versions, journal: Journal, blessings: Blessings | None, number: int) -> None:
     """Brings a version back; the arguments are those of `start_rollback`."""
-    started = Journal(journal.aside, PROMOTE, (number,), str(blessings.output.root) if blessings else "")
-    versions.write_journal(started)
+    started = Journal(journal.aside, PROMOTE, (number,), _output_of(blessings))
+    versions.begin(started)
     go_on(versions, started, blessings)
 
 
-def go_on(versions: PushedVersions, journal: Journal, blessings: ModelBlessings | None) -> None:
+def _output_of(blessings: Blessings | None) -> str:
+    return blessings.place if blessings else ""
+
+
+def go_on(versions: Versions, journal: Journal, blessings: Blessings | None) -> None:
     """Does what is under way, from wherever it was stopped; each step, done again, changes nothing.
 
     Raises:

@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
-from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command
+from pipeline.command_line import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    CommandLineParser,
+    add_config_flags,
+    command,
+    reader_may_leave,
+)
 from pipeline.config import DataChoice, PipelineConfig, load_config
 from pipeline.output_dir import write_whole
-from pipeline.vertex.flags import add_flags, load_project, load_settings
+from pipeline.vertex.endpoint_command import ACTS, act, add_act_flags, refuse_act_flags
+from pipeline.vertex.flags import add_flags, load_project, load_settings, load_tree
 from pipeline.vertex.settings import ProjectSettings, VertexSettings
 
 if TYPE_CHECKING:
@@ -33,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Google's packages announce, on each import, that they will one day want a later Python than TFX has.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     arguments = make_parser().parse_args(argv)
+    refuse_act_flags(arguments)
+    if arguments.command in ACTS:
+        return _move(arguments)
     return _submit(arguments) if arguments.command == "submit" else _ask(arguments)
 
 
@@ -40,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = CommandLineParser(
         prog="python -m pipeline.run_vertex",
-        usage="%(prog)s [submit | list | status RUN | cancel RUN] [flags]",
+        usage="%(prog)s [submit | list | status RUN | cancel RUN | endpoint | rollback | promote [VERSION]] [flags]",
         description="Compiles the pipeline for Vertex AI, checks it, says what it may take, and submits it.",
         epilog="exit status: 0 done, 1 the run failed or --check found an error, 2 a mistake in the input, "
         "130 interrupted",
@@ -49,11 +60,13 @@ def make_parser() -> argparse.ArgumentParser:
         "command",
         nargs="?",
         default="submit",
-        choices=["submit", "status", "cancel", "list"],
-        help="submit (default), or ask about runs and schedules",
+        choices=["submit", "status", "cancel", "list", *ACTS],
+        help="submit (default), or ask about runs and schedules, or about what the endpoint serves; change that",
     )
     parser.add_argument(
-        "run", nargs="?", help="of status and cancel: the run's name or id; of cancel: a schedule's name"
+        "run",
+        nargs="?",
+        help="of status and cancel: the run's name or id; of cancel: a schedule's name; of promote: the version",
     )
     add_config_flags(parser, "digits", ("gs://...", "a folder of class folders, a table of images, or TFRecords"))
     add_flags(parser)
@@ -64,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--wait", action="store_true", help="follow the run to its end")
     parser.add_argument("--prices", metavar="FILE", help="your prices (YAML), for --max-cost; none are shipped")
     parser.add_argument("--max-cost", type=float, metavar="AMOUNT", help="submit nothing that may cost more")
+    add_act_flags(parser)
     parser.add_argument("--api-endpoint", metavar="HOST", help="of Vertex AI, instead of the region's")
     return parser
 
@@ -154,12 +168,15 @@ def _show_costs(
     job: dict[str, Any], config: PipelineConfig, settings: VertexSettings, arguments: argparse.Namespace
 ) -> None:
     from pipeline.vertex.costs import check_limit, describe_usages, find_usages, load_prices
+    from pipeline.vertex.endpoint_costs import describe_endpoint
     from pipeline.vertex.worker_pools import describe_devices
 
     prices = load_prices(arguments.prices, settings.region) if arguments.prices else None
     usages = find_usages(job, settings)
     print(f"Trainer: {describe_devices(settings.trainer, config.trainer.batch_size)}")
     print("\n".join(describe_usages(usages)))
+    if settings.endpoint.name:
+        print(describe_endpoint(settings, prices))
     if arguments.max_cost is not None:
         check_limit(usages, prices, arguments.max_cost)
 
@@ -224,6 +241,15 @@ def _schedule(cloud: "Cloud", submission: "Submission") -> int:
     return EXIT_DONE
 
 
+def _move(arguments: argparse.Namespace) -> int:
+    """Looks at an endpoint, or changes which version it serves."""
+    name = load_tree(arguments).get("endpoint", {}).get("name")
+    cloud = _make_cloud(load_project(arguments), arguments.api_endpoint)
+    with reader_may_leave():
+        print("\n".join(act(arguments, cloud, name)))
+    return EXIT_DONE
+
+
 def _ask(arguments: argparse.Namespace) -> int:
     """Answers `status` and `list`, and does `cancel`."""
     cloud = _make_cloud(load_project(arguments), arguments.api_endpoint)
@@ -245,7 +271,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     print(f"{run.name}  {run.state}")
     for task in run.tasks:
         print(f"  {task.name:<24} {task.state}  {task.error}".rstrip())
-    print("\n".join(filter(None, [run.error, run.console_url])))
+    print("\n".join(filter(None, [*run.notes, run.error, run.console_url])))
     return EXIT_DONE
 
 

@@ -62,7 +62,8 @@ def test_two_rehearsals_of_the_digits(job: dict[str, Any], rehearsed: Path) -> N
     assert f"gs://rehearsal -> {rehearsed}/out/gs/rehearsal" in first
     assert "Trainer: components.google_cloud.trainer_job.Executor -> " in first
     assert "Transform: --runner=DataflowRunner" in first
-    assert "endpoint_executor.EndpointExecutor (an endpoint) -> components.pusher.executor.Executor" in first
+    served = "a new endpoint is dedicated, served by us-docker.pkg.dev/rehearsal/images/pipeline:local-serving"
+    assert f"endpoint_executor.EndpointExecutor ({served}) -> components.pusher.executor.Executor" in first
     assert "ModelResolver-model-resolver" in first
     assert "found nothing to look for" in first
     (version,) = (rehearsed / "out/endpoint/Pusher").glob("[0-9]*")

@@ -79,6 +79,15 @@ def test_an_endpoint_becomes_a_folder(tmp_path: Path) -> None:
     assert [item.where for item in found].count("Pusher") == 1
 
 
+def test_what_would_serve_is_told(tmp_path: Path) -> None:
+    spec = TinySpec()
+    target = json.dumps({"endpoint": {"name": "shop", "kind": "dedicated", "serving_image": "i:1-serving"}})
+    spec.add("Pusher", executor(PUSHER), parameters={"custom_config": ("STRING", target)})
+    _, found = substituted(spec, tmp_path)
+    (pusher,) = (item for item in found if item.where == "Pusher")
+    assert pusher.found == f"{PUSHER} (a new endpoint is dedicated, served by i:1-serving)"
+
+
 def test_buckets_become_folders_wherever_they_are_named(tmp_path: Path) -> None:
     spec = TinySpec()
     container = {"image": "i", "command": ["python", "-c", "0", "gs://one/a"], "args": ["--to=gs://two"]}

@@ -201,9 +201,28 @@ def test_a_gpu_that_is_not_listed_is_a_warning_with_its_machine_and_an_error_wit
     ],
 )
 def test_a_server_that_is_older_than_the_exporter_is_a_warning(image: str, warned: bool) -> None:
-    settings = make_settings(endpoint={"name": "digits", "serving_image": image})
-    assert [finding.level for finding in check_server(settings)] == ["warning"] * warned
-    assert list(check_server(make_settings(endpoint={"serving_image": image}))) == []
+    server = {"serving_image": image, "container": "tensorflow_serving"}
+    settings = make_settings(endpoint={"name": "digits", **server})
+    assert [finding.level for finding in check_server(settings)] == ["ok", *["warning"] * warned]
+    assert list(check_server(make_settings(endpoint=server))) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "text"),
+    [
+        (None, "skipped", "is not on this machine; build it: make image STAGES=serving"),
+        ({"lane": "tfx-9.9"}, "error", "is of the lane tfx-9.9, and"),
+        ({"lane": installed_lane()}, None, ""),
+    ],
+)
+def test_the_pipeline_s_own_server_is_of_the_lane_that_exports(
+    found: dict[str, str] | None, level: str | None, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.vertex.check._image_labels", lambda image: found)
+    first, *rest = check_server(make_settings(endpoint={"name": "digits"}))
+    assert str(first) == f"ok       endpoint: digits is dedicated where it is new, served by {IMAGE}-serving"
+    assert [finding.level for finding in rest] == ([level] if level else [])
+    assert all(text in finding.text for finding in rest)
 
 
 def labels(sources: str | None = None, lane: str | None = None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pipeline.vertex.cloud_check import (
     needed_apis,
     quota_metric,
 )
+from pipeline.vertex.endpoint_check import check_endpoint
 from tests.vertex_settings import make_settings
 
 BUCKET = "https://storage.googleapis.com/storage/v1/b/my-bucket"
@@ -173,3 +174,29 @@ def test_no_accelerator_needs_no_quota_and_a_broken_line_stops_no_other_check() 
         "warning  apis: could not be asked: connection reset",
         "ok       quota: the Trainer needs no accelerator",
     ]
+
+
+ENDPOINTS = "https://us-central1-aiplatform.googleapis.com/v1/projects/my-project/locations/us-central1/endpoints"
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "told"),
+    [
+        ({}, "ok       endpoint: shop is not there yet: the first push makes it, dedicated"),
+        (
+            {"endpoints": [{"dedicatedEndpointEnabled": True, "deployedModels": [{}]}]},
+            "ok       endpoint: shop is there, dedicated, with 1 models deployed",
+        ),
+        (
+            {"endpoints": [{}]},
+            "warning  endpoint: shop is there, shared, and stays so: endpoint.kind is dedicated, for a new one, with 0"
+            " models deployed",
+        ),
+        ({"endpoints": [{}, {}]}, "error    endpoint: 2 are called shop; rename or delete all but one"),
+        (None, "warning  endpoint: shop cannot be looked at: Permission denied."),
+    ],
+)
+def test_the_endpoint_that_is_there_already_is_told(endpoints: Any, told: str) -> None:
+    settings = make_settings(endpoint={"name": "shop"})
+    assert shown(check_endpoint(settings, StandIn({ENDPOINTS: endpoints}))) == [told]
+    assert shown(check_endpoint(make_settings(), StandIn({}))) == []

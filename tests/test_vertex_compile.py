@@ -144,6 +144,14 @@ def test_the_endpoint_is_the_pusher_s() -> None:
     target = custom_config(job, "Pusher")["endpoint"]
     assert (target["name"], target["model_id"], target["traffic_percent"]) == ("shop", "digits", 10)
     assert (target["project"], target["region"], target["labels"]) == ("my-project", "us-central1", {"team": "vision"})
+    assert (target["kind"], target["container"], target["request_log"]) == ("dedicated", "pipeline", None)
+    assert target["serving_image"] == "us-docker.pkg.dev/my-project/images/pipeline:v1-serving"
+
+
+def test_an_image_without_a_tag_names_no_serving_image() -> None:
+    image = f"us-docker.pkg.dev/p/r/pipeline@sha256:{'0' * 64}"
+    with pytest.raises(UserError, match=r"no tag that would name the serving image; give endpoint\.serving_image"):
+        compiled(image=image, endpoint={"name": "shop"})
 
 
 def test_a_server_of_ones_own_reaches_the_pusher_with_port_routes_and_arguments() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from data.errors import UserError
 from pipeline.vertex.costs import PriceFile, Usage, check_limit, describe_usages, find_usages, load_prices
+from pipeline.vertex.endpoint_costs import describe_endpoint
 from pipeline.vertex.settings import VertexSettings
 from tests.vertex_settings import make_settings
 
@@ -123,3 +124,21 @@ def test_a_wrong_price_file_is_one_clear_line(tmp_path: Path, text: str, message
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(UserError, match=re.escape(message)):
         load_prices(str(tmp_path / "p.yaml"), "us-central1")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "prices", "told"),
+    [
+        ({}, None, "1 x n1-standard-4"),
+        ({"max_replicas": 3}, {"n1-standard-4": 0.1}, "1 to 3 x n1-standard-4; 73.00 to 219.00 USD in a month, which"),
+        ({"traffic_percent": 10}, {"n1-standard-4": 0.1}, "2 x n1-standard-4; 146.00 USD in a month, which is not in"),
+        ({}, {}, "1 x n1-standard-4; the price file has no endpoint.n1-standard-4"),
+    ],
+)
+def test_an_endpoint_s_machines_are_told_without_an_end(
+    endpoint: dict[str, Any], prices: dict[str, float] | None, told: str
+) -> None:
+    settings = make_settings(endpoint={"name": "shop", **endpoint})
+    facts = {"date": "2026-11-01", "region": "us-central1", "source": "a contract", "endpoint": prices}
+    line = describe_endpoint(settings, None if prices is None else PriceFile.model_validate(facts))
+    assert line.startswith(f"machines of endpoint shop, from the push on, without end: {told}")

@@ -59,10 +59,10 @@ def test_the_first_push_makes_everything_field_by_field(network: Network, servin
         service_account="server@a-project.iam.gserviceaccount.com",
         encryption_key=KEY,
         labels={"team": "vision"},
-        serving_args=("--rest_api_port=8501",),
-        serving_port=8501,
-        predict_route="/v1/models/digits:predict",
-        health_route="/v1/models/digits",
+        serving_args=("serve", "--batch=8"),
+        serving_port=9000,
+        predict_route="/predict",
+        health_route="/ping",
     )
     upload = sent(network.requests("UploadModel")[0])
     label = upload["model"]["labels"].pop("push")
@@ -75,10 +75,10 @@ def test_the_first_push_makes_everything_field_by_field(network: Network, servin
             "artifactUri": "gs://bucket/root/Pusher/1/pushed_model",
             "containerSpec": {
                 "imageUri": "server:1",
-                "args": ["--rest_api_port=8501"],
-                "ports": [{"containerPort": 8501}],
-                "predictRoute": "/v1/models/digits:predict",
-                "healthRoute": "/v1/models/digits",
+                "args": ["serve", "--batch=8"],
+                "ports": [{"containerPort": 9000}],
+                "predictRoute": "/predict",
+                "healthRoute": "/ping",
             },
             "labels": {"team": "vision"},
             "encryptionSpec": {"kmsKeyName": KEY},
@@ -91,6 +91,7 @@ def test_the_first_push_makes_everything_field_by_field(network: Network, servin
             "displayName": "digits-endpoint",
             "labels": {"team": "vision"},
             "encryptionSpec": {"kmsKeyName": KEY},
+            "dedicatedEndpointEnabled": True,
         },
     }
     assert re.fullmatch("[1-9][0-9]{9}", deployment.deployed_id)
@@ -115,6 +116,56 @@ def test_the_first_push_makes_everything_field_by_field(network: Network, servin
     }
     assert deployment == Deployment(ENDPOINT, "1", {deployment.deployed_id: 100}, deployment.deployed_id, ())
     assert set(network.hosts) == {f"{HOST}:443"}
+
+
+def test_tensorflow_serving_is_told_where_its_model_lies(network: Network, serving: VertexServing) -> None:
+    push(1, container="tensorflow_serving", serving_image="us-docker.pkg.dev/p/r/serving:2.19.1")
+    model = sent(network.requests("UploadModel")[0])["model"]
+    assert model["containerSpec"] == {
+        "imageUri": "us-docker.pkg.dev/p/r/serving:2.19.1",
+        "args": ["--model_name=digits", "--model_base_path=$(AIP_STORAGE_URI)", "--rest_api_port=8501"],
+        "ports": [{"containerPort": 8501}],
+        "predictRoute": "/v1/models/digits:predict",
+        "healthRoute": "/v1/models/digits",
+    }
+
+
+def test_one_of_vertex_ai_s_prebuilt_servers_is_told_nothing(network: Network, serving: VertexServing) -> None:
+    image = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+    push(1, container="tensorflow_serving", serving_image=image)
+    assert sent(network.requests("UploadModel")[0])["model"]["containerSpec"] == {"imageUri": image}
+
+
+def test_requests_are_kept_only_where_that_is_asked_for(network: Network, serving: VertexServing) -> None:
+    push(1, kind="shared", request_log="bq://a-project.logs.requests")
+    endpoint = sent(network.requests("CreateEndpoint")[0])["endpoint"]
+    assert endpoint["predictRequestResponseLoggingConfig"] == {
+        "enabled": True,
+        "samplingRate": 1.0,
+        "bigqueryDestination": {"outputUri": "bq://a-project.logs.requests"},
+    }
+    assert "dedicatedEndpointEnabled" not in endpoint
+
+
+def test_an_endpoint_that_is_there_stays_what_it_is_and_that_is_said(network: Network, serving: VertexServing) -> None:
+    assert push(1, kind="shared", request_log="bq://a-project.logs.requests").notes == ()
+    again = push(2)
+    assert again.notes == (
+        "endpoint digits-endpoint is there, and stays shared: 1.5 MB and 60 s a request",
+        "endpoint digits-endpoint is there, and logs requests to bq://a-project.logs.requests",
+    )
+    assert len(serving.endpoints) == 1
+    assert not serving.endpoints[ENDPOINT].dedicated_endpoint_enabled
+
+
+def test_a_perimeter_that_forbids_it_is_told_with_the_way_out(network: Network, serving: VertexServing) -> None:
+    network.fail(
+        "CreateEndpoint",
+        "PERMISSION_DENIED",
+        "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: 1",
+    )
+    with pytest.raises(UserError, match=r"permission denied: .*; a perimeter of VPC Service Controls .*endpoint\.kind"):
+        push(1)
 
 
 def test_a_full_push_replaces_and_undeploys_the_old_version_afterwards(
@@ -233,6 +284,17 @@ def test_shares_are_whole_and_add_up() -> None:
         ({"traffic_percent": 0}, "traffic_percent"),
         ({"model_id": "1-digits"}, "model_id"),
         ({"replicas": 2}, "replicas"),
+        ({"kind": "private"}, "kind"),
+        ({"request_log": "logs.requests"}, "request_log"),
+        (
+            {"container": "tensorflow_serving", "serving_image": "us-docker.pkg.dev/p/r/serving:latest"},
+            "serving:latest, which names no version; give its exact tag, such as :2.19.1",
+        ),
+        (
+            {"serving_image": "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"},
+            "which looks like TensorFlow Serving; set endpoint.container to tensorflow_serving, or leave out the image",
+        ),
+        ({"serving_args": ["--model_base_path=$(AIP_STORAGE_URI)"]}, "looks like TensorFlow Serving"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], said: str) -> None:

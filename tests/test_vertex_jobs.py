@@ -25,6 +25,7 @@ from components.google_cloud.model_version import PUSH_LABEL
 from components.pusher.endpoint import EndpointPusher
 from components.pusher.endpoint_executor import EndpointExecutor
 from data.errors import UserError
+from pipeline.vertex.endpoint_versions import ROLLBACK_LABEL
 from pipeline.vertex.forms import OWN_LABELS
 from pipeline.vertex.job_request import HASH_LABEL
 from tests.vertex_service import VertexService
@@ -339,15 +340,15 @@ def test_missing_credentials_are_told_in_one_line(
 
 
 def test_every_label_of_our_own_is_refused_of_a_user() -> None:
-    assert {trainer_job.RUN_LABEL, HASH_LABEL, PUSH_LABEL} == OWN_LABELS
+    assert {trainer_job.RUN_LABEL, HASH_LABEL, PUSH_LABEL, ROLLBACK_LABEL} == OWN_LABELS
 
 
-def push(folder: Path, blessed: int) -> Artifact:
+def push(folder: Path, blessed: int, **changes: Any) -> Artifact:
     (folder / "model" / "Format-Serving" / "variables").mkdir(parents=True, exist_ok=True)
     (folder / "model" / "Format-Serving" / "saved_model.pb").write_text("graph")
     node = EndpointPusher(
         model=Channel(type=standard_artifacts.Model),
-        endpoint=EndpointTarget.model_validate(ENDPOINT),
+        endpoint=EndpointTarget.model_validate({**ENDPOINT, **changes}),
         model_blessing=Channel(type=standard_artifacts.ModelBlessing),
     )
     assert node.id == "Pusher"
@@ -375,6 +376,17 @@ def test_a_blessed_model_is_deployed_from_its_copy(
     assert pushed.get_string_custom_property("pushed_destination").startswith(f"{PARENT}/endpoints/e-")
     assert pushed.get_string_custom_property("pushed_version") == "1"
     assert "version 1 is deployed to" in caplog.text
+
+
+def test_tensorflow_serving_gets_a_folder_of_versions(
+    network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = {"container": "tensorflow_serving", "serving_image": "us-docker.pkg.dev/p/r/serving:2.19.1"}
+    with standing_in(network, VertexServing(), monkeypatch, tmp_path):
+        pushed = push(tmp_path, blessed=1, **server)
+    assert network.requests("UploadModel")[0].model.artifact_uri == pushed.uri
+    assert [path.name for path in (tmp_path / "pushed_model").iterdir()] == ["1"]
+    assert (tmp_path / "pushed_model" / "1" / "saved_model.pb").read_text() == "graph"
 
 
 def test_a_model_that_is_not_blessed_reaches_nobody(

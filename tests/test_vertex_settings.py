@@ -95,7 +95,15 @@ ARGUMENTS = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs
                     "accelerator_count": 1,
                 }
             },
-            "endpoint.accelerator_type is NVIDIA_TESLA_T4, but endpoint.serving_image is us-docker.pkg.dev/vertex-ai/",
+            "endpoint.accelerator_type is NVIDIA_TESLA_T4, but the pipeline's own server has the CPU build",
+        ),
+        (
+            {"endpoint": {"container": "tensorflow_serving"}},
+            "endpoint.container is tensorflow_serving, but there is no endpoint.serving_image; give a copy of",
+        ),
+        (
+            {"endpoint": {"name": "e"}, "network": "projects/1/global/networks/n"},
+            "network is projects/1/global/networks/n, a private one, but endpoint.kind is dedicated, which is reached",
         ),
         ({"endpoint": {"predict_route": "v1"}}, "endpoint.predict_route is 'v1'; string should match pattern '^/'"),
         ({"schedule": {"cron": "61 * * * *"}}, "cron is '61 * * * *', which is no schedule"),

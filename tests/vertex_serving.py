@@ -10,7 +10,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
-from tests.vertex_stand_in import ServiceError
+from tests.vertex_stand_in import DEDICATED_DOMAIN, ServiceError
 
 
 @dataclass
@@ -55,12 +55,31 @@ class VertexServing:
 
     def ListModelVersions(self, request: vertex.ListModelVersionsRequest) -> vertex.ListModelVersionsResponse:
         self._look()
-        wanted = re.fullmatch(r'labels\.(\w+)="(.*)"', request.filter)
+        wanted = re.fullmatch(r'(?:labels\.(\w+)="(.*)")?', request.filter)
         assert wanted, request.filter
         if request.name not in self.versions:
             raise ServiceError("NOT_FOUND", f"Model {request.name} is not found.")
-        models = [model for model in self.versions[request.name] if model.labels.get(wanted[1]) == wanted[2]]
-        return vertex.ListModelVersionsResponse(models=models)
+        models = [
+            model
+            for model in self.versions[request.name]
+            if wanted[1] is None or model.labels.get(wanted[1]) == wanted[2]
+        ]
+        start = int(request.page_token or 0)
+        token = str(start + 2) if start + 2 < len(models) else ""  # pages of two, whatever is asked for
+        return vertex.ListModelVersionsResponse(models=models[start : start + 2], next_page_token=token)
+
+    def GetModel(self, request: vertex.GetModelRequest) -> vertex.Model:
+        name, _, version = request.name.partition("@")
+        return self.versions[name][int(version) - 1]
+
+    def UpdateModel(self, request: vertex.UpdateModelRequest) -> vertex.Model:
+        name, _, version = request.model.name.partition("@")
+        assert version, "without a version it is the model that changes"
+        model = self.versions[name][int(version) - 1]
+        for path in request.update_mask.paths:
+            assert path in ("labels", "version_description")
+            setattr(model, path, getattr(request.model, path))
+        return model
 
     def UploadModel(self, request: vertex.UploadModelRequest) -> operations_pb2.Operation:
         assert bool(request.parent_model) != bool(request.model_id), "either a new model or a version of one"
@@ -95,11 +114,25 @@ class VertexServing:
 
         def effect() -> vertex.Endpoint:
             endpoint = vertex.Endpoint(request.endpoint)
-            endpoint.name = name
+            endpoint.name, endpoint.etag = name, "1"
+            if endpoint.dedicated_endpoint_enabled:
+                endpoint.dedicated_endpoint_dns = f"{request.endpoint_id}.{DEDICATED_DOMAIN}"
             self.endpoints[name] = endpoint
             return endpoint
 
         return self._start("CreateEndpoint", name, effect)
+
+    def UpdateEndpoint(self, request: vertex.UpdateEndpointRequest) -> vertex.Endpoint:
+        endpoint = self.endpoints[request.endpoint.name]
+        assert list(request.update_mask.paths) == ["traffic_split"]
+        traffic = dict(request.endpoint.traffic_split)
+        if request.endpoint.etag != endpoint.etag:
+            raise ServiceError("ABORTED", "The etag is not the current one.")
+        if sum(traffic.values()) != 100 or not set(traffic) <= {model.id for model in endpoint.deployed_models}:
+            raise ServiceError("INVALID_ARGUMENT", f"traffic_split {traffic} is wrong.")
+        endpoint.traffic_split = traffic
+        _changed(endpoint)
+        return endpoint
 
     def DeployModel(self, request: vertex.DeployModelRequest) -> operations_pb2.Operation:
         endpoint = self.endpoints[request.endpoint]
@@ -114,17 +147,21 @@ class VertexServing:
             endpoint.deployed_models.append(request.deployed_model)
             new = request.deployed_model.id
             endpoint.traffic_split = {key if key != "0" else new: v for key, v in request.traffic_split.items()}
+            _changed(endpoint)
             return vertex.DeployModelResponse(deployed_model=request.deployed_model)
 
         return self._start("DeployModel", name, effect)
 
     def UndeployModel(self, request: vertex.UndeployModelRequest) -> operations_pb2.Operation:
         endpoint = self.endpoints[request.endpoint]
+        if request.deployed_model_id not in {model.id for model in endpoint.deployed_models}:
+            raise ServiceError("NOT_FOUND", f"{request.deployed_model_id} is not deployed.")
         if endpoint.traffic_split.get(request.deployed_model_id, 0):
             raise ServiceError("FAILED_PRECONDITION", f"{request.deployed_model_id} has traffic.")
 
         def effect() -> vertex.UndeployModelResponse:
             endpoint.deployed_models = [m for m in endpoint.deployed_models if m.id != request.deployed_model_id]
+            _changed(endpoint)
             return vertex.UndeployModelResponse()
 
         return self._start("UndeployModel", request.endpoint, effect)
@@ -149,3 +186,7 @@ class VertexServing:
             operation.looks -= 1
             if operation.looks == 0 and operation.error is None:
                 operation.result = operation.effect()
+
+
+def _changed(endpoint: vertex.Endpoint) -> None:
+    endpoint.etag = str(int(endpoint.etag or 0) + 1)

@@ -30,6 +30,9 @@ from components.google_cloud import calls
 
 REGION = "us-central1"
 HOST = f"{REGION}-aiplatform.googleapis.com"
+DEDICATED_DOMAIN = f"{REGION}-123.prediction.vertexai.goog"
+HOSTS = (HOST, "localhost", f"*.{DEDICATED_DOMAIN}", "oauth2.googleapis.com", "dataflow.googleapis.com")
+"""That the stand-ins play."""
 PROJECT = "a-project"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 ACCOUNT = f"tester@{PROJECT}.iam.gserviceaccount.com"
@@ -149,6 +152,11 @@ def _private_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
+def key_pem() -> bytes:
+    """Returns the certificate's key; PEM."""
+    return _pem(_private_key())
+
+
 def _pem(key: rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -157,7 +165,7 @@ def _pem(key: rsa.RSAPrivateKey) -> bytes:
 
 @functools.cache
 def certificate() -> bytes:
-    """Returns a certificate for Google's host of the region, and for localhost, signed by itself; PEM."""
+    """Returns a certificate for `HOSTS`, signed by itself; PEM."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
     now = datetime.datetime.now(datetime.timezone.utc)
     built = (
@@ -168,7 +176,7 @@ def certificate() -> bytes:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST), x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in HOSTS]), critical=False)
         .sign(_private_key(), hashes.SHA256())
     )
     return built.public_bytes(serialization.Encoding.PEM)

@@ -222,11 +222,11 @@ def explain(error: Exception, doing: str, role: Role, tries: int = 1) -> Excepti
     """Returns the error to raise in place of a service's: one line that names what to do."""
     cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
     said = " ".join(str(getattr(cause, "message", None) or cause).split()).rstrip(".")
-    if isinstance(cause, DefaultCredentialsError | RefreshError | exceptions.Unauthenticated) or _NO_TOKEN in said:
+    if isinstance(cause, DefaultCredentialsError | RefreshError | exceptions.Unauthorized) or _NO_TOKEN in said:
         return UserError(f"{doing}: no valid credentials ({said}); {LOG_IN}")
-    if isinstance(cause, exceptions.PermissionDenied):
+    if isinstance(cause, exceptions.Forbidden):
         return UserError(f"{doing}: permission denied: {said}; {_remedy(said, role)}")
-    if isinstance(cause, exceptions.ResourceExhausted):
+    if isinstance(cause, exceptions.TooManyRequests):
         return UserError(
             f"{doing}: quota exceeded{f', also after {tries} tries' if tries > 1 else ''}: {said}; wait, ask for less, "
             "choose another region, or request more at https://console.cloud.google.com/iam-admin/quotas"
@@ -249,6 +249,10 @@ def _remedy(said: str, role: Role) -> str:
     disabled = re.search(r"([a-z]+\.googleapis\.com)[^;]*(has not been used|is disabled)", said)
     if disabled or "has not been used in project" in said or "SERVICE_DISABLED" in said:
         return f"enable it: gcloud services enable {disabled[1] if disabled else 'aiplatform.googleapis.com'}"
+    if "vpcServiceControls" in said or "VPC Service Controls" in said:
+        return (
+            "a perimeter of VPC Service Controls forbids it; of endpoints, it takes those of endpoint.kind shared alone"
+        )
     if "actAs" in said:
         return f"grant roles/iam.serviceAccountUser on that service account to {role.holder}"
     return f"grant {role.name} to {role.holder}{role.otherwise}"

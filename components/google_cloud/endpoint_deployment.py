@@ -5,18 +5,17 @@ again by the service, ends in one version and one deployment.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import STEP_ROLE, call, ensure_made, finish, make_client
+from components.google_cloud.calls import STEP_ROLE
 from components.google_cloud.endpoint_target import EndpointTarget
+from components.google_cloud.endpoints import NEW, Endpoints, describe_kind, has_traffic, model_of
 from components.google_cloud.model_version import ensure_version, make_encryption
-from data.errors import UserError
 
 CREATE_SECONDS = 600.0
-_NEW = "0"  # How a request calls the model that it deploys.
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Deployment:
         traffic: percent by the id of each model that is still deployed.
         deployed_id: the new model's id among them.
         undeployed: ids of the models that were taken off.
+        notes: in what the endpoint is not what was asked for.
     """
 
     endpoint: str
@@ -36,6 +36,7 @@ class Deployment:
     traffic: dict[str, int]
     deployed_id: str
     undeployed: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def described(self) -> str:
         """Returns one line for people."""
@@ -49,7 +50,8 @@ def deploy(target: EndpointTarget, model_uri: str) -> Deployment:
 
     Args:
         target: where and on what.
-        model_uri: `gs://` folder of the SavedModel; what is pushed is known by it again.
+        model_uri: `gs://` folder of the SavedModel, or of its one version where the server wants that; what is pushed
+            is known by it again.
 
     Raises:
         UserError: permission, quota, or a setting that the service refuses.
@@ -57,16 +59,21 @@ def deploy(target: EndpointTarget, model_uri: str) -> Deployment:
     """
     token = hashlib.sha256(model_uri.encode()).hexdigest()[:32]
     version = ensure_version(target, model_uri, token)
-    # Ten digits of our own choice: the second try of a deployment that went through is then refused.
-    deployed_id = str(10**9 + int(token, 16) % (9 * 10**9))
-    endpoint = _ensure_deployed(target, _find_or_create_endpoint(target), version, deployed_id)
-    undeployed = _undeploy_unused(target, endpoint, deployed_id)
+    deployed_id = make_deployed_id(token)
+    endpoints = Endpoints(target.project, target.region, STEP_ROLE)
+    endpoint_id = f"e-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}"
+    found = endpoints.ensure(_make_endpoint(target), endpoint_id, CREATE_SECONDS)
+    deployed = _make_deployed_model(target, version, deployed_id)
+    traffic = split_traffic(found, target.traffic_percent)
+    endpoint = endpoints.deploy(found, deployed, traffic, target.deploy_seconds)
+    undeployed = _undeploy_unused(endpoints, target, endpoint, deployed_id)
     return Deployment(
         endpoint=endpoint.name,
         version=version.version_id,
         traffic={key: share for key, share in endpoint.traffic_split.items() if share},
         deployed_id=deployed_id,
         undeployed=tuple(undeployed),
+        notes=tuple(_compare(target, found)),
     )
 
 
@@ -86,53 +93,51 @@ def split_traffic(endpoint: vertex.Endpoint, percent: int) -> dict[str, int]:
     shares = {model.id: endpoint.traffic_split.get(model.id, 0) for model in endpoint.deployed_models}
     stable = max(shares, key=lambda key: (shares[key], key), default=None)
     if stable is None or not shares[stable] or percent == 100:
-        return {_NEW: 100}
-    return {_NEW: percent, stable: 100 - percent}
+        return {NEW: 100}
+    return {NEW: percent, stable: 100 - percent}
 
 
-def _find_or_create_endpoint(target: EndpointTarget) -> vertex.Endpoint:
-    """Returns the endpoint of that display name.
+def make_deployed_id(push: str) -> str:
+    """Returns a push's id among the deployed models, ten digits of our own: a second try of its deployment is refused.
 
-    Raises:
-        UserError: several have it.
+    Args:
+        push: the label of its version, hexadecimal.
     """
-    endpoints = make_client(vertex.EndpointServiceClient, target.region)
+    return str(10**9 + int(push, 16) % (9 * 10**9))
 
-    def find() -> vertex.Endpoint | None:
-        request = vertex.ListEndpointsRequest(parent=target.parent, filter=f'display_name="{target.name}"')
-        doing = f"looking for endpoint {target.name}"
-        found = list(next(call(endpoints.list_endpoints, request, doing=doing, role=STEP_ROLE).pages).endpoints)
-        if len(found) > 1:
-            raise UserError(
-                f"{len(found)} endpoints of {target.parent} are called {target.name!r}; rename or delete all but one: "
-                + ", ".join(sorted(endpoint.name.rpartition("/")[2] for endpoint in found))
-            )
-        return found[0] if found else None
 
-    request = vertex.CreateEndpointRequest(
-        parent=target.parent,
-        endpoint=vertex.Endpoint(
-            display_name=target.name, labels=target.labels, encryption_spec=make_encryption(target)
-        ),
-        # An id of our own choice, for the same reason as the deployment's.
-        endpoint_id=f"e-{hashlib.sha256(target.name.encode()).hexdigest()[:16]}",
+def _make_endpoint(target: EndpointTarget) -> vertex.Endpoint:
+    endpoint = vertex.Endpoint(
+        display_name=target.name,
+        labels=target.labels,
+        encryption_spec=make_encryption(target),
+        dedicated_endpoint_enabled=target.kind == "dedicated",
     )
-    doing = f"creating endpoint {target.name}"
-    endpoint: vertex.Endpoint = ensure_made(
-        find, endpoints.create_endpoint, request, doing=doing, seconds=CREATE_SECONDS, role=STEP_ROLE
-    )
+    if target.request_log:
+        endpoint.predict_request_response_logging_config = vertex.PredictRequestResponseLoggingConfig(
+            enabled=True,
+            sampling_rate=1.0,
+            bigquery_destination=vertex.BigQueryDestination(output_uri=target.request_log),
+        )
     return endpoint
 
 
-def _ensure_deployed(
-    target: EndpointTarget, endpoint: vertex.Endpoint, version: vertex.Model, deployed_id: str
-) -> vertex.Endpoint:
-    """Returns the endpoint with the version deployed to it."""
+def _compare(target: EndpointTarget, endpoint: vertex.Endpoint) -> Iterator[str]:
+    """Yields in what an endpoint that was there before is not what was asked for: neither can be changed."""
+    if endpoint.dedicated_endpoint_enabled != (target.kind == "dedicated"):
+        yield f"endpoint {target.name} is there, and stays {describe_kind(endpoint)}"
+    logging = endpoint.predict_request_response_logging_config
+    found = logging.bigquery_destination.output_uri if logging.enabled else None
+    if found != target.request_log:
+        yield f"endpoint {target.name} is there, and {f'logs requests to {found}' if found else 'logs no requests'}"
+
+
+def _make_deployed_model(target: EndpointTarget, version: vertex.Model, deployed_id: str) -> vertex.DeployedModel:
     machine = vertex.MachineSpec(machine_type=target.machine_type)
     if target.accelerator_type:
         machine.accelerator_type = vertex.AcceleratorType[target.accelerator_type]
         machine.accelerator_count = target.accelerator_count
-    deployed = vertex.DeployedModel(
+    return vertex.DeployedModel(
         id=deployed_id,
         model=f"{version.name.partition('@')[0]}@{version.version_id}",
         display_name=f"{target.model_id}-{version.version_id}",
@@ -141,44 +146,18 @@ def _ensure_deployed(
             machine_spec=machine, min_replica_count=target.min_replicas, max_replica_count=target.max_replicas
         ),
     )
-    request = vertex.DeployModelRequest(
-        endpoint=endpoint.name,
-        deployed_model=deployed,
-        traffic_split=split_traffic(endpoint, target.traffic_percent),
-    )
-    endpoints = make_client(vertex.EndpointServiceClient, target.region)
-    doing = f"deploying version {version.version_id} of {target.model_id} to endpoint {target.name}"
-
-    def find() -> vertex.Endpoint | None:
-        looking = vertex.GetEndpointRequest(name=endpoint.name)
-        now = call(endpoints.get_endpoint, looking, doing=f"looking up endpoint {target.name}", role=STEP_ROLE)
-        return now if any(model.id == deployed_id for model in now.deployed_models) else None
-
-    deployed_to: vertex.Endpoint = ensure_made(
-        find, endpoints.deploy_model, request, doing=doing, seconds=target.deploy_seconds, role=STEP_ROLE
-    )
-    return deployed_to
 
 
-def _undeploy_unused(target: EndpointTarget, endpoint: vertex.Endpoint, deployed_id: str) -> list[str]:
+def _undeploy_unused(endpoints: Endpoints, target: EndpointTarget, endpoint: vertex.Endpoint, own: str) -> list[str]:
     """Takes off every other version of the same model that gets no traffic, and returns their ids.
 
     Somebody else's models on the endpoint are left alone.
     """
-    endpoints = make_client(vertex.EndpointServiceClient, target.region)
     unused = [
         model
         for model in endpoint.deployed_models
-        if model.id != deployed_id
-        and not endpoint.traffic_split.get(model.id, 0)
-        and model.model.partition("@")[0].rpartition("/")[2] == target.model_id
+        if model.id != own and not has_traffic(endpoint, model.id) and model_of(model) == target.model_id
     ]
     for model in unused:
-        request = vertex.UndeployModelRequest(endpoint=endpoint.name, deployed_model_id=model.id)
-        doing = f"undeploying {model.display_name or model.id} from endpoint {target.name}"
-        try:
-            started = call(endpoints.undeploy_model, request, doing=doing, role=STEP_ROLE, expected=(NotFound,))
-        except NotFound:  # A first try, whose answer was lost, went through.
-            continue
-        finish(started, doing, target.deploy_seconds, STEP_ROLE)
+        endpoints.undeploy(endpoint, model, target.deploy_seconds)
     return [model.id for model in unused]

@@ -1,8 +1,28 @@
 """Settings of a push to a Vertex endpoint."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from data.section import Settings
+
+Kind = Literal["dedicated", "shared"]
+Container = Literal["pipeline", "tensorflow_serving"]
+
+REQUEST_BYTES: dict[Kind, int] = {"dedicated": 10_000_000, "shared": 1_500_000}
+"""Of a request, at most, body and all; "Choose an endpoint type", Vertex AI's documentation."""
+
+REQUEST_SECONDS: dict[Kind, int] = {"dedicated": 600, "shared": 60}
+"""How long an endpoint waits for an answer; a dedicated one may be given more than its default."""
+
+ONLY_VERSION = "1"
+"""Folder of the model below what TensorFlow Serving gets, which serves none that has no number."""
+
+PREBUILT = "-docker.pkg.dev/vertex-ai/prediction/"
+"""In the name of each of Vertex AI's prebuilt model servers."""
+
+BASE_PATH_FLAG = "--model_base_path"
+"""TensorFlow Serving's, for a folder of numbered versions."""
 
 
 class EndpointServer(Settings):
@@ -10,6 +30,18 @@ class EndpointServer(Settings):
 
     name: str | None = Field(default=None, min_length=1, max_length=128)
     """Display name of the endpoint; it is created if there is none."""
+
+    kind: Kind = "dedicated"
+    """`dedicated` has an address of its own and takes requests of 10 MB, but no VPC Service Controls; `shared` takes
+    them, and 1.5 MB and 60 s a request. An endpoint that is there already stays what it is."""
+
+    container: Container = "pipeline"
+    """`pipeline` is this project's own server, the Dockerfile's stage `serving`, which takes files as they are;
+    `tensorflow_serving` is TensorFlow Serving, which knows JPEG, PNG, GIF and BMP alone and does not turn them."""
+
+    request_log: str | None = Field(default=None, pattern=r"^bq://[^.\s]+(\.[^.\s]+){0,2}$")
+    """`bq://PROJECT.DATASET.TABLE`: where a new endpoint keeps each request with its picture, and the answer; null
+    keeps none."""
 
     machine_type: str = "n1-standard-4"
     """Of the replicas."""
@@ -30,23 +62,30 @@ class EndpointServer(Settings):
     """The new model's share of the requests. 100 replaces what is there; less is a canary, and the model that had the
     most keeps the rest. An endpoint's first model gets all."""
 
-    serving_image: str = Field(min_length=1)
-    """The model server, one of Vertex AI's prebuilt ones (TensorFlow 2.15 is the latest of them) or your own."""
+    serving_image: str | None = Field(default=None, min_length=1)
+    """The server's image; null takes the pipeline's, its tag ending in `-serving`. TensorFlow Serving's is a copy of
+    tensorflow/serving in Artifact Registry, with its exact tag, or one of Vertex AI's prebuilt ones."""
 
     serving_args: tuple[str, ...] = ()
-    """Arguments of your own server, e.g. `--model_base_path=$(AIP_STORAGE_URI)`."""
+    """Arguments of the server, of the pipeline's own `[serve, --batch=8]`; empty are its image's own. TensorFlow
+    Serving is told port and folder without them."""
 
     serving_port: int | None = Field(default=None, ge=1, le=65535)
-    """That your own server listens on; null is Vertex AI's choice, 8080."""
+    """That a server of your own listens on; null is 8080, TensorFlow Serving's is 8501."""
 
     predict_route: str | None = Field(default=None, pattern=r"^/")
-    """HTTP path of your own server's predictions."""
+    """HTTP path of the predictions of a server of your own."""
 
     health_route: str | None = Field(default=None, pattern=r"^/")
-    """HTTP path of your own server's health checks."""
+    """HTTP path of the health checks of a server of your own."""
 
     service_account: str | None = None
     """Email of the account that the replicas run as; null is Vertex AI's own."""
+
+    @property
+    def takes_versions(self) -> bool:
+        """Whether the server wants a folder of numbered versions: TensorFlow Serving, unless Vertex AI started it."""
+        return self.container == "tensorflow_serving" and PREBUILT not in (self.serving_image or "")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "EndpointServer":
@@ -59,6 +98,23 @@ class EndpointServer(Settings):
                 f"endpoint.accelerator_type is {self.accelerator_type} and accelerator_count {self.accelerator_count}; "
                 "set both or neither"
             )
+        image = self.serving_image or ""
+        if self.container == "tensorflow_serving":
+            if not image:
+                raise ValueError(
+                    "endpoint.container is tensorflow_serving, but there is no endpoint.serving_image; give a copy of "
+                    "tensorflow/serving in Artifact Registry, with its exact tag"
+                )
+            tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+            if self.takes_versions and "@" not in image and tag in ("", "latest"):
+                raise ValueError(
+                    f"endpoint.serving_image is {image}, which names no version; give its exact tag, such as :2.19.1"
+                )
+        elif PREBUILT in image or any(argument.startswith(BASE_PATH_FLAG) for argument in self.serving_args):
+            raise ValueError(
+                f"endpoint.serving_image is {image}, which looks like TensorFlow Serving; set endpoint.container to "
+                "tensorflow_serving, or leave out the image for the pipeline's own server"
+            )
         return self
 
 
@@ -67,6 +123,9 @@ class EndpointTarget(EndpointServer):
 
     name: str = Field(min_length=1, max_length=128)
     """Display name of the endpoint; it is created if there is none."""
+
+    serving_image: str = Field(min_length=1)
+    """The server's image."""
 
     project: str = Field(min_length=1)
     """Google Cloud project of the endpoint and the model."""

@@ -4,10 +4,12 @@ from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
 from components.google_cloud.calls import STEP_ROLE, call, ensure_made, make_client
-from components.google_cloud.endpoint_target import EndpointTarget
+from components.google_cloud.endpoint_target import BASE_PATH_FLAG, PREBUILT, EndpointTarget
 
 PUSH_LABEL = "push"
 """Label of a version: which push made it."""
+
+TENSORFLOW_SERVING_PORT = 8501
 
 UPLOAD_SECONDS = 1800.0
 
@@ -20,7 +22,7 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
 
     Args:
         target: names the model and its server.
-        model_uri: `gs://` folder of the SavedModel.
+        model_uri: `gs://` folder that the server gets.
         push: the push's own label.
 
     Raises:
@@ -48,21 +50,42 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
 
 
 def _make_model(target: EndpointTarget, model_uri: str, push: str) -> vertex.Model:
-    container = vertex.ModelContainerSpec(
-        image_uri=target.serving_image,
-        args=list(target.serving_args),
-        predict_route=target.predict_route or "",
-        health_route=target.health_route or "",
-    )
-    if target.serving_port:
-        container.ports = [vertex.Port(container_port=target.serving_port)]
     return vertex.Model(
         display_name=target.model_id,
         artifact_uri=model_uri,
-        container_spec=container,
+        container_spec=_make_container(target),
         labels={**target.labels, PUSH_LABEL: push},
         encryption_spec=make_encryption(target),
     )
+
+
+def _make_container(target: EndpointTarget) -> vertex.ModelContainerSpec:
+    """Returns how the server is started and asked; what is left empty is Vertex AI's choice, which ours is told."""
+    args: list[str] = []
+    port, path = target.serving_port, ""
+    if target.takes_versions:
+        port, path = target.serving_port or TENSORFLOW_SERVING_PORT, f"/v1/models/{target.model_id}"
+        # Of a flag that is given twice, the last counts; the image's own entry point gives the first ones.
+        args = [f"--model_name={target.model_id}", f"{BASE_PATH_FLAG}=$(AIP_STORAGE_URI)", f"--rest_api_port={port}"]
+    container = vertex.ModelContainerSpec(
+        image_uri=target.serving_image,
+        args=[*args, *target.serving_args],
+        predict_route=target.predict_route or (path and f"{path}:predict"),
+        health_route=target.health_route or path,
+    )
+    if port:
+        container.ports = [vertex.Port(container_port=port)]
+    return container
+
+
+def takes_versions(version: vertex.Model) -> bool:
+    """Says whether a version's server was given a folder of numbered versions, as `EndpointServer.takes_versions`."""
+    return any(argument.startswith(f"{BASE_PATH_FLAG}=") for argument in version.container_spec.args)
+
+
+def takes_files(version: vertex.Model) -> bool:
+    """Says whether a version is served by the pipeline's own server, or by one that is asked as it is."""
+    return not takes_versions(version) and PREBUILT not in version.container_spec.image_uri
 
 
 def make_encryption(target: EndpointTarget) -> vertex.EncryptionSpec | None:

@@ -4,6 +4,7 @@ TFX's own Vertex Pusher never undeploys an old model, so that each push adds a m
 push as a new model rather than a version of one; and a push that is run again deploys twice.
 """
 
+import os
 from typing import Any
 
 from tfx.components.pusher import executor as tfx_executor
@@ -11,7 +12,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import json_utils
 
-from components.google_cloud.endpoint_target import EndpointTarget
+from components.google_cloud.endpoint_target import ONLY_VERSION, EndpointTarget
 from components.progress import report_progress
 from components.pusher.archive import archive_model
 
@@ -48,7 +49,9 @@ class EndpointExecutor(tfx_executor.Executor):
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             return
-        archive_model(self.GetModelPath(input_dict), input_dict, pushed.uri)
+        folder = os.path.join(pushed.uri, ONLY_VERSION) if target.takes_versions else pushed.uri
+        archive_model(self.GetModelPath(input_dict), input_dict, folder)
         deployment = deploy(target, pushed.uri)
-        report_progress(deployment.described(), lasting=True)
+        for line in (deployment.described(), *deployment.notes):
+            report_progress(line, lasting=True)
         self._MarkPushed(pushed, pushed_destination=deployment.endpoint, pushed_version=deployment.version)

@@ -15,9 +15,10 @@ from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils, proto_utils
 
 from components.exported_model import SAVED_MODEL_FILE
+from components.exported_model.fingerprint import is_same_export
 from components.pusher.archive import archive_model
 from data import gfile
-from data.files import read_bytes, remove_path
+from data.files import remove_path
 
 PARTIAL_PREFIX = ".partial-"
 """Model servers look at folders with a number for a name only."""
@@ -26,8 +27,6 @@ ASIDE_PREFIX = "rolled-back-"
 """Of the folder of a version that was rolled back; its number is not given again, since it may come back."""
 
 LOCK_FILE = ".push.lock"
-
-_FINGERPRINT_FILE = "fingerprint.pb"
 
 
 class Executor(tfx_executor.Executor):
@@ -97,15 +96,6 @@ def push_atomically(model_path: str, base_dir: str) -> str:
         io_utils.copy_dir(model_path, partial_path)
         os.rename(partial_path, version_path)
     return version_path
-
-
-def is_same_export(first: str, second: str) -> bool:
-    """Says whether two folders hold copies of one SavedModel, by the random number that TensorFlow gives each export.
-
-    One that has none, as before TensorFlow 2.12, is no copy of any.
-    """
-    paths = [os.path.join(folder, _FINGERPRINT_FILE) for folder in (first, second)]
-    return all(map(gfile.exists, paths)) and len({read_bytes(path) for path in paths}) == 1
 
 
 def push_to_bucket(model_path: str, base_dir: str) -> str:

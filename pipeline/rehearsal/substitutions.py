@@ -117,7 +117,10 @@ def _local_executor(task: Task, output_dir: Path, found: list[Substitution]) -> 
     elif path == _ENDPOINT_PUSHER:
         folder = output_dir / "endpoint" / task.name
         args[1] = _LOCAL_PUSHER
-        found.append(Substitution(task.name, f"{path} (an endpoint)", f"{_LOCAL_PUSHER} (a push into {folder})"))
+        target = json.loads(str(task.parameters.get("custom_config") or "{}")).get("endpoint", {})
+        served = ", served by ".join(target[key] for key in ("kind", "serving_image") if key in target)
+        endpoint = f"{path} ({f'a new endpoint is {served}' if served else 'an endpoint'})"
+        found.append(Substitution(task.name, endpoint, f"{_LOCAL_PUSHER} (a push into {folder})"))
         destination = json.dumps({"filesystem": {"baseDirectory": str(folder)}})
         return replace(task, parameters={**task.parameters, "push_destination": destination})
     return task

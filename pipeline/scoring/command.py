@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHARD_IMAGES, BATCH_SIZE = 1000, 32
 _VERTEX_KEYS = ("project", "region", "pipeline_root", "image", "beam.runner", "service_account", "encryption_key")
+_PLACE_KEYS = ("project", "region", "vertex_config", "vertex_set")
 _NODE = "Scoring"
 _NAME = "scoring"
 
@@ -50,15 +51,15 @@ def add_scoring_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, _VERTEX_KEYS, "on Dataflow")
 
 
-def refuse_scoring_flags(arguments: argparse.Namespace) -> None:
-    """Refuses what says nothing without `--out`.
+def refuse_scoring_flags(arguments: argparse.Namespace, *, asks_endpoint: bool) -> None:
+    """Refuses what says nothing without `--out`, or without an endpoint.
 
     Raises:
         UserError: names the first.
     """
     given = vars(arguments)
     for key in ("shard_images", "batch_size", "config", "set", *_VERTEX_KEYS, "labels", "vertex_config", "vertex_set"):
-        if given[key]:
+        if given[key] and not (asks_endpoint and key in _PLACE_KEYS):
             flag = key.rpartition(".")[2] if key != "beam.runner" else "beam-runner"
             raise UserError(f"--{flag.replace('_', '-')} is for whole folders; give --out, or leave it out")
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from components.lane import installed_lane, lane_of
 from pipeline.lanes import LANES
 from pipeline.locks import locked_versions
+from pipeline.vertex.endpoint_settings import find_serving_image
 from pipeline.vertex.machines import is_listed
 from pipeline.vertex.settings import VertexSettings
 from pipeline.vertex.sources import make_sources_hash
@@ -182,14 +183,31 @@ def check_gpus(settings: VertexSettings) -> Iterator[Finding]:
 
 
 def check_server(settings: VertexSettings) -> Iterator[Finding]:
-    """Compares the TensorFlow of a prebuilt model server with that which exports: an older one may lack operations."""
-    named = re.search(r"/tf2-[a-z]+\.([0-9]+)-([0-9]+)[:@]", settings.endpoint.serving_image)
+    """Looks at what an endpoint is served by: the pipeline's own image, or the TensorFlow of another server."""
+    endpoint = settings.endpoint
+    if not endpoint.name:
+        return
+    image = find_serving_image(endpoint, settings.image)
+    yield Finding("ok", "endpoint", f"{endpoint.name} is {endpoint.kind} where it is new, served by {image}")
+    if endpoint.container == "pipeline":
+        labels = _image_labels(image)
+        if labels is None:
+            yield Finding("skipped", "endpoint", f"{image} is not on this machine; build it: make image STAGES=serving")
+        elif labels.get(LANE_LABEL) != installed_lane():
+            text = (
+                f"is of the lane {labels.get(LANE_LABEL)}, and {installed_lane()} exports the model; build and push it"
+            )
+            yield Finding("error", "endpoint", f"{image} {text} with make image STAGES=serving LANE={installed_lane()}")
+        return
+    # An older TensorFlow than that which exports may lack operations.
+    named = re.search(r"/tf2-[a-z]+\.([0-9]+)-([0-9]+)[:@]|:([0-9]+)\.([0-9]+)", image)
     exporter = locked_versions(installed_lane())["tensorflow"]
-    if settings.endpoint.name and named and (int(named[1]), int(named[2])) < tuple(map(int, exporter.split(".")[:2])):
+    found = tuple(int(part) for part in named.groups() if part) if named else None
+    if found and found < tuple(map(int, exporter.split(".")[:2])):
         yield Finding(
             "warning",
             "endpoint",
-            f"serving_image has TensorFlow {named[1]}.{named[2]}, and {exporter} exports the model: that an older one "
+            f"serving_image has TensorFlow {found[0]}.{found[1]}, and {exporter} exports the model: that an older one "
             "reads it was not tried; give endpoint.serving_image a copy of tensorflow/serving of such a version",
         )
 

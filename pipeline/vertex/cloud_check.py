@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from pipeline.tpu_types import TpuType
 from pipeline.vertex.check import Finding
 from pipeline.vertex.dataflow import BEAM_NODES, placement_of
+from pipeline.vertex.endpoint_check import check_endpoint
 from pipeline.vertex.settings import VertexSettings
 
 STORAGE = "https://storage.googleapis.com/storage/v1"
@@ -46,7 +47,7 @@ def check_cloud(settings: VertexSettings, session: Session | None) -> Iterator[F
                 "skipped", subject, "no credentials here; run gcloud auth application-default login to have it checked"
             )
         return
-    for check in (check_bucket, check_apis, check_quota):
+    for check in (check_bucket, check_apis, check_endpoint, check_quota):
         try:
             yield from check(settings, session)
         except Exception as error:  # of requests and of google.auth: a check that fails stops no other
@@ -91,6 +92,8 @@ def needed_apis(settings: VertexSettings) -> list[str]:
         apis.append("artifactregistry.googleapis.com")
     if any(placement_of(settings, node).runner == "dataflow" for node in BEAM_NODES):
         apis.append("dataflow.googleapis.com")
+    if settings.endpoint.name and settings.endpoint.request_log:
+        apis.append("bigquery.googleapis.com")
     if settings.encryption_key:
         apis.append("cloudkms.googleapis.com")
     return apis

@@ -19,6 +19,7 @@ from pipeline.config import PipelineConfig
 from pipeline.create_pipeline import Deployment, create_pipeline
 from pipeline.vertex.container_tasks import container_tasks
 from pipeline.vertex.dataflow import BEAM_NODES, SECONDS_PER_HOUR, make_beam_args
+from pipeline.vertex.endpoint_settings import find_serving_image
 from pipeline.vertex.inputs import Inputs
 from pipeline.vertex.limits import task_timeout_hours
 from pipeline.vertex.settings import VertexSettings
@@ -60,7 +61,7 @@ def _choose_pusher(config: PipelineConfig, settings: VertexSettings) -> Callable
         model_id=config.name if config.name[0].isalpha() else f"model-{config.name[:57]}",
         encryption_key=settings.encryption_key,
         labels=settings.labels,
-        **settings.endpoint.model_dump(),
+        **{**settings.endpoint.model_dump(), "serving_image": find_serving_image(settings.endpoint, settings.image)},
     )
     return partial(EndpointPusher, endpoint=target)
 

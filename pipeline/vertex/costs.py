@@ -41,6 +41,9 @@ class PriceFile(Settings):
     """The same for spot machines."""
     dataflow: dict[str, Price] = {}
     """Of a Dataflow worker for an hour, by `machine_type`."""
+    endpoint: dict[str, Price] = {}
+    """Of an endpoint's replica for an hour, by `machine_type`, and of one accelerator, by its type; it is told, and not
+    in the limit, since an endpoint goes on after the run."""
 
 
 @dataclass(frozen=True)

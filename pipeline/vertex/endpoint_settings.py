@@ -3,10 +3,9 @@
 from pydantic import Field, field_validator, model_validator
 
 from components.google_cloud.endpoint_target import EndpointServer
+from data.errors import UserError
 from pipeline.vertex.forms import ServiceAccount
 from pipeline.vertex.machines import check_machine_type, find_gpu
-
-CPU_SERVING_IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
 
 
 class EndpointSettings(EndpointServer):
@@ -14,9 +13,6 @@ class EndpointSettings(EndpointServer):
 
     name: str | None = Field(default=None, min_length=1, max_length=128)
     """Display name of the endpoint; null pushes to a folder of the bucket instead."""
-    serving_image: str = Field(default=CPU_SERVING_IMAGE, min_length=1)
-    """The model server, one of Vertex AI's prebuilt ones (TensorFlow 2.15 is the latest of them, to be had until
-    January 2027, and `:latest` the only tag that Google supports) or your own."""
     service_account: ServiceAccount | None = None
     """Of the replicas; null is Vertex AI's."""
 
@@ -33,9 +29,29 @@ class EndpointSettings(EndpointServer):
             )
         if self.accelerator_type:
             find_gpu(f"{self.accelerator_type}:{self.accelerator_count}", self.machine_type)
-            if self.serving_image == CPU_SERVING_IMAGE:
+            if self.container == "pipeline" and self.serving_image is None:
                 raise ValueError(
-                    f"endpoint.accelerator_type is {self.accelerator_type}, but endpoint.serving_image is "
-                    f"{CPU_SERVING_IMAGE}, which uses no GPU; give a server that does"
+                    f"endpoint.accelerator_type is {self.accelerator_type}, but the pipeline's own server has the CPU "
+                    "build of TensorFlow; leave it out, or give an endpoint.serving_image that uses GPUs"
                 )
         return self
+
+
+def find_serving_image(endpoint: EndpointSettings, image: str) -> str:
+    """Returns the image of the model server.
+
+    Args:
+        endpoint: its settings.
+        image: the pipeline's.
+
+    Raises:
+        UserError: it cannot be told from the pipeline's image.
+    """
+    if endpoint.serving_image:
+        return endpoint.serving_image
+    if "@" in image or ":" not in image.rpartition("/")[2]:
+        raise UserError(
+            f"image is {image}, which has no tag that would name the serving image; give endpoint.serving_image, what "
+            "the serving stage of the Dockerfile was pushed as"
+        )
+    return f"{image}-serving"

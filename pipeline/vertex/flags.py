@@ -44,6 +44,7 @@ FLAGS = (
     Flag("--spot", "trainer.spot", None, "train on machines that may be taken away", True),
     Flag("--beam-runner", "beam.runner", "direct|dataflow", "where Beam runs"),
     Flag("--endpoint", "endpoint.name", "NAME", "deploy to this Vertex endpoint instead of a folder in the bucket"),
+    Flag("--endpoint-kind", "endpoint.kind", "dedicated|shared", "of a new endpoint: 10 or 1.5 MB a request"),
     Flag("--traffic-percent", "endpoint.traffic_percent", "N", "share of the requests for the new model: a canary"),
     Flag("--service-account", "service_account", "EMAIL", "that the steps run as"),
     Flag("--network", "network", "NAME", "peered network: projects/NUMBER/global/networks/NAME"),

@@ -11,7 +11,7 @@ LABEL_KEY_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 # The service attaches its own beside them, and allows 64 in all.
 MAX_LABELS = 32
 # Labels that our own code sets: of a submission, of the Trainer's job and of a pushed version.
-OWN_LABELS = frozenset({"submission-hash", "trainer-run", "push"})
+OWN_LABELS = frozenset({"submission-hash", "trainer-run", "push", "rollback"})
 
 Hours = Annotated[float, Field(gt=0, le=168)]
 Count = Annotated[int, Field(ge=1, le=1000)]

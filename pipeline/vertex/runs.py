@@ -12,16 +12,21 @@ from collections.abc import Callable
 
 from google.api_core.exceptions import AlreadyExists
 from google.cloud import aiplatform_v1 as vertex
-from google.protobuf import field_mask_pb2
+from google.protobuf import field_mask_pb2, json_format
 
 from components.google_cloud.calls import ROLE, CloudFault, call
 from data.errors import UserError
 from pipeline.vertex.cloud import FINAL_STATES, Cloud, Run, Submission, list_pages, make_run, resource_name
+from pipeline.vertex.dataflow_jobs import cancel_jobs, find_places
 from pipeline.vertex.experiments import add_run_to_experiment, ensure_experiment
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
+from pipeline.vertex.rest import open_session
 
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 5.0, 60.0
 """A run is asked for this often: at first, and once nothing has changed for a while."""
+
+CANCEL_SECONDS = 600.0
+"""How long the end of a cancelled run is waited for."""
 
 _LIST_FIELDS = ("name", "display_name", "state", "create_time", "error")
 
@@ -104,18 +109,53 @@ def list_runs(cloud: Cloud, limit: int = 20) -> list[Run]:
     return [make_run(job) for job in itertools.islice((job for page in pages for job in page.pipeline_jobs), limit)]
 
 
-def cancel_run(cloud: Cloud, name: str) -> Run:
-    """Asks the service to cancel a run; it stops within minutes, the Trainer's job with it, jobs on Dataflow do not.
+def cancel_run(cloud: Cloud, name: str, report: Callable[[str], None] = print) -> Run:
+    """Asks the service to cancel a run; it stops within minutes, the Trainer's job with it.
+
+    Jobs on Dataflow go on without their tasks: they are ended here. Where the run has such, its end is waited for, as
+    a task may have started one at the last moment; of a run that has ended, those that were left are ended.
+
+    Args:
+        cloud: where.
+        name: id or full name.
+        report: gets a line for each such job.
 
     Raises:
-        UserError: there is none, or it has ended already.
+        UserError: there is none, or it has ended already; or permission.
+        CloudFault: the service failed or could not be reached.
     """
-    run = get_run(cloud, name)
-    if run.state in FINAL_STATES:
+    full_name = resource_name(cloud, "pipelineJobs", name)
+    lookup = vertex.GetPipelineJobRequest(name=full_name)
+    job = call(_client(cloud).get_pipeline_job, lookup, doing=f"looking up run {full_name}", role=ROLE)
+    run, places = make_run(job), find_places(json_format.MessageToDict(vertex.PipelineJob.pb(job).pipeline_spec))
+    if run.state not in FINAL_STATES:
+        request = vertex.CancelPipelineJobRequest(name=run.name)
+        call(_client(cloud).cancel_pipeline_job, request, doing=f"cancelling run {run.run_id}", role=ROLE)
+        return _end_dataflow(cloud, run, places, report) if places else get_run(cloud, run.name)
+    session = open_session() if places else None
+    left = (
+        [job for place in sorted(places) for job in cancel_jobs(session, place, run.run_id, report)] if session else []
+    )
+    if not left:
         raise UserError(f"run {run.run_id} cannot be cancelled: it is {run.state} already")
-    request = vertex.CancelPipelineJobRequest(name=run.name)
-    call(_client(cloud).cancel_pipeline_job, request, doing=f"cancelling run {run.run_id}", role=ROLE)
-    return get_run(cloud, run.name)
+    return run
+
+
+def _end_dataflow(cloud: Cloud, run: Run, places: set[tuple[str, str]], report: Callable[[str], None]) -> Run:
+    """Ends jobs on Dataflow until their run has ended, and returns it."""
+    session = open_session()
+    waited = 0.0
+    while True:
+        now = get_run(cloud, run.name)
+        for place in sorted(places):
+            cancel_jobs(session, place, run.run_id, report)
+        if now.state in FINAL_STATES:  # It had ended before this look: nothing can have come since.
+            return now
+        if waited >= CANCEL_SECONDS:
+            note = f"run {run.run_id} is {now.state} still, and may start a job on Dataflow yet: cancel it again"
+            return dataclasses.replace(now, notes=(note,))
+        time.sleep(FIRST_POLL_SECONDS)
+        waited += FIRST_POLL_SECONDS
 
 
 def follow_run(cloud: Cloud, run_name: str, report: Callable[[str, str], None]) -> str:

@@ -272,6 +272,15 @@ class VertexSettings(ProjectSettings):
             check_tpu_region(self.trainer.device, self.trainer_region)
         return self
 
+    @model_validator(mode="after")
+    def _endpoint_in_its_network(self) -> "VertexSettings":
+        if self.network and self.endpoint.name and self.endpoint.kind == "dedicated":
+            raise ValueError(
+                f"network is {self.network}, a private one, but endpoint.kind is dedicated, which is reached from the "
+                "internet and knows no VPC Service Controls; set endpoint.kind to shared, which knows them"
+            )
+        return self
+
     @field_validator("pipeline_root")
     @classmethod
     def _no_slash_at_the_end(cls, pipeline_root: str) -> str:

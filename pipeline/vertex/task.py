@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from components.lane import installed_lane
+from pipeline.vertex.dataflow_jobs import name_job
 from pipeline.vertex.sources import make_sources_hash
 
 ENTRY_POINT = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_clock(own.timeout_seconds, "trainer.timeout_hours" if own.job else "task_timeout_hours")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     entry_point = JOB_ENTRY_POINT if own.job else ENTRY_POINT
-    sys.argv = [entry_point, *words[cut + 1 :]]
+    given = words[cut + 1 :]
+    sys.argv = [entry_point, *given, *name_job(given)]
     runpy.run_module(entry_point, run_name="__main__", alter_sys=True)
     return 0
 
