@@ -13,6 +13,9 @@ from components.model_converter.settings import ExportSettings
 from components.progress import report_progress
 from data.json_files import write_json
 
+CLIENT_MODULE = "components.model_converter.classify"
+"""Which is shipped as text, and not imported."""
+
 
 @component
 def ModelConverter(

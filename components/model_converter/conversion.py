@@ -66,7 +66,7 @@ def _convert_to_int8(loaded: Any, folder: Path) -> bytes:
     return content
 
 
-def _make_litert(loaded: Any, *, floats: bool) -> tf.lite.TFLiteConverter:
+def _make_litert(loaded: Any, *, floats: bool) -> Any:
     network = cut_network(loaded.signatures[PIXELS_SIGNATURE], batch=1, floats=floats)
     return tf.lite.TFLiteConverter.from_concrete_functions([network.get_concrete_function()], network)
 
