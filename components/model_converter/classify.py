@@ -1,7 +1,6 @@
 """Classifies images: `python classify.py IMAGE...`, or their paths on standard input, one a line."""
 
 import json
-import os  #: litert
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ HERE = Path(__file__).parent
 SIZE = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))["image_size"]
 LABELS = (HERE / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
 session = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])  #: onnx
-interpreter = Interpreter(str(HERE / "model.tflite"), num_threads=os.cpu_count())  #: litert
+interpreter = Interpreter(str(HERE / "model.tflite"))  #: litert
 interpreter.allocate_tensors()  #: litert
 (given,), (asked,) = interpreter.get_input_details(), interpreter.get_output_details()  #: litert
 

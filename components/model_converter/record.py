@@ -44,6 +44,6 @@ def describe_conditions(record: dict[str, Any]) -> str:
     )
     return (
         f"Milliseconds are the median of one image at a time on the machine of the run ({record['machine']}), without"
-        f" decoding and resizing. Accuracy and agreement are of all {record['images']:,} test images, through the"
-        f" client that lies beside each format.{calibrated}"
+        f" decoding and resizing, with the threads that a runtime takes by itself (LiteRT one). Accuracy and agreement"
+        f" are of all {record['images']:,} test images, through the client that lies beside each format.{calibrated}"
     )
