@@ -35,6 +35,8 @@ from tests.tiny_pixels import COLOURS, SIZE, make_examples, make_model, paint
 
 ASPECTS = ("stretch", "crop", "pad")
 METHODS = ("bilinear", "bicubic", "lanczos3", "area")
+TRIED = ("litert-int8", "onnx")
+"""Here; `litert` is what is refused below, and a whole run has all three: a conversion costs TensorFlow's import."""
 
 
 def make_manifest(**changes: Any) -> Manifest:
@@ -100,7 +102,7 @@ def convert(
     output.uri = str(folder)
     folder.mkdir(exist_ok=True)
     inputs = {"examples": [examples], "model": [model], "predictions": [predictions], "pushed_model": [pushed]}
-    chosen = ExportSettings(**{"formats": tuple(FORMATS), **settings})
+    chosen = ExportSettings(**{"formats": TRIED, **settings})
     parameters = {"settings": chosen.model_dump_json(), "code_hash": ""}
     ModelConverter_Executor().Do(inputs, {"formats": [output]}, parameters)
     return json.loads((folder / FORMATS_FILE).read_text(encoding="utf-8")), folder
@@ -133,12 +135,12 @@ def converted(folder: Path, model: Artifact, examples: Artifact) -> tuple[dict[s
     return convert(folder / "converted", model, examples, ask(model, examples, folder / "predictions"))
 
 
-def test_three_formats_are_converted_run_over_all_test_images_and_kept(converted: tuple[dict[str, Any], Path]) -> None:
+def test_formats_are_converted_run_over_all_test_images_and_kept(converted: tuple[dict[str, Any], Path]) -> None:
     record, folder = converted
     assert (record["reason"], record["images"], record["calibration_images"]) == (None, 30, 24)
     assert record["saved_model"]["accuracy"] == 1.0
     assert record["saved_model"]["milliseconds"] > 0
-    assert list(record["formats"]) == list(FORMATS)
+    assert list(record["formats"]) == list(TRIED)
     for name, row in record["formats"].items():
         assert (row["kept"], row["reason"], row["accuracy"], row["agreement"]) == (True, None, 1.0, 1.0)
         assert row["milliseconds"] > 0
@@ -146,10 +148,10 @@ def test_three_formats_are_converted_run_over_all_test_images_and_kept(converted
         assert set(kept) == {FORMATS[name].model_file, "classify.py", "labels.txt", "preprocessing.json"}
         assert row["megabytes"] == kept[FORMATS[name].model_file] / 1e6
         assert (folder / name / "labels.txt").read_text(encoding="utf-8") == "blau\ngrün\nrot\n"
-    assert {path.name for path in folder.iterdir()} == {*FORMATS, FORMATS_FILE}
+    assert {path.name for path in folder.iterdir()} == {*TRIED, FORMATS_FILE}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", TRIED)
 def test_a_client_of_its_own_gives_the_class_that_predict_gives(
     format: str,
     converted: tuple[dict[str, Any], Path],
@@ -165,7 +167,7 @@ def test_a_client_of_its_own_gives_the_class_that_predict_gives(
     found = [json.loads(line) for line in done.stdout.splitlines()]
     capfd.readouterr()
     assert predict.main(["--model", saved_model_path(model), "--json", *map(str, paths)]) == 0
-    told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    told = json.loads(capfd.readouterr().out)
     assert [one["file"] for one in found] == [str(path) for path in paths]
     assert [one["label"] for one in found] == [one["label"] for one in told] == list(COLOURS[:2])
     # Whole numbers know 256 probabilities.
@@ -211,10 +213,6 @@ def test_a_format_that_loses_accuracy_is_refused_with_its_figures(
     assert row["reason"] == "loses 0.1000 of accuracy, more than export.max_accuracy_loss=0.01"
     assert row["megabytes"] > 0
     assert [path.name for path in output.iterdir()] == [FORMATS_FILE]
-    record, output = convert(
-        tmp_path / "lenient", model, examples, predictions, formats=("litert",), max_accuracy_loss=0.1
-    )
-    assert record["formats"]["litert"]["kept"]
 
 
 def test_a_model_that_cannot_be_converted_raises_nothing(examples: Artifact, folder: Path, tmp_path: Path) -> None:
@@ -278,7 +276,7 @@ def test_formats_lie_by_the_version_that_was_pushed(converted: tuple[dict[str, A
     output, source = OutputDir(tmp_path / "output"), converted[1]
     place = publish_formats(output, "colours", make_results(source, "/served/colours/17"))
     assert place == tmp_path / "output" / "formats" / "colours" / "17"
-    assert {path.name for path in place.iterdir()} == {*FORMATS, FORMATS_FILE}
+    assert {path.name for path in place.iterdir()} == {*TRIED, FORMATS_FILE}
     (place / "onnx" / "mark").touch()
     assert publish_formats(output, "colours", make_results(source, "/served/colours/17")) == place
     assert (place / "onnx" / "mark").exists()  # it is the same, and was not copied again

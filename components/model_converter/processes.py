@@ -40,8 +40,9 @@ def convert(saved_model_path: str, format: str, folder: Path) -> float:
     root = Path(components.__path__[0]).parent
     command = [sys.executable, "-m", conversion.__name__, saved_model_path, format, str(folder)]
     with tempfile.TemporaryFile() as errors:
-        # A path may be relative, and the model may lie in a bucket, which needs the environment as it is.
-        environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # As it is, but for these: a model in a bucket needs credentials.
+        paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
         with _ending(done, _CONVERSION_SECONDS):
             if done.wait():
