@@ -4,6 +4,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +31,25 @@ _CALIBRATED = "litert-int8"
 _BATCH = 64
 _MEGABYTE = 1e6
 _SLACK = 1e-9  # of the difference of two shares
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What the formats of a model are made from and held against.
+
+    Attributes:
+        settings: how much worse they may be.
+        examples: raw Examples with `train` and `test` splits.
+        path: of the SavedModel.
+        manifest: what it says of itself.
+        asked: what it answered to the test split.
+    """
+
+    settings: ExportSettings
+    examples: Artifact
+    path: str
+    manifest: Manifest
+    asked: Predictions
 
 
 def make_record(settings: ExportSettings, reason: str | None = None) -> dict[str, Any]:
@@ -68,13 +88,14 @@ def convert_and_judge(
     if manifest is None or not len(asked):
         record["reason"] = "the model has no manifest" if len(asked) else "there are no test images to try formats on"
         return record
+    case = _Case(settings, examples, path, manifest, asked)
     with tempfile.TemporaryDirectory(prefix="formats-") as name:
         for format in settings.formats:
             place = Path(name) / format
             place.mkdir()
             if format == _CALIBRATED:
                 record["calibration_images"] = _write_calibration(examples, len(manifest.classes), place)
-            row = _judge(settings, examples, path, manifest, asked, format, place, record["saved_model"])
+            row = _judge(case, format, place, record["saved_model"])
             record["formats"][format] = row
             if row["kept"]:
                 io_utils.copy_dir(str(place), os.path.join(folder, format))
@@ -83,45 +104,35 @@ def convert_and_judge(
     return record
 
 
-def _judge(
-    settings: ExportSettings,
-    examples: Artifact,
-    path: str,
-    manifest: Manifest,
-    asked: Predictions,
-    format: str,
-    place: Path,
-    saved_model: dict[str, Any],
-) -> dict[str, Any]:
+def _judge(case: _Case, format: str, place: Path, saved_model: dict[str, Any]) -> dict[str, Any]:
     """Returns the row of a format, whose folder then holds what a user needs and nothing else."""
     row: dict[str, Any] = dict.fromkeys(("reason", "megabytes", "milliseconds", "accuracy", "agreement"))
     row["kept"] = False
     try:
         report_progress(f"converting to {format}")
-        saved_model["milliseconds"] = convert(path, format, place)
+        saved_model["milliseconds"] = convert(case.path, format, place)
         row["megabytes"] = (place / FORMATS[format].model_file).stat().st_size / _MEGABYTE
         for used in (CALIBRATION_FILE, MEASURED_FILE):
             (place / used).unlink(missing_ok=True)
-        write_companions(place, format, manifest)
+        write_companions(place, format, case.manifest)
         names, taken = [], []
-        for label, seconds in ask_client(place, _read_images(examples), len(asked)):
+        for label, seconds in ask_client(place, _read_images(case.examples), len(case.asked)):
             names.append(label)
             taken.append(seconds)
-            report_progress(f"trying {format}", completed=len(names), total=len(asked))
-    except (ProcessDied, OSError) as fault:
-        row["reason"] = f"{type(fault).__name__}: {fault}" if isinstance(fault, OSError) else str(fault)
+            report_progress(f"trying {format}", completed=len(names), total=len(case.asked))
+    except ProcessDied as fault:
+        row["reason"] = str(fault)
         return row
-    indices = {name: index for index, name in enumerate(manifest.classes)}
+    indices = {name: index for index, name in enumerate(case.manifest.classes)}
     predicted = np.array([indices[name] for name in names])
     row["milliseconds"] = 1000 * median(taken)
-    row["accuracy"] = float((predicted == asked.labels).mean())
-    row["agreement"] = float((predicted == asked.predicted).mean())
+    row["accuracy"] = float((predicted == case.asked.labels).mean())
+    row["agreement"] = float((predicted == case.asked.predicted).mean())
     loss = saved_model["accuracy"] - row["accuracy"]
-    row["kept"] = loss <= settings.max_accuracy_loss + _SLACK
+    most = case.settings.max_accuracy_loss
+    row["kept"] = loss <= most + _SLACK
     if not row["kept"]:
-        row["reason"] = (
-            f"loses {loss:.4f} of accuracy, more than export.max_accuracy_loss={settings.max_accuracy_loss:g}"
-        )
+        row["reason"] = f"loses {loss:.4f} of accuracy, more than export.max_accuracy_loss={most:g}"
     return row
 
 

@@ -88,8 +88,12 @@ def ask_client(folder: Path, images: Iterable[bytes], count: int) -> Iterator[tu
                 if not line:
                     client.wait()
                     raise ProcessDied(f"its client ended: {_last_line(errors.fileno(), client)}")
-                answer = json.loads(line)
-                yield answer["label"], answer["seconds"]
+                try:
+                    answer = json.loads(line)
+                    label, seconds = answer["label"], answer["seconds"]
+                except (ValueError, KeyError, TypeError):
+                    raise ProcessDied(f"its client said {line.strip()[:_LAST_CHARACTERS]!r}") from None
+                yield label, seconds
 
 
 @contextlib.contextmanager
