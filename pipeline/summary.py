@@ -132,8 +132,8 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row("serving", found)
     if (formats := summary["formats"]) and formats["reason"]:
         grid.add_row("formats", escape(f"none: {formats['reason']}"))
-    for line, kept in describe_formats(formats):
-        grid.add_row("format", f"{escape(line)}  {'[green]kept[/]' if kept else '[yellow]refused[/]'}")
+    for told, kept in describe_formats(formats):
+        grid.add_row("format", f"{escape(told)}  {'[green]kept[/]' if kept else '[yellow]refused[/]'}")
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
     if tuning := summary["tuning"]:
         changed = " ".join(f"trainer.{name}={value}" for name, value in tuning["best"]["settings"].items())
