@@ -285,7 +285,7 @@ def test_formats_are_told_on_page_and_card_where_there_are_some(account: Account
     }
     page, card = (render(replace(account, formats=record)) for render in (render_page, render_card))
     for text in (page, card):
-        assert "the machine of the run (x86_64, 2 CPUs)" in text
+        assert "of all 30 test images, through the client" in text
         assert "calibrated on 24 images of train" in text
     assert '<td class="number">97.50 %</td>' in page
     assert "loses 0.2000 of &lt;accuracy&gt;" in page
