@@ -12,7 +12,7 @@ from tests.images import make_image_tree
 from tests.test_end_to_end import NODES, SETTINGS
 
 FORMATS = ["litert", "litert-int8", "onnx"]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_formats_of_a_pushed_model_lie_by_its_version(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
