@@ -134,7 +134,7 @@ lock: lock-1.16 lock-1.21 ## Resolve pyproject.toml anew into the locks of both 
 lock-%:
 	@$(LOCK_$*) pyproject.toml --extra dev --extra vertex --extra aws --extra export -o locks/tfx-$*/environment.txt
 	@# Beam's boot program asks pip whether Beam is there.
-	@echo pip | $(IMAGE_$*) - pyproject.toml --extra vertex -c locks/tfx-$*/environment.txt --no-emit-package tensorflow -o locks/tfx-$*/image.txt
+	@echo pip | $(IMAGE_$*) - pyproject.toml --extra vertex --extra export -c locks/tfx-$*/environment.txt --no-emit-package tensorflow -o locks/tfx-$*/image.txt
 	@tensorflow=$$(grep -oE '^tensorflow==[^ ]+' locks/tfx-$*/environment.txt); \
 	  echo "$${tensorflow/tensorflow/tensorflow-cpu}" | $(IMAGE_$*) - --no-deps -o locks/tfx-$*/cpu.txt && \
 	  echo "$${tensorflow/tensorflow/tensorflow[and-cuda]}" | $(IMAGE_$*) - -c locks/tfx-$*/environment.txt -o locks/tfx-$*/gpu.txt && \

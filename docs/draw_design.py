@@ -29,6 +29,7 @@ OPTIONAL_NODES = (
     "trainer.warm_start=blessed",
     "trainer.weights=imagenet",
     "trainer.weights_mirror=gs://bucket/weights",
+    "export.formats=[litert]",
 )
 COLOURS = ("#4269d0", "#d98c00", "#e0503c", "#2a9d8f", "#3ca951", "#a463f2")
 ROW, LINE, BOX, EDGE = 30, 22, 235, 12  # pixels: from row to row, from line to line, width of a box, margin

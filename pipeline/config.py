@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from components.drift_validator.settings import DriftSettings
 from components.evaluator.settings import EvaluatorSettings
+from components.model_converter.settings import ExportSettings
 from components.report_gen.settings import ReportSettings
 from components.serving_validator.settings import ServingValidatorSettings
 from components.trainer.backbones import BACKBONES
@@ -53,6 +54,7 @@ class PipelineConfig(Settings):
     evaluator: EvaluatorSettings = EvaluatorSettings()
     drift: DriftSettings = DriftSettings()
     serving_validator: ServingValidatorSettings = ServingValidatorSettings()
+    export: ExportSettings = ExportSettings()
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")
@@ -75,8 +77,7 @@ class PipelineConfig(Settings):
         if self.tuner.enabled and self.trainer.strategy == "multi_worker":
             raise ValueError("trainer.strategy is multi_worker, which a Tuner cannot use; tune on one machine")
         if self.tuner.enabled and not tuned_names(self.tuner, self.trainer):
-            recipe = self.trainer.recipe
-            if recipe != "manual" and not may_fine_tune(self.trainer):
+            if (recipe := self.trainer.recipe) != "manual" and not may_fine_tune(self.trainer):
                 raise ValueError(
                     f"trainer.recipe {recipe} solves the head and steps nothing here: there is nothing to tune; "
                     "set recipe=balanced, best or manual, and fine_tune_epochs to null or more than 0"
@@ -183,8 +184,7 @@ def dump_config(config: PipelineConfig) -> str:
 def describe_settings(model: type[Settings] = PipelineConfig, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Yields every setting as (key, type, default, description), sections flattened with dots."""
     for name, field in model.model_fields.items():
-        section = _section(field.annotation)
-        if section is not None:
+        if (section := _section(field.annotation)) is not None:
             yield from describe_settings(section, f"{prefix}{name}.")
             continue
         default = field.get_default(call_default_factory=True)

@@ -20,6 +20,8 @@ from components.code_hash import make_code_hash
 from components.drift_validator.component import DriftValidator
 from components.evaluator.component import make_evaluator
 from components.image_example_gen.component import ImageExampleGen
+from components.model_converter.component import CLIENT_MODULE, ModelConverter
+from components.model_converter.record import FORMATS_KEY
 from components.predictor.component import Predictor
 from components.report_gen.component import ReportGen
 from components.resolver.component import make_resolver
@@ -192,6 +194,17 @@ def create_pipeline(
     )
     # The pushed model carries what it met on test; the `model` artifact is the Trainer's, which sees no test split.
     pusher = deployment.make_pusher(model=model, model_blessing=evaluator.outputs["blessing"], predictions=predictions)
+    model_converter = None
+    if config.export.formats:
+        # After the push, which waits for no format.
+        model_converter = ModelConverter(
+            examples=examples,
+            model=model,
+            predictions=predictions,
+            pushed_model=pusher.outputs["pushed_model"],
+            settings=config.export.model_dump_json(),
+            code_hash=make_code_hash(ModelConverter.__module__, CLIENT_MODULE),
+        )
     # After the Evaluator and beside the Pusher: a model that is refused needs its report most.
     report_gen = ReportGen(
         evaluation=evaluator.outputs["evaluation"],
@@ -205,6 +218,7 @@ def create_pipeline(
         drift=drift_validator.outputs["drift"],
         infra_blessing=serving_validator.outputs["blessing"],
         **({"tuner_results": tuner.outputs["tuner_results"]} if tuner else {}),
+        **({FORMATS_KEY: model_converter.outputs[FORMATS_KEY]} if model_converter else {}),
         settings=config.report,
         config=settings,
     )
@@ -224,6 +238,7 @@ def create_pipeline(
         serving_validator,
         evaluator,
         pusher,
+        *([model_converter] if model_converter else []),
         report_gen,
     ]
     for component in components:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.evaluator.eval_config import make_eval_config
+from components.model_converter.formats import check_installed
 from components.schema_gen.component import hash_schema
 from components.trainer.backbones import count_features
 from components.trainer.batch import check_batch
@@ -85,6 +86,10 @@ def look_ahead(config: PipelineConfig, output: OutputDir, progress: Callable[[st
     with found.collecting():
         if config.schema_path is not None:
             hash_schema(config.schema_path)
+    with found.collecting():
+        check_installed(config.export.formats)
+    if config.export.formats:
+        found.tell("formats", f"{', '.join(config.export.formats)}: of a model that is pushed")
     progress("looking for the weights")
     weights = None
     with found.collecting():

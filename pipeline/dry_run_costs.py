@@ -34,6 +34,7 @@ _FIXED_SECONDS = {
     "Predictor": 0.7,
     "ReportGen": 3.2,
 }
+_FORMAT_SECONDS = 20.0  # to load a model, convert it and start its client
 _OVERHEAD_SECONDS = 0.85  # of `_measure_overhead` there: CPU time, measured while the machine was busy
 _BEAM_SECONDS = 0.0008  # an image through one of Beam's steps there
 # Forward passes of the serving check for each image that it sends: four signatures and the reference, and in turns.
@@ -98,6 +99,9 @@ def estimate_costs(
     seconds["Trainer"] += work.expect_seconds(per_image) + _head_seconds(settings, counts["train"], slower)
     if config.tuner.enabled:
         seconds["Tuner"] = config.tuner.max_trials * work.expect_seconds(per_image)
+    if formats := len(config.export.formats):
+        # The calibration of whole numbers is as slow as some of these.
+        seconds["ModelConverter"] = formats * (_FORMAT_SECONDS * slower + test * forward)
     seconds["ServingValidator"] += _SERVING_PASSES * config.serving_validator.images * forward
     seconds["Evaluator"] += test * (models * forward + beam)
     seconds["Predictor"] += test * models * forward
@@ -126,7 +130,8 @@ def _disk_bytes(config: PipelineConfig, survey: Survey, plan: Plan, counts: dict
     kept = 0 if plan.settings.head == "stepped" else (1 + views) * counts["train"] + counts["eval"]
     images = survey.images * (survey.stored_bytes + survey.transformed_bytes)
     # The model, the training's best weights, and what is pushed, in the archive and where it is served.
-    return images + 4 * weights + kept * features + counts["test"] * features + _FIXED_DISK_BYTES
+    formats = 2 * len(config.export.formats) * weights
+    return images + formats + 4 * weights + kept * features + counts["test"] * features + _FIXED_DISK_BYTES
 
 
 def _memory_bytes(config: PipelineConfig, survey: Survey, plan: Plan) -> float:

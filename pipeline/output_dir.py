@@ -43,6 +43,11 @@ class OutputDir:
         return self.root / "serving_model"
 
     @property
+    def formats_dir(self) -> Path:
+        """The formats out of TensorFlow of pushed models, one folder per name."""
+        return self.root / "formats"
+
+    @property
     def summary_path(self) -> Path:
         """The last run's summary."""
         return self.root / "summary.json"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from components.model_converter.formats import check_installed
 from data.errors import UserError
 from data.json_files import write_json
 from data.spans import newest_path
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_places(config, output_dir)
     if arguments.dry_run:
         return _dry_run(config, output_dir)
+    check_installed(config.export.formats)
     with output_dir.locked():
         return run(config, output_dir, enable_cache=not arguments.no_cache, verbose=arguments.verbose)
 
@@ -195,6 +197,7 @@ def run(config: PipelineConfig, output_dir: OutputDir, *, enable_cache: bool, ve
 def _run_and_summarise(
     config: PipelineConfig, output_dir: OutputDir, log_path: Path, display: "Display", enable_cache: bool
 ) -> int:
+    from pipeline.formats import publish_formats
     from pipeline.local_runner import ObservedLocalRunner, adopt_moved_artifacts, clear_abandoned_executions
     from pipeline.report import publish_report, withdraw_report
     from pipeline.summary import PUSHED, make_summary, render_summary
@@ -203,6 +206,7 @@ def _run_and_summarise(
     write_whole(output_dir.config_path, dump_config(config))
     runner = ObservedLocalRunner(display)
     weights, status, error, mistake, report_path = config.trainer.weights, EXIT_FAILED, None, None, None
+    formats_path = None
     try:
         withdraw_report(output_dir)
         if output_dir.pipeline_root.exists() and not output_dir.metadata_path.exists():
@@ -216,6 +220,7 @@ def _run_and_summarise(
             display.message(f"     closed {closed} execution(s) that a killed run had left open")
         pipeline, weights = _make_pipeline(config, output_dir, enable_cache, display)
         runner.run(pipeline)
+        formats_path = publish_formats(output_dir, config.name, runner.results)
         report_path = publish_report(output_dir, runner.results)
     except (Exception, KeyboardInterrupt) as fault:
         if was_interrupted() or isinstance(fault, KeyboardInterrupt):
@@ -230,6 +235,8 @@ def _run_and_summarise(
             print(traceback.format_exc(), file=sys.stderr)  # into the log
             display.console.print(traceback.format_exc(), markup=False, soft_wrap=True)
     summary = make_summary(config, weights, runner.results, error)
+    if formats_path is not None:
+        summary["formats"]["place"] = str(formats_path)
     if mistake is not None and mistake.facts:
         summary["data"] = mistake.facts
     if error is None:

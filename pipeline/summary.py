@@ -15,6 +15,7 @@ from tfx.types import standard_component_specs as specs
 from components.drift_validator.report import DRIFT_KEY, describe_report
 from components.evaluator.refusals import DRIFT_GATE
 from components.evaluator.rollback import ROLLBACK_GATE
+from components.model_converter.record import FORMATS_KEY, describe_formats
 from components.report_gen.facts import Sources, make_account
 from components.tuner import TRIALS_FILE
 from data.corrections import describe_corrections
@@ -35,6 +36,7 @@ _READ = {
     specs.EVALUATION_KEY: ("Evaluator", "evaluation"),
     DRIFT_KEY: ("DriftValidator", "drift"),
     specs.INFRA_BLESSING_KEY: ("ServingValidator", "blessing"),
+    FORMATS_KEY: ("ModelConverter", FORMATS_KEY),
 }
 """Inputs of ReportGen, by the nodes that make them."""
 _SHOWN_LINES = 3
@@ -84,6 +86,7 @@ def make_summary(
         and {**asdict(found), "comparable": found.comparable, "remark": found.describe()},
         "serving": account.serving,
         "drift": account.drift,
+        "formats": account.formats,
         "pushed_model": destination,
         "decision": {key: value for key, value in (account.decisions or {}).items() if key != "curve"} or None,
         "config": account.config,
@@ -127,11 +130,17 @@ def render_summary(summary: dict[str, Any], log_path: Path, next_commands: Seque
         grid.add_row("drift", f"{escape(describe_report(drift))}  {verdict}")
     for found in _serving_lines(summary["serving"]):
         grid.add_row("serving", found)
+    if (formats := summary["formats"]) and formats["reason"]:
+        grid.add_row("formats", escape(f"none: {formats['reason']}"))
+    for told, kept in describe_formats(formats):
+        grid.add_row("format", f"{escape(told)}  {'[green]kept[/]' if kept else '[yellow]refused[/]'}")
     lines = [("log", str(log_path)), *(("next", command) for command in next_commands)]
     if tuning := summary["tuning"]:
         changed = " ".join(f"trainer.{name}={value}" for name, value in tuning["best"]["settings"].items())
         keep = [("keep", f"--set {changed}")] if changed else []
         lines = [("trials", tuning["trials_file"]), *keep, *lines]
+    if formats and formats.get("place"):
+        lines.insert(0, ("formats", formats["place"]))
     if summary["pushed_model"]:
         lines.insert(0, ("pushed", summary["pushed_model"]))
     elif summary["status"] == NOT_BLESSED:

@@ -21,8 +21,9 @@ SERVING = "components.serving_validator.component"
 EVALUATOR = "components.evaluator.executor"
 PUSHER = "components.pusher.executor"
 PREDICTOR = "components.predictor.component"
+CONVERTER = "components.model_converter.component"
 REPORT = "components.report_gen.executor"
-NODES = (EXAMPLE_GEN, PREPROCESSING, TRAINER, TUNER, DRIFT, SERVING, EVALUATOR, PUSHER, PREDICTOR, REPORT)
+NODES = (EXAMPLE_GEN, PREPROCESSING, TRAINER, TUNER, DRIFT, SERVING, EVALUATOR, PUSHER, PREDICTOR, CONVERTER, REPORT)
 """In the order of the graph, but for the Tuner, which runs the Trainer's code."""
 
 SAMPLE = r'''
@@ -220,7 +221,7 @@ def test_hash_does_not_depend_on_the_place(copied_packages: Path, monkeypatch: p
             {PREPROCESSING, TRAINER, SERVING, REPORT},
         ),
         ("components/tuner/__init__.py", "", "import os\n", {TUNER, REPORT}),
-        ("data/decode.py", "INTEGER_ACCURATE", "INTEGER_FAST", {EXAMPLE_GEN, PREPROCESSING, SERVING}),
+        ("data/decode.py", "INTEGER_ACCURATE", "INTEGER_FAST", {EXAMPLE_GEN, PREPROCESSING, SERVING, CONVERTER}),
     ],
 )
 def test_an_edit_changes_the_nodes_whose_meaning_it_changes(
@@ -238,6 +239,14 @@ def test_an_edited_source_re_runs_the_node_that_reads_it_and_no_other_source_s(c
     after = [nodes(config) for config in graphs]
     changed = [{name for name in old if old[name] != new[name]} for old, new in zip(before, after, strict=True)]
     assert changed == [{"ImageExampleGen"}, set()]
+
+
+def test_an_edited_client_of_formats_runs_their_node_again(copied_packages: Path) -> None:
+    config = load_config("digits", overrides=["export.formats=[onnx]"])
+    before = nodes(config)
+    edit(copied_packages / "components/model_converter/classify.py", "", "EDITED = 1\n")
+    after = nodes(config)
+    assert {name for name in before if before[name] != after[name]} == {"ModelConverter"}
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,19 @@ def test_the_nodes_and_their_order() -> None:
     }
 
 
+@pytest.mark.parametrize("deployment", [DEPLOYMENT, SERVICE])
+def test_formats_are_converted_after_the_push_where_they_are_asked_for(deployment: Deployment) -> None:
+    without, graph = (
+        nodes(load_config("digits", overrides=overrides), deployment=deployment)
+        for overrides in ([], ["export.formats=[litert]"])
+    )
+    assert set(graph) - set(without) == {"ModelConverter"}
+    assert set(graph["ModelConverter"].upstream_nodes) == {"ImageExampleGen", "Trainer", "Predictor", "Pusher"}
+    assert set(graph["ReportGen"].upstream_nodes) - set(without["ReportGen"].upstream_nodes) == {"ModelConverter"}
+    # What is pushed and all before it is as without them; the report shows the configuration.
+    assert {name for name in without if graph[name].parameters != without[name].parameters} == {"ReportGen"}
+
+
 @pytest.mark.parametrize(("deployment", "seen"), [(DEPLOYMENT, {"ImageExampleGen"}), (SERVICE, set())])
 def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployment, seen: set[str]) -> None:
     """Vertex AI's own strategy takes no examples: there each run goes on from the last blessed model."""
@@ -99,6 +112,7 @@ def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployme
         ("evaluator.gates=[{metric: accuracy, min: 0.5}]", {"Evaluator"}),
         ("data.test_share=0.2", {"ImageExampleGen"}),
         ("report.images=false", set()),
+        ("export.max_accuracy_loss=0.5", set()),
     ],
 )
 def test_a_setting_is_part_of_the_cache_key_of_the_nodes_that_it_touches(override: str, touched: set[str]) -> None:

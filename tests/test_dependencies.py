@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
 """Of imports that have another name than what is installed."""
 
 NOT_IMPORTED = {
+    "onnx": "tf2onnx writes with it",
     "dill": "tfx-bsl imports it and does not declare it",
     "python-multipart": "starlette imports it where forms are read, and does not declare it",
     "requests": "google.auth.transport.requests imports it and does not declare it",
@@ -56,7 +57,7 @@ def imported_distributions(tree: ast.AST) -> set[str]:
 def declared_distributions() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["vertex"], *extras["aws"]]
+    lines = [*project["dependencies"], *extras["vertex"], *extras["aws"], *extras["export"]]
     return {re.split(r"[^A-Za-z0-9_-]", line)[0] for line in lines}
 
 

@@ -42,6 +42,13 @@ def test_it_tells_what_a_run_would_do_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_formats_are_told_and_take_their_time(tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert dry_run(tree, tmp_path / "out", "export.formats=[litert]") == 0
+    told = capfd.readouterr().out
+    assert "formats  litert: of a model that is pushed" in told
+    assert "ModelConverter" in told
+
+
 def test_each_problem_is_told_and_the_status_is_2(
     tree: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

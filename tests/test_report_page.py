@@ -267,3 +267,31 @@ def test_the_verdict_names_the_gates_that_refused(account: Account) -> None:
     assert page.count("not blessed, refused by drift.gate, serving_validator</") == 2  # the title's badge, the section
     earlier = render_page(replace(account, verdict=Verdict(False)))
     assert "<strong>not blessed</strong>, so nothing was pushed" in earlier
+
+
+def test_formats_are_told_on_page_and_card_where_there_are_some(account: Account) -> None:
+    refused = {"kept": False, "reason": "loses 0.2000 of <accuracy>"}
+    figures = {"megabytes": 3.5, "milliseconds": 1.25, "accuracy": 0.9}
+    record = {
+        "reason": None,
+        "machine": "x86_64, 2 CPUs",
+        "images": 30,
+        "calibration_images": 24,
+        "saved_model": {**figures, "megabytes": 5.5},
+        "formats": {
+            "litert": {**figures, "agreement": 0.975, "kept": True, "reason": None},
+            "litert-int8": {**figures, "accuracy": 0.7, "agreement": 0.8, **refused},
+        },
+    }
+    page, card = (render(replace(account, formats=record)) for render in (render_page, render_card))
+    for text in (page, card):
+        assert "of all 30 test images, through the client" in text
+        assert "calibrated on 24 images of train" in text
+    assert '<td class="number">97.50 %</td>' in page
+    assert "loses 0.2000 of &lt;accuracy&gt;" in page
+    assert "- litert: 3.5 MB, 1.25 ms, accuracy 0.9000, agrees on 97.50%" in card
+    assert "- Refused: litert-int8: loses 0.2000 of \\<accuracy\\>; 3.5 MB" in card
+    none = replace(account, formats={**record, "reason": "the model was not pushed", "formats": {}})
+    assert "None: the model was not pushed." in render_page(none)
+    assert "None: the model was not pushed." in render_card(none)
+    assert "Formats" not in render_page(account) + render_card(account)

@@ -102,6 +102,35 @@ def test_drift_is_told_where_there_was_something_to_compare_with() -> None:
     assert "drift" not in render(drift={**drift, "compared": False, "reason": "there is no blessed model"})
 
 
+def test_each_format_is_told_with_its_figures_and_why_it_was_refused() -> None:
+    rows = {
+        "litert": {
+            "kept": True,
+            "reason": None,
+            "megabytes": 59.04,
+            "milliseconds": 4.567,
+            "accuracy": 0.98,
+            "agreement": 0.995,
+        },
+        "onnx": {
+            "kept": False,
+            "reason": "cannot be converted: [x]",
+            "megabytes": None,
+            "milliseconds": None,
+            "accuracy": None,
+            "agreement": None,
+        },
+    }
+    text = render(formats={"reason": None, "formats": rows, "place": "/out/formats/digits/7"})
+    assert "format   litert: 59.0 MB, 4.57 ms, accuracy 0.9800, agrees on 99.50%  kept" in " ".join(text.split("\n"))
+    assert "format   onnx: cannot be converted: [x]  refused" in text
+    assert "formats  /out/formats/digits/7" in text
+    assert "formats  none: the model was not pushed" in render(
+        formats={"reason": "the model was not pushed", "formats": {}}
+    )
+    assert "format" not in render()
+
+
 def test_counts_quarantine_and_anomalies_are_told_and_a_long_list_is_cut() -> None:
     data = {
         "counts": {"train": {"a": 1200, "b": 3}, "eval": {"a": 1}, "test": {"b": 2}},

@@ -101,6 +101,15 @@ def test_what_tfx_leaves_out_is_in_the_spec() -> None:
     assert "retryPolicy" not in tasks(job)[RESOLVERS[0]]
 
 
+def test_formats_are_converted_by_a_task_after_the_push() -> None:
+    job = compiled("export.formats=[onnx]")
+    before = {"ImageExampleGen", "Trainer", "Predictor", "Pusher"}
+    assert set(tasks(job)["ModelConverter"]["dependentTasks"]) == before
+    assert "ModelConverter" in tasks(job)["ReportGen"]["dependentTasks"]
+    (executor,) = [one for one in containers(job)["ModelConverter"]["args"] if one.endswith("ModelConverter_Executor")]
+    assert executor == "components.model_converter.component.ModelConverter_Executor"
+
+
 def test_the_trainer_s_job_and_the_time_of_the_task_that_waits_for_it() -> None:
     job = compiled(trainer={"tpu": "v5e-4", "timeout_hours": 30})
     args = containers(job)["Trainer"]["args"]

@@ -111,6 +111,7 @@ class Account:
         tuning: the Tuner's record: `algorithm`, `best_by`, `best` and `trials`.
         serving: the ServingValidator's: `blessed`, `findings` and `measured`.
         drift: the DriftValidator's: of the images against the blessed run's.
+        formats: the ModelConverter's, see `FORMATS_FILE`; None where none was asked for.
         config: the whole configuration.
         code_hashes: node to the hash of its code.
         versions: of packages.
@@ -146,6 +147,7 @@ class Account:
     tuning: Record | None = None
     serving: Record | None = None
     drift: Record | None = None
+    formats: Record | None = None
     config: Record | None = None
     code_hashes: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from tfx.types.experimental import simple_artifacts
 
 from components.code_hash import make_code_hash
 from components.drift_validator.report import DRIFT_KEY
+from components.model_converter.record import FORMATS_KEY
 from components.predictor.executor import PREDICTIONS_KEY
 from components.report_gen.executor import CODE_HASH_KEY, CONFIG_KEY, REPORT_KEY, SETTINGS_KEY, Executor
 from components.report_gen.settings import ReportSettings
@@ -26,6 +27,7 @@ _OPTIONAL_INPUTS = {
     DRIFT_KEY: standard_artifacts.ExampleAnomalies,
     specs.INFRA_BLESSING_KEY: standard_artifacts.InfraBlessing,
     specs.TUNER_RESULTS_KEY: standard_artifacts.TunerResults,
+    FORMATS_KEY: simple_artifacts.File,
 }
 
 
@@ -72,7 +74,7 @@ class ReportGen(base_component.BaseComponent):
             settings: what the page shows.
             config: the whole configuration, of plain JSON types, for the page.
             **inputs: any of `predictions`, `examples`, `model`, `model_run`, `transform_graph`, `statistics`,
-                `anomalies`, `drift`, `infra_blessing` and `tuner_results`; sections without an input are left out.
+                `anomalies`, `drift`, `infra_blessing`, `tuner_results` and `formats`; what has no input is left out.
         """
         super().__init__(
             ReportGenSpec(

@@ -32,7 +32,7 @@ class Executor(base_executor.BaseExecutor):
         Args:
             input_dict: `evaluation`, and what else there is of `predictions`, `examples`, `model`, `model_run`,
                 `transform_graph`, `statistics`, `anomalies`, `drift`, `infra_blessing`,
-                `tuner_results`.
+                `tuner_results`, `formats`.
             output_dict: `report`.
             exec_properties: `settings` (JSON of ReportSettings), `config` (JSON of the whole configuration) and
                 `code_hash` (JSON of node to hash).

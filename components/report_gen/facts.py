@@ -13,6 +13,7 @@ from tfx.types import standard_component_specs as specs
 from components.drift_validator.report import DRIFT_FILE, DRIFT_KEY
 from components.evaluator.results import NO_RESULTS, EvaluationResults, read_results
 from components.image_example_gen import SUMMARY_FILE
+from components.model_converter.record import FORMATS_FILE, FORMATS_KEY
 from components.predictor.executor import PREDICTIONS_KEY, TEST_SPLIT
 from components.predictor.predictions import Predictions, read_predictions
 from components.progress import report_progress
@@ -113,6 +114,7 @@ def collect_account(
         tuning=sources.find_record(specs.TUNER_RESULTS_KEY, TUNING_FILE),
         serving=sources.find_record(specs.INFRA_BLESSING_KEY, FINDINGS_FILE),
         drift=sources.find_record(DRIFT_KEY, DRIFT_FILE),
+        formats=sources.find_record(FORMATS_KEY, FORMATS_FILE),
         config=sources.config,
         code_hashes=sources.code_hashes,
         versions={package: importlib.metadata.version(package) for package in _PACKAGES},

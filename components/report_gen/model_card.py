@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
+from components.model_converter.record import describe_conditions, describe_figures, describe_formats
 from components.report_gen.account import Account
 from components.report_gen.decisions import decision_lines
 from components.report_gen.numbers import format_interval, format_number
@@ -33,6 +34,7 @@ def make_card(account: Account) -> dict[str, list[str]]:
         "Intended use": list(_use()),
         "Training data": list(_data(account)),
         "Evaluation": list(_evaluation(account)),
+        **({"Formats": list(_formats(account.formats))} if account.formats else {}),
         "Limits": list(_limits(account)),
     }
 
@@ -113,6 +115,16 @@ def _evaluation(account: Account) -> Iterator[str]:
     yield from decision_lines(account.decisions)
     if account.corrected:
         yield corrected_text(account.corrected)
+
+
+def _formats(record: dict[str, Any]) -> Iterator[str]:
+    if record["reason"]:
+        yield f"None: {record['reason']}."
+        return
+    yield f"SavedModel: {describe_figures(record['saved_model'])}"
+    for line, kept in describe_formats(record):
+        yield line if kept else f"Refused: {line}"
+    yield describe_conditions(record)
 
 
 def corrected_text(corrected: dict[str, Any]) -> str:

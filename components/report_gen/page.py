@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from components.model_converter.record import describe_conditions
 from components.report_gen import figures, numbers, training_text
 from components.report_gen.account import Account
 from components.report_gen.decisions import decision_lines
@@ -35,6 +36,7 @@ def render_page(account: Account) -> str:
         decision_lines=list(decision_lines(account.decisions)),
         shortcut_text=shortcut_text,
         describe_corrections=describe_corrections,
+        describe_conditions=describe_conditions,
     )
 
 
