@@ -28,21 +28,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for the user's mistake.
     """
     silence_libraries()
-    arguments = _make_parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     if arguments.act == "list":
         _list(arguments)
         return EXIT_DONE
+    lines = change(arguments)
+    with reader_may_leave():
+        print("\n".join(lines))
+    return EXIT_DONE
+
+
+def change(arguments: argparse.Namespace) -> list[str]:
+    """Rolls back or promotes, as a parsed command line says, or only looks; returns what is told of it.
+
+    Raises:
+        UserError: it cannot be done.
+    """
     with contextlib.ExitStack() as stack:
         versions, blessings = stack.enter_context(_opened(arguments, changes=True))
         if arguments.yes:
             stack.enter_context(versions.locked())
-        lines = _change(arguments, versions, blessings)
-    with reader_may_leave():
-        print("\n".join([versions.root, *lines]))
-    return EXIT_DONE
+        return [versions.root, *_change(arguments, versions, blessings)]
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
     parser = CommandLineParser(
         prog="python -m pipeline.models",
         description="Which versions of a model were pushed, and which one is served; takes versions out of service and "
