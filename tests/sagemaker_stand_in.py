@@ -6,7 +6,6 @@ name; transform jobs that ask a container; and containers, which are what a test
 """
 
 import io
-import itertools
 import json
 import logging
 import re
@@ -20,10 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
+from botocore.retries import standard
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
 from moto.sagemaker.models import FakeEndpoint, sagemaker_backends
 from werkzeug.serving import make_server
+
+from pipeline.sagemaker import calls as sending
+from pipeline.sagemaker import endpoint as waiting
+from pipeline.sagemaker import transform
+from pipeline.sagemaker.archive import PushedModel, read_model
+from pipeline.sagemaker.calls import Aws
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 _BUSY = ("Creating", "Updating", "Deleting")
@@ -115,6 +122,23 @@ class StandIn:
         self._containers.clear()
         self.fault, self.looks = None, 2
 
+    def forget(self) -> None:
+        """Ends what is under way without an end."""
+        self._changes.clear()
+        self._pending.clear()
+
+    def hurry(self) -> None:
+        """Lets what is under way end at the next look."""
+        self._changes = {name: (0, end) for name, (_, end) in self._changes.items()}
+
+    def marked(self) -> list[str]:
+        """Returns endpoint and version of each model that is marked as rolled back."""
+        return sorted(
+            name.rpartition("-")[0]
+            for name, model in self.backend._models.items()
+            if any(tag["Key"] == "rolled-back" for tag in model.tags)
+        )
+
     def objects(self) -> list[str]:
         """Returns all keys in S3."""
         buckets = s3_backends[ACCOUNT]["aws"].buckets
@@ -186,9 +210,9 @@ class StandIn:
                 key, kept, what = made
                 if arguments[key] in getattr(self.backend, kept):
                     return _refuse(f'Cannot create already existing {what} "{arguments[key]}".')
-            if mine := getattr(self, f"_{name}", None):
-                if answer := mine(arguments):
-                    return answer  # type: ignore[no-any-return]
+            mine = getattr(self, f"_{name}", None)
+            if mine and (answer := mine(arguments)):
+                return answer  # type: ignore[no-any-return]
             answer = self._ask_moto(environ)
             if answer[0] < 400 and (then := getattr(self, f"_after_{name}", None)):
                 answer = then(arguments, answer) or answer
@@ -207,23 +231,19 @@ class StandIn:
 
     def _look_after(self) -> None:
         """Notes what no command may ever do: an endpoint whose configuration or models are gone, or without weights."""
-        for name, endpoint in self.backend.endpoints.items():
-            if endpoint.endpoint_status == "Failed":
+        for name, found in self.backend.endpoints.items():
+            if found.endpoint_status == "Failed":
                 continue
-            for config_name in filter(None, [endpoint.endpoint_config_name, self._pending.get(name)]):
+            for config_name in filter(None, [found.endpoint_config_name, self._pending.get(name)]):
                 config = self._config(config_name)
                 models = [one["ModelName"] for one in config.production_variants] if config else [None]
                 if not all(model in self.backend._models for model in models):
                     self.wrong.append(f"{self.calls[-1]}: {name} uses {config_name}, which is not whole")
-                for model in filter(None, models):
-                    url = (
-                        self.backend._models[model].primary_container["ModelDataUrl"]
-                        if model in self.backend._models
-                        else ""
-                    )
-                    if url and url.removeprefix("s3://") not in self.objects():
+                for model in filter(None, map(self.backend._models.get, models)):
+                    url = model.primary_container["ModelDataUrl"]
+                    if url.removeprefix("s3://") not in self.objects():
                         self.wrong.append(f"{self.calls[-1]}: {name} uses {url}, which is gone")
-            if endpoint.endpoint_status != "Creating" and not sum(self.serving(name).values()):
+            if found.endpoint_status != "Creating" and not sum(self.serving(name).values()):
                 self.wrong.append(f"{self.calls[-1]}: {name} serves nobody")
 
     def _config(self, name: str) -> Any:
@@ -377,7 +397,7 @@ class StandIn:
         return _json(content)
 
     def _transform(self, job: Any) -> None:
-        """Asks the container about each object of the manifest; one that fails makes the job fail, and stops no other."""
+        """Asks the container about each object; one that fails makes the job fail, and stops no other."""
         client = boto3.client("s3", region_name=REGION, endpoint_url=self.url)
         source = job.transform_input["DataSource"]["S3DataSource"]
         job.transform_job_status = "Completed"
@@ -445,3 +465,45 @@ def _json(content: dict[str, Any], status: int = 200) -> Answer:
 
 def _refuse(message: str, code: str = "ValidationException") -> Answer:
     return _json({"__type": code, "message": message}, 400)
+
+
+BASE = {
+    "region": REGION,
+    "endpoint": "digits",
+    "role": f"arn:aws:iam::{ACCOUNT}:role/runs",
+    "image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/classifier:v1-serving",
+    "artifacts": "s3://bucket/models",
+}
+"""Settings that have no default."""
+
+
+@contextmanager
+def on_stand_in() -> Iterator[tuple[StandIn, Aws]]:
+    """Runs the services with an empty bucket, and gives what sends calls there: without the waits of the real one."""
+    with stand_in() as services, pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ENDPOINT_URL", services.url),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ):
+            patch.setenv(name, value)
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE"):
+            patch.delenv(name, raising=False)
+        patch.setattr(sending, "TRIES", 2)
+        patch.setattr(standard.ExponentialBackoff, "delay_amount", lambda *arguments: 0)
+        for module in (waiting, transform):
+            patch.setattr(module, "POLL_SECONDS", 0)
+        aws = Aws(REGION)
+        place = {"LocationConstraint": REGION}
+        aws.call("s3", "create_bucket", Bucket="bucket", CreateBucketConfiguration=place)
+        yield services, aws
+
+
+def make_version(folder: Path, version: int, content: str = "") -> PushedModel:
+    """Writes what looks like a pushed version from outside."""
+    place = folder / str(version)
+    (place / "variables").mkdir(parents=True)
+    (place / "saved_model.pb").write_text(content or f"model {version}")
+    (place / "variables" / "variables.index").write_text("variables")
+    return read_model(str(place))

@@ -140,30 +140,29 @@ def pages(calls: Calls, service: str, operation: str, **arguments: Any) -> Itera
         token = {given: page[told]}
 
 
-def ensure(there: Callable[[], object], make: Callable[[], object]) -> bool:
+def ensure(there: Callable[[], object], make: Callable[[], object], begin: Callable[[], None] = lambda: None) -> None:
     """Makes something unless it is there, and looks again where making it failed: its answer may have been lost.
 
     Args:
         there: whether it is there.
         make: makes it.
-
-    Returns:
-        Whether it was made now.
+        begin: is called before `make` is.
 
     Raises:
-        UserError | Fault: what `make` raised, and it is not there.
+        UserError | Fault: what `make` raised, and it is not seen there.
     """
     if there():
-        return False
+        return
+    begin()
     try:
         make()
     except (UserError, Fault):
-        if not _is_seen(there):
+        if not is_seen(there):
             raise
-    return True
 
 
-def _is_seen(there: Callable[[], object]) -> bool:
+def is_seen(there: Callable[[], object]) -> bool:
+    """Says whether something is there, as far as that can be asked."""
     try:
         return bool(there())
     except (UserError, Fault):

@@ -1,7 +1,5 @@
 """Deploys a version: archive, model, configuration, endpoint; what fails takes back what it made, and no more."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from data.errors import Fault, UserError
@@ -10,8 +8,7 @@ from pipeline.sagemaker.calls import Calls
 from pipeline.sagemaker.endpoint import CANARY, STABLE, Endpoint, State, Tell, UnderWay, describe_model
 from pipeline.sagemaker.limits import SERVERLESS_DISK_BYTES
 from pipeline.sagemaker.resources import (
-    delete_config,
-    delete_model,
+    Made,
     ensure_archive,
     ensure_config,
     ensure_model,
@@ -19,33 +16,9 @@ from pipeline.sagemaker.resources import (
     plan_config,
     plan_model,
     read_tags,
-    remove_archive,
 )
 from pipeline.sagemaker.settings import ROLLED_BACK_TAG, AwsSettings
 from pipeline.serving.limits import MEGABYTE
-
-
-@dataclass
-class Made:
-    """What a command has made, which it takes back where it fails, the last first."""
-
-    steps: list[tuple[str, Callable[[], Any]]] = field(default_factory=list)
-
-    def add(self, what: str, take_back: Callable[[], Any]) -> None:
-        """Notes something that was made now."""
-        self.steps.append((what, take_back))
-
-    def take_back(self, error: Exception) -> Exception:
-        """Removes all of it, and returns the error to raise: it names what could not be removed."""
-        left = []
-        for what, step in reversed(self.steps):
-            try:
-                step()
-            except (UserError, Fault):
-                left.append(what)
-        if not left:
-            return error
-        return type(error)(f"{error}; {' and '.join(left)} could not be removed: deploy again, or delete")
 
 
 def check_size(settings: AwsSettings, model: PushedModel) -> None:
@@ -92,10 +65,8 @@ def make_model(
     """Puts a version into S3 and makes a SageMaker model of it, unless both are there."""
     url = planned["PrimaryContainer"]["ModelDataUrl"]
     tell(f"model of version {model.version}: {url}")
-    if ensure_archive(calls, settings, model):
-        made.add(url, lambda: remove_archive(calls, settings, model))
-    if ensure_model(calls, planned):
-        made.add(f"model {planned['ModelName']}", lambda: delete_model(calls, planned["ModelName"]))
+    ensure_archive(calls, settings, model, made)
+    ensure_model(calls, planned, made)
 
 
 def plan_variants(settings: AwsSettings, model_name: str, state: State | None) -> list[dict[str, Any]]:
@@ -163,8 +134,7 @@ def change(
     """Gives an endpoint that is there a configuration of these variants, and returns when it serves them."""
     planned = plan_config(endpoint.name, variants, tags)
     name = planned["EndpointConfigName"]
-    if ensure_config(calls, planned):
-        made.add(f"configuration {name}", lambda: delete_config(calls, name))
+    ensure_config(calls, planned, made)
     endpoint.update(name)
 
 
@@ -185,9 +155,8 @@ def _serve(
     if state is None:
         planned = plan_config(endpoint.name, variants, tags)
         name = planned["EndpointConfigName"]
-        if ensure_config(calls, planned):
-            made.add(f"configuration {name}", lambda: delete_config(calls, name))
-        made.add(f"endpoint {endpoint.name}", lambda: _delete_failed(endpoint, name))
+        ensure_config(calls, planned, made)
+        made.noting(f"endpoint {endpoint.name}", lambda: _delete_failed(endpoint, name))()
         endpoint.create(name, tags)
         return
     weights = {variant["VariantName"]: variant["InitialVariantWeight"] for variant in variants}

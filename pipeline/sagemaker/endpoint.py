@@ -140,18 +140,17 @@ class Endpoint:
         Raises:
             UnderWay: it takes longer than is waited, or cannot be asked meanwhile.
         """
-        waited, told = 0.0, ""
+        deadline, told = time.monotonic() + self.wait_minutes * 60, ""
         while (state := self.look()) is not None and state.status in _UNDER_WAY:
             if state.status != told:
                 told = state.status
                 self.tell(f"endpoint {self.name}: {told} ...")
-            if waited >= self.wait_minutes * 60:
+            if time.monotonic() >= deadline:
                 raise UnderWay(
                     f"endpoint {self.name}: still {told} after {self.wait_minutes:g} minutes; it goes on: look with"
                     " status, and run the command again to go on from there"
                 )
             time.sleep(POLL_SECONDS)
-            waited += POLL_SECONDS
         return state
 
     def follow(self) -> State | None:

@@ -4,20 +4,43 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from data.errors import Fault, UserError
 from pipeline.sagemaker.archive import FILE, PushedModel, write_archive
-from pipeline.sagemaker.calls import Calls, ensure, find, pages
+from pipeline.sagemaker.calls import Calls, ensure, find, is_seen, pages
 from pipeline.sagemaker.settings import ROLLED_BACK_TAG, AwsSettings
 
 OPTIONS_VARIABLE = "SERVE_OPTIONS"
 """Of the container's environment: options of pipeline.serve, as pipeline/image/serve.sh reads them."""
 
 _HASH_CHARACTERS = 10
+
+
+@dataclass
+class Made:
+    """What a command has made, which it takes back where it fails, the last first."""
+
+    steps: list[tuple[str, Callable[[], Any]]] = field(default_factory=list)
+
+    def noting(self, what: str, take_back: Callable[[], Any]) -> Callable[[], None]:
+        """Returns what notes that something is about to be made; to take back what was not made changes nothing."""
+        return lambda: self.steps.append((what, take_back))
+
+    def take_back(self, error: Exception) -> Exception:
+        """Removes all of it, and returns the error to raise: it names what could not be removed."""
+        left = []
+        for what, step in reversed(self.steps):
+            try:
+                step()
+            except (UserError, Fault):
+                left.append(what)
+        if not left:
+            return error
+        return type(error)(f"{error}; {' and '.join(left)} could not be removed: deploy again, or delete")
 
 
 @dataclass(frozen=True)
@@ -60,8 +83,8 @@ def make_tags(settings: AwsSettings) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(settings.tags.items())]
 
 
-def ensure_archive(calls: Calls, settings: AwsSettings, model: PushedModel) -> bool:
-    """Puts a version into S3 unless it is there; returns whether it was put there now."""
+def ensure_archive(calls: Calls, settings: AwsSettings, model: PushedModel, made: Made) -> None:
+    """Puts a version into S3 unless it is there."""
     bucket, key = split_url(f"{settings.artifacts}/{model.key}")
 
     def upload() -> None:
@@ -70,13 +93,11 @@ def ensure_archive(calls: Calls, settings: AwsSettings, model: PushedModel) -> b
             write_archive(model, path)
             calls.call("s3", "upload_file", Filename=str(path), Bucket=bucket, Key=key)
 
-    return ensure(lambda: find(calls, "s3", "head_object", Bucket=bucket, Key=key), upload)
-
-
-def remove_archive(calls: Calls, settings: AwsSettings, model: PushedModel) -> None:
-    """Removes a version from S3."""
-    bucket, key = split_url(f"{settings.artifacts}/{model.key}")
-    calls.call("s3", "delete_object", Bucket=bucket, Key=key)
+    ensure(
+        lambda: find(calls, "s3", "head_object", Bucket=bucket, Key=key),
+        upload,
+        made.noting(f"s3://{bucket}/{key}", lambda: calls.call("s3", "delete_object", Bucket=bucket, Key=key)),
+    )
 
 
 def plan_model(settings: AwsSettings, model: PushedModel) -> dict[str, Any]:
@@ -94,12 +115,13 @@ def plan_model(settings: AwsSettings, model: PushedModel) -> dict[str, Any]:
     return {"ModelName": name, **content, "Tags": make_tags(settings)}
 
 
-def ensure_model(calls: Calls, planned: dict[str, Any]) -> bool:
-    """Makes a SageMaker model unless it is there; returns whether it was made now."""
+def ensure_model(calls: Calls, planned: dict[str, Any], made: Made) -> None:
+    """Makes a SageMaker model unless it is there."""
     name = planned["ModelName"]
-    return ensure(
+    ensure(
         lambda: find(calls, "sagemaker", "describe_model", ModelName=name),
         lambda: calls.call("sagemaker", "create_model", **planned),
+        made.noting(f"model {name}", lambda: delete_model(calls, name)),
     )
 
 
@@ -109,18 +131,20 @@ def plan_config(endpoint: str, variants: list[dict[str, Any]], tags: list[dict[s
     return {"EndpointConfigName": name, "ProductionVariants": variants, "Tags": tags}
 
 
-def ensure_config(calls: Calls, planned: dict[str, Any]) -> bool:
-    """Makes an endpoint's configuration unless it is there; returns whether it was made now."""
+def ensure_config(calls: Calls, planned: dict[str, Any], made: Made) -> None:
+    """Makes an endpoint's configuration unless it is there."""
     name = planned["EndpointConfigName"]
 
     def there() -> object:
         return find(calls, "sagemaker", "describe_endpoint_config", EndpointConfigName=name)
 
-    made = ensure(there, lambda: calls.call("sagemaker", "create_endpoint_config", **planned))
-    if made:
-        # An endpoint that is made at once may not see it yet: SageMaker's page says to ask for it once before.
-        there()
-    return made
+    ensure(
+        there,
+        lambda: calls.call("sagemaker", "create_endpoint_config", **planned),
+        made.noting(f"configuration {name}", lambda: delete_config(calls, name)),
+    )
+    # An endpoint that is made at once may not see it yet: SageMaker's page says to ask for it once before.
+    is_seen(there)
 
 
 def list_configs(calls: Calls, endpoint: str) -> Iterator[str]:

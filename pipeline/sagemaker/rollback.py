@@ -7,10 +7,10 @@ from components.evaluator.rollback import Rollback
 from data.errors import Fault, UserError
 from pipeline.sagemaker.archive import same_model
 from pipeline.sagemaker.calls import Calls
-from pipeline.sagemaker.deployment import Made, change
+from pipeline.sagemaker.deployment import change
 from pipeline.sagemaker.endpoint import CANARY, STABLE, Endpoint, State, UnderWay, describe_model
 from pipeline.sagemaker.limits import TAG_VALUE
-from pipeline.sagemaker.resources import PastModel, read_history
+from pipeline.sagemaker.resources import Made, PastModel, read_history
 from pipeline.sagemaker.settings import ROLLED_BACK_TAG
 
 

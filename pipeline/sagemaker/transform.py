@@ -10,11 +10,11 @@ from typing import Any
 from data.errors import Fault, UserError
 from data.folder_layout import IMAGE_SUFFIXES
 from pipeline.sagemaker.archive import PushedModel
-from pipeline.sagemaker.calls import Calls, ensure, find, pages
-from pipeline.sagemaker.deployment import Made, make_model
+from pipeline.sagemaker.calls import Calls, find, pages
+from pipeline.sagemaker.deployment import make_model
 from pipeline.sagemaker.endpoint import POLL_SECONDS, Tell, UnderWay
 from pipeline.sagemaker.limits import TRANSFORM_PAYLOAD_MB, TRANSFORM_RETRIES
-from pipeline.sagemaker.resources import make_hash, make_tags, plan_model, split_url
+from pipeline.sagemaker.resources import Made, make_hash, make_tags, plan_model, split_url
 from pipeline.sagemaker.settings import AwsSettings
 from pipeline.serving.limits import DEFAULT_MEGABYTES, MEGABYTE
 
@@ -95,6 +95,8 @@ def start_transform(calls: Calls, settings: AwsSettings, model: PushedModel, tel
         output = f"{settings.transform.output.rstrip('/')}/{name}"
         if not is_there:
             _start(calls, settings, planned["ModelName"], name, source, images, payload, output, made)
+    except UnderWay:
+        raise
     except (UserError, Fault) as error:
         raise made.take_back(error) from error
     return Job(name, output, tuple(images), not is_there)
@@ -151,7 +153,7 @@ def follow_transform(calls: Calls, settings: AwsSettings, job: Job, tell: Tell) 
         UnderWay: it takes longer than is waited.
         UserError | Fault: it cannot be asked about; it goes on.
     """
-    waited, told = 0.0, ""
+    deadline, told = time.monotonic() + settings.transform_minutes * 60, ""
     while True:
         answer = calls.call("sagemaker", "describe_transform_job", TransformJobName=job.name)
         status = answer["TransformJobStatus"]
@@ -160,13 +162,12 @@ def follow_transform(calls: Calls, settings: AwsSettings, job: Job, tell: Tell) 
         if status != told:
             told = status
             tell(f"job {job.name}: {status} ...")
-        if waited >= settings.transform_minutes * 60:
+        if time.monotonic() >= deadline:
             raise UnderWay(
                 f"job {job.name}: still {status} after {settings.transform_minutes:g} minutes; it goes on: run the"
                 " command again to follow it"
             )
         time.sleep(POLL_SECONDS)
-        waited += POLL_SECONDS
     bucket, prefix = split_url(f"{job.output}/")
     results = [
         found["Key"].removesuffix(RESULT_SUFFIX)
@@ -213,7 +214,7 @@ def _start(
     bucket, key = split_url(f"{settings.artifacts}/transforms/{name}.manifest")
     # Names the images: a folder's other files, and what a console leaves there, would be sent as well.
     manifest = json.dumps([{"prefix": source}, *(image.name for image in images)])
-    made.add(f"s3://{bucket}/{key}", lambda: calls.call("s3", "delete_object", Bucket=bucket, Key=key))
+    made.noting(f"s3://{bucket}/{key}", lambda: calls.call("s3", "delete_object", Bucket=bucket, Key=key))()
     calls.call("s3", "put_object", Bucket=bucket, Key=key, Body=manifest.encode())
     arguments: dict[str, Any] = {
         "TransformJobName": name,
@@ -233,10 +234,15 @@ def _start(
         },
         "Tags": make_tags(settings),
     }
-    ensure(
-        lambda: find(calls, "sagemaker", "describe_transform_job", TransformJobName=name),
-        lambda: calls.call("sagemaker", "create_transform_job", **arguments),
-    )
+    try:
+        calls.call("sagemaker", "create_transform_job", **arguments)
+    except (UserError, Fault) as error:  # Its answer may have been lost.
+        try:
+            is_there = find(calls, "sagemaker", "describe_transform_job", TransformJobName=name)
+        except (UserError, Fault):
+            raise UnderWay(f"{error}: whether job {name} runs cannot be told; run the command again") from error
+        if not is_there:
+            raise
 
 
 def _list_some(names: Sequence[str]) -> str:
