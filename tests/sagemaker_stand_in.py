@@ -21,6 +21,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.retries import standard
+from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
 from moto.sagemaker.models import FakeEndpoint, sagemaker_backends
@@ -204,6 +205,8 @@ class StandIn:
 
     def _answer(self, operation: str, environ: dict[str, Any], body: bytes) -> Answer:
         service, _, name = operation.partition(":")
+        if name == "InvokeEndpoint":
+            return self._invoke(environ, body)
         if service == "sagemaker":
             arguments = json.loads(body)
             if made := _MADE.get(name):
@@ -217,8 +220,6 @@ class StandIn:
             if answer[0] < 400 and (then := getattr(self, f"_after_{name}", None)):
                 answer = then(arguments, answer) or answer
             return answer
-        if name == "InvokeEndpoint":
-            return self._invoke(environ, body)
         if name == "ListServiceQuotas":
             return _json({"Quotas": [{"QuotaName": what, "Value": value} for what, value in self.quotas.items()]})
         return self._ask_moto(environ)
@@ -494,6 +495,7 @@ def on_stand_in() -> Iterator[tuple[StandIn, Aws]]:
         patch.setattr(standard.ExponentialBackoff, "delay_amount", lambda *arguments: 0)
         for module in (waiting, transform):
             patch.setattr(module, "POLL_SECONDS", 0)
+        moto_api_backend.reset()  # What an earlier file left in this process.
         aws = Aws(REGION)
         place = {"LocationConstraint": REGION}
         aws.call("s3", "create_bucket", Bucket="bucket", CreateBucketConfiguration=place)

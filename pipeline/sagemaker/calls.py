@@ -21,7 +21,7 @@ _QUOTA = re.compile(r"(Resource)?LimitExceeded(Exception)?|ServiceQuotaExceededE
 _LOG_IN = "log in (aws sso login, aws configure), or set AWS_PROFILE"
 
 
-class Absent(Fault):
+class Absent(UserError):
     """What was asked for is not there."""
 
 
@@ -190,7 +190,7 @@ def _explain(error: BaseException, doing: str) -> Exception:
     if _NOT_LOGGED_IN.fullmatch(code) or re.search(r"Credential|Token|SSO|Profile", kind):
         return UserError(f"{doing}: no valid credentials for AWS ({said}); {_LOG_IN}")
     if _ABSENT.fullmatch(code) or said.startswith("Could not find"):
-        return Absent(f"{doing}: not found: {said or code}")
+        return Absent(f"{doing}: not found: {said or code}; check the name and the region")
     if _DENIED.fullmatch(code):
         return UserError(f"{doing}: permission denied: {said or code}; docs/aws.md has the policy of who deploys")
     if _QUOTA.fullmatch(code):

@@ -127,8 +127,11 @@ def _check_image(calls: Calls, settings: AwsSettings, is_transform: bool) -> Ite
         repositoryName=name,
         imageIds=[{"imageDigest" if separator == "@" else "imageTag": version}],
     )
-    size = int(answer["imageDetails"][0].get("imageSizeInBytes", 0))
-    most = SERVERLESS_IMAGE_BYTES.most
+    found = answer["imageDetails"][0]
+    if "vnd.oci." in (kind := found.get("imageManifestMediaType", "")):
+        text = f"{settings.image} is {kind}, which SageMaker has refused; docs/aws.md builds it in docker's own format"
+        yield Finding("warning", "image", text)
+    size, most = int(found.get("imageSizeInBytes", 0)), SERVERLESS_IMAGE_BYTES.most
     if settings.serverless.memory_mb is not None and not is_transform and size > most:
         text = f"{settings.image} is {size / MEGABYTE:,.0f} MB; a serverless endpoint takes {most / MEGABYTE:,.0f} MB"
         yield Finding("error", "image", text)

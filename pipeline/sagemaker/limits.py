@@ -33,8 +33,8 @@ class Limit:
         return Field(ge=self.least, le=self.most)
 
     def length(self) -> Any:
-        """Returns what keeps the length of a text within it, for `Annotated`."""
-        return Field(min_length=self.least, max_length=self.most)
+        """Returns what keeps a text from being longer, for `Annotated`."""
+        return Field(max_length=self.most)
 
 
 NAME = Limit(1, 63, "characters", "API EndpointName")

@@ -20,23 +20,23 @@ _TAG_CHARACTERS = re.compile(r"[\w .:/=+@-]*")
 Region = Annotated[str, formed(r"[a-z]{2,3}(-[a-z]+)+-[0-9]", "a region, such as eu-central-1")]
 Endpoint = Annotated[
     str,
-    formed(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", "letters, digits, and hyphens within"),
     Field(max_length=limits.NAME.most - NAME_SUFFIX_CHARACTERS),
+    formed(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", "letters, digits, and hyphens within"),
 ]
 Role = Annotated[
     str,
-    formed(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+", "arn:aws:iam::ACCOUNT:role/NAME"),
     limits.ROLE.length(),
+    formed(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+", "arn:aws:iam::ACCOUNT:role/NAME"),
 ]
 Image = Annotated[
     str,
+    limits.IMAGE.length(),
     formed(
         r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+(:[\w.-]+|@sha256:[0-9a-f]{64})",
         "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG",
     ),
-    limits.IMAGE.length(),
 ]
-S3Path = Annotated[str, formed(_S3, "s3://BUCKET/FOLDER"), limits.URL.length()]
+S3Path = Annotated[str, limits.URL.length(), formed(_S3, "s3://BUCKET/FOLDER")]
 InstanceType = Annotated[str, formed(r"ml\.[a-z0-9-]+\.[a-z0-9-]+", "an instance type, such as ml.m5.large")]
 
 
