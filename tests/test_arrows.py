@@ -16,6 +16,8 @@ FORBIDDEN = {
 }
 CLOUD_CLIENTS = ("google.api_core.", "google.auth.", "google.cloud.", "tfx.extensions.google_cloud")
 CLOUD_FOLDER = ROOT / "components" / "google_cloud"
+AWS_CLIENTS = ("boto3.", "botocore.")
+AWS_FOLDER = ROOT / "pipeline" / "sagemaker"
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "common.py", "misc.py"}
 
 
@@ -28,9 +30,9 @@ def imported_names(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imported_clients(source: str) -> Iterator[str]:
+def imported_clients(source: str, clients: tuple[str, ...] = CLOUD_CLIENTS) -> Iterator[str]:
     for name in imported_names(source):
-        if f"{name}.".startswith(CLOUD_CLIENTS):
+        if f"{name}.".startswith(clients):
             yield name
 
 
@@ -53,10 +55,16 @@ def test_nodes_reach_cloud_clients_through_one_folder_and_images_through_none() 
     assert {path.parent for path in importing} == {CLOUD_FOLDER}
 
 
+def test_amazon_s_clients_are_reached_through_one_folder() -> None:
+    files = [path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")]
+    importing = {path for path in files if any(imported_clients(path.read_text(encoding="utf-8"), AWS_CLIENTS))}
+    assert {path.parent for path in importing} == {AWS_FOLDER}
+
+
 def test_the_graph_knows_of_no_cloud() -> None:
     names = set(imported_names((ROOT / "pipeline" / "create_pipeline.py").read_text(encoding="utf-8")))
     assert "components.code_hash.make_code_hash" in names
-    assert not [name for name in names if name.startswith(("components.google_cloud", "pipeline.vertex"))]
+    assert not [name for name in names if name.startswith(("components.google_cloud", "pipeline.vertex", "pipeline.sagemaker"))]
     assert not [name for name in names if "endpoint" in name]
 
 

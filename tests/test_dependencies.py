@@ -15,6 +15,7 @@ OURS = ("pipeline", "components", "data")
 
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "botocore": "boto3",
     "google.api_core": "google-api-core",
     "google.auth": "google-auth",
     "google.cloud": "google-cloud-aiplatform",
@@ -54,7 +55,8 @@ def imported_distributions(tree: ast.AST) -> set[str]:
 
 def declared_distributions() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["vertex"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["vertex"], *extras["aws"]]
     return {re.split(r"[^A-Za-z0-9_-]", line)[0] for line in lines}
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from data.errors import Fault, UserError
-from pipeline.finding import Finding
+from pipeline.finding import Finding, Level
 from pipeline.sagemaker.archive import PushedModel
 from pipeline.sagemaker.calls import Absent, Calls, pages
 from pipeline.sagemaker.deployment import check_size
@@ -55,7 +55,7 @@ def _asked(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
     except Absent as error:
         yield Finding("error", subject, str(error))
     except (UserError, Fault) as error:
-        level = "error" if subject in ("credentials", "region") else "warning"
+        level: Level = "error" if subject in ("credentials", "region") else "warning"
         yield Finding(level, subject, f"could not be asked: {error}")
 
 

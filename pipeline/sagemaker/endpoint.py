@@ -260,10 +260,9 @@ class Endpoint:
 def _read_variant(configured: dict[str, Any], live: dict[str, Any]) -> Variant:
     """Returns a variant of its configuration and of how it is now."""
     spec = {key: configured[key] for key in SPEC_KEYS if key in configured}
-    instances = live.get("DesiredInstanceCount") or live.get("CurrentInstanceCount")
+    instances = int(live.get("DesiredInstanceCount") or live.get("CurrentInstanceCount") or 0)
     weight = live.get("DesiredWeight", live.get("CurrentWeight", 0.0))
-    is_scaled = bool(instances) and "InstanceType" in spec
-    return Variant(spec["VariantName"], spec, float(weight), int(instances) if is_scaled else None)
+    return Variant(spec["VariantName"], spec, float(weight), instances if "InstanceType" in spec else None)
 
 
 def describe_model(endpoint: str, name: str) -> str:

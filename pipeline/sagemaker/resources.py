@@ -182,8 +182,8 @@ def read_history(calls: Calls, endpoint: str) -> list[PastModel]:
     """Returns the models that configurations of an endpoint name, the newest version first: what it served."""
     names: set[str] = set()
     for config in list_configs(calls, endpoint):
-        answer = find(calls, "sagemaker", "describe_endpoint_config", EndpointConfigName=config) or {}
-        names |= {variant["ModelName"] for variant in answer.get("ProductionVariants", ())}
+        described = find(calls, "sagemaker", "describe_endpoint_config", EndpointConfigName=config) or {}
+        names |= {variant["ModelName"] for variant in described.get("ProductionVariants", ())}
     found = []
     for name in names:
         model, answer = parse_model(endpoint, name), find(calls, "sagemaker", "describe_model", ModelName=name)
