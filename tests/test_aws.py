@@ -557,7 +557,7 @@ def test_the_limits_are_those_of_the_api() -> None:
         assert limit.most == found["max"], name
         assert limit.least in (found.get("min", limit.least), 1), name  # An empty name is no name.
         checked += 1
-    assert checked >= 12
+    assert checked >= 12  # All of them.
     described = models[0].shape_for("CreateTransformJobRequest").members["MaxPayloadInMB"].documentation
     assert f"cannot be greater than {limits.TRANSFORM_PAYLOAD_MB.most} MB" in described
 
@@ -597,7 +597,7 @@ def test_the_policies_of_the_page_allow_each_call_that_is_made_and_name_no_other
     assert trust["Statement"][0]["Principal"] == {"Service": "sagemaker.amazonaws.com"}
 
 
-def test_the_file_of_the_page_holds_settings() -> None:
+def test_the_commands_and_the_file_of_the_page_are_taken() -> None:
     text = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"which win:\n\n((?:    .*\n)+)", text)
     from pipeline.config import parse_settings
@@ -606,3 +606,6 @@ def test_the_file_of_the_page_holds_settings() -> None:
     tree = yaml.safe_load(block)
     assert parse_settings(AwsSettings, tree).server_options == "--batch 4"
     assert set(REQUIRED) <= set(tree)
+    lines = re.findall(r"^    python -m pipeline\.aws (.*)$", text, re.MULTILINE)
+    acts = [aws.make_parser().parse_args(shlex.split(line, comments=True)).act for line in lines]
+    assert set(acts) == {"deploy", "status", "rollback", "transform", "delete"}

@@ -64,4 +64,3 @@ SERVERLESS_DISK_BYTES = Limit(1, 5_000 * MEGABYTE, "bytes", "page serverless-end
 TRANSFORM_PAYLOAD_MB = Limit(1, 100, "MB", "API CreateTransformJob, MaxPayloadInMB")
 """Of an image, and of all those that one instance is asked about at a time, together."""
 TRANSFORM_RETRIES = Limit(0, 3, "retries", "API InvocationsMaxRetries")
-TRANSFORM_SECONDS = Limit(1, 3600, "s", "API InvocationsTimeoutInSeconds")
