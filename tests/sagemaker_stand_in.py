@@ -369,13 +369,10 @@ class StandIn:
         name = environ["PATH_INFO"].split("/")[2]
         shares = self.serving(name)
         model = max(shares, key=lambda model: shares[model])
-        if wanted := environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_VARIANT"):
-            config = self._config(self.backend.endpoints[name].endpoint_config_name)
-            model = next(one["ModelName"] for one in config.production_variants if one["VariantName"] == wanted)
         status, content = self.container(model)(body, environ["CONTENT_TYPE"])
         if status != 200:
             return _json({"__type": "ModelError", "message": content.decode()}, 424)
-        return 200, {"Content-Type": "application/json", "x-Amzn-Invoked-Production-Variant": wanted or ""}, content
+        return 200, {"Content-Type": "application/json"}, content
 
     def _after_CreateTransformJob(self, arguments: dict[str, Any], answer: Answer) -> None:
         job = self.backend.transform_jobs[arguments["TransformJobName"]]

@@ -15,6 +15,7 @@ from pipeline.sagemaker.deployment import deploy
 from pipeline.sagemaker.endpoint import Endpoint, UnderWay
 from pipeline.sagemaker.rollback import plan_rollback, run_rollback
 from pipeline.sagemaker.settings import AwsSettings
+from pipeline.sagemaker.transform import start_transform
 from tests.sagemaker_stand_in import BASE, Fault, StandIn, make_version, on_stand_in
 
 WRITES = ("Create", "Update", "Put", "Delete", "AddTags")
@@ -230,3 +231,35 @@ def test_a_rollback_that_fails_anywhere_goes_on_when_it_is_started_again(
     roll_back()
     faults = list_faults(list(services.calls), all_kinds=all_kinds)
     run_faults(services, faults, lambda: before.restore(services, aws), roll_back)
+
+
+@pytest.mark.slow
+def test_a_transform_that_fails_anywhere_is_one_job_when_it_is_started_again(
+    world: tuple[StandIn, Aws], models: list[PushedModel]
+) -> None:
+    services, aws = world
+    services.reset()
+    places = {"input": "s3://bucket/photos", "output": "s3://bucket/answers"}
+    settings = make_settings(transform=places)
+    aws.call("s3", "put_object", Bucket="bucket", Key="photos/a.jpg", Body=b"one")
+    before, kept_before = Checkpoint(services), services.kept()
+    services.looks = 10**9  # No job ends.
+
+    def start() -> None:
+        start_transform(aws, settings, models[0], lambda line: None)
+
+    services.calls.clear()
+    start()
+    clean, kept, (job,) = list(services.calls), services.kept(), services.backend.transform_jobs
+    for fault in list_faults(clean, all_kinds=True):
+        services.backend.transform_jobs.clear()
+        before.restore(services, aws)
+        services.fault = fault
+        error = told_of(start)
+        if error is not None and not isinstance(error, UnderWay):
+            assert fault.lasts, (fault, error)
+            assert services.kept() in (kept_before, kept), (fault, error)
+            assert not services.backend.transform_jobs, fault
+        services.fault = None
+        start()
+        assert (services.kept(), list(services.backend.transform_jobs)) == (kept, [job]), fault

@@ -62,7 +62,9 @@ def make_parser() -> argparse.ArgumentParser:
         group = one.add_argument_group("settings")
         add_setting_flags(group, _FLAGS[act])
         if act in ("deploy", "transform"):
-            group.add_argument("--tags", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="of all")
+            group.add_argument(
+                "--tags", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="of what is made"
+            )
         add_file_flags(group, "aws", "serverless.memory_mb=4096")
         if act in ("deploy", "transform"):
             one.add_argument("--model", metavar="DIR", help="a version, or a folder of versions (the latest pushed)")
