@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave, silence_libraries
-from pipeline.version_changes import ROLLBACK, Change, add_change_flags, change
+from pipeline.version_changes import ROLLBACK, Change, add_change_flags
+from pipeline.version_changes import change as change_versions
 
 if TYPE_CHECKING:
     from pipeline.model_blessings import ModelBlessings
@@ -29,10 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for the user's mistake.
     """
     silence_libraries()
-    arguments = _make_parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     if arguments.act == "list":
         _list(arguments)
         return EXIT_DONE
+    lines = change(arguments)
+    with reader_may_leave():
+        print("\n".join(lines))
+    return EXIT_DONE
+
+
+def change(arguments: argparse.Namespace) -> list[str]:
+    """Rolls back or promotes, as a parsed command line says, or only looks; returns what is told of it.
+
+    Raises:
+        UserError: it cannot be done.
+    """
     with contextlib.ExitStack() as stack:
         versions, blessings = stack.enter_context(_opened(arguments, changes=True))
         if arguments.yes:
@@ -40,13 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         number = arguments.to if arguments.act == ROLLBACK else arguments.version
         reason, who = getattr(arguments, "reason", ""), getattr(arguments, "who", "")
         hint = functools.partial(_hint, arguments)
-        lines = change(Change(arguments.act, number, arguments.yes, reason, who, hint), versions, blessings)
-    with reader_may_leave():
-        print("\n".join([versions.root, *lines]))
-    return EXIT_DONE
+        asked = Change(arguments.act, number, arguments.yes, reason, who, hint)
+        return [versions.root, *change_versions(asked, versions, blessings)]
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
     parser = CommandLineParser(
         prog="python -m pipeline.models",
         description="Which versions of a model were pushed, and which one is served; takes versions out of service and "

@@ -10,6 +10,7 @@ from pathlib import Path
 from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, CommandLineParser, command, silence_libraries
 from pipeline.output_dir import DEFAULT_OUTPUT
+from pipeline.serving.limits import DEFAULT_MEGABYTES
 
 DEFAULT_PORT = 8080
 
@@ -93,7 +94,11 @@ def _make_parser() -> argparse.ArgumentParser:
         "--batch-wait-ms", type=float, default=5.0, metavar="MS", help="how long a batch waits for more (%(default)s)"
     )
     parser.add_argument(
-        "--max-megabytes", type=float, default=32, metavar="MB", help="of a request, of 1,000,000 bytes (%(default)s)"
+        "--max-megabytes",
+        type=float,
+        default=DEFAULT_MEGABYTES,
+        metavar="MB",
+        help="of a request, of 1,000,000 bytes (%(default)s)",
     )
     parser.add_argument("--max-pixels", type=int, metavar="N", help="of an image (default: data.max_pixels)")
     parser.add_argument("--max-images", type=int, default=64, metavar="N", help="of a request (%(default)s)")

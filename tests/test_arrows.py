@@ -58,10 +58,18 @@ def test_a_clouds_client_is_imported_in_one_folder_of_nodes_or_images(folder: st
     assert {path.parent for path in importing} == {ROOT / folder}
 
 
+def test_amazon_s_clients_are_reached_through_two_folders() -> None:
+    clients = CLOUD_CLIENTS["data/amazon_s3"]
+    files = [path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")]
+    importing = {path for path in files if any(imported_clients(path.read_text(encoding="utf-8"), clients))}
+    assert {path.parent for path in importing} == {ROOT / "data/amazon_s3", ROOT / "pipeline/sagemaker"}
+
+
 def test_the_graph_knows_of_no_cloud() -> None:
     names = set(imported_names((ROOT / "pipeline" / "create_pipeline.py").read_text(encoding="utf-8")))
     assert "components.code_hash.make_code_hash" in names
-    assert not [name for name in names if name.startswith(("components.google_cloud", "pipeline.vertex"))]
+    clouds = ("components.google_cloud", "pipeline.vertex", "pipeline.sagemaker")
+    assert not [name for name in names if name.startswith(clouds)]
     assert not [name for name in names if "endpoint" in name]
 
 

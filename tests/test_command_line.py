@@ -11,13 +11,19 @@ import apache_beam as beam
 import pytest
 
 from data.errors import Fault, UserError
-from pipeline import predict, preflight, rehearse, report, run_local, run_vertex, serve, watch
+from pipeline import aws, predict, preflight, rehearse, report, run_local, run_vertex, serve, watch
 from pipeline.command_line import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER_ERROR, CommandLineParser, command
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 
-COMMANDS = [predict, preflight, rehearse, report, run_local, run_vertex, serve, watch]
+COMMANDS = [aws, predict, preflight, rehearse, report, run_local, run_vertex, serve, watch]
 WITH_SETTINGS = [preflight, run_local, run_vertex]
-NEEDED = {predict: ["a.png"], preflight: ["--tpu", "v5e-4"], rehearse: ["spec.json"], watch: ["scored.csv"]}
+NEEDED = {
+    aws: ["status"],
+    predict: ["a.png"],
+    preflight: ["--tpu", "v5e-4"],
+    rehearse: ["spec.json"],
+    watch: ["scored.csv"],
+}
 MISTAKES = [
     *((command, [*NEEDED.get(command, []), "--nope"], "unrecognized arguments: --nope") for command in COMMANDS),
     (report, ["--format", "xml"], "argument --format: invalid choice: 'xml' (choose from 'json', 'csv', 'md')"),

@@ -10,6 +10,7 @@ import yaml
 from data.settings import Settings
 from docs.draw_design import draw_design
 from pipeline.config import PipelineConfig
+from pipeline.sagemaker.settings import AwsSettings
 from pipeline.vertex.settings import VertexSettings
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ def test_a_link_to_no_heading_is_seen() -> None:
 @pytest.mark.parametrize("page", [name for name in TEXTS if name != "CHANGELOG.md"])
 def test_what_a_page_names_exists(page: str) -> None:
     text = TEXTS[page]
-    settings = {*setting_names(PipelineConfig), *setting_names(VertexSettings)}
+    settings = {*setting_names(PipelineConfig), *setting_names(VertexSettings), *setting_names(AwsSettings)}
     sections = "|".join({key.partition(".")[0] for key in settings if "." in key})
     named = re.findall(rf"(?:`|--set )((?:{sections})\.(?!html)[a-z][a-z0-9_.]*)\b(?![.*(])", text)
     assert not set(named) - settings

@@ -4,5 +4,8 @@
 shift
 # Vertex AI names a folder of its own.
 [ -n "${AIP_STORAGE_URI:-}" ] || set -- --model /opt/ml/model "$@"
+# Words, of a platform that gives no arguments, such as SageMaker.
+# shellcheck disable=SC2086
+set -- ${SERVE_OPTIONS:-} "$@"
 # All may reach it: what may not is kept out around the container. The last --host and --model count.
 exec python -m pipeline.serve --host 0.0.0.0 --log - "$@"

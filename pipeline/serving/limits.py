@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from data.errors import UserError
 
 MEGABYTE = 1_000_000
+DEFAULT_MEGABYTES = 32
+"""Of a request's body."""
 
 
 @dataclass(frozen=True)

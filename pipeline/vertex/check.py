@@ -7,10 +7,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from components.lane import installed_lane, lane_of
+from pipeline.finding import Finding
 from pipeline.lanes import LANES
 from pipeline.locks import locked_versions
 from pipeline.vertex.endpoint_settings import find_serving_image
@@ -19,33 +19,12 @@ from pipeline.vertex.settings import VertexSettings
 from pipeline.vertex.sources import make_sources_hash
 from pipeline.vertex.worker_pools import parse_custom_job, trainer_image
 
-Level = Literal["ok", "warning", "error", "skipped"]
-
 SOURCES_LABEL = "sources-hash"
 """The image's label that holds `make_sources_hash()` of what it was built from."""
 LANE_LABEL = "lane"
 """The image's label that holds the lane whose locks it was built from."""
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        level: `error` stops a submission; `skipped` could not be looked at here.
-        subject: what it is about.
-        text: what was found, and what to do.
-    """
-
-    level: Level
-    subject: str
-    text: str
-
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.level:<8} {self.subject}: {' '.join(self.text.split())}"
 
 
 def check_versions(installed: Mapping[str, str] | None = None, python: str | None = None) -> Iterator[Finding]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from pipeline.finding import Finding
 from pipeline.tpu_types import TpuType
-from pipeline.vertex.check import Finding
 from pipeline.vertex.dataflow import BEAM_NODES, placement_of
 from pipeline.vertex.endpoint_check import check_endpoint
 from pipeline.vertex.settings import VertexSettings

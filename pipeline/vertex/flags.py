@@ -1,35 +1,13 @@
 """The command line's flags about Vertex AI, and how they and a YAML file become settings: defaults < file < flags."""
 
 import argparse
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from data.errors import UserError
+from pipeline.setting_flags import Flag, add_file_flags, add_setting_flags, read_tree, require
 
-if TYPE_CHECKING:  # Of the flags alone, a command that may go to the cloud needs neither these nor what they import.
+if TYPE_CHECKING:
     from pipeline.vertex.settings import ProjectSettings, VertexSettings
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A flag and the setting that it sets.
-
-    Attributes:
-        name: as in `--tpu`.
-        key: the setting, sections with dots.
-        metavar: of its value; None for a switch.
-        text: its help.
-        value: what a switch sets.
-    """
-
-    name: str
-    key: str
-    metavar: str | None
-    text: str
-    value: Any = None
-
 
 FLAGS = (
     Flag("--project", "project", "ID", "Google Cloud project"),
@@ -65,24 +43,11 @@ FLAGS = (
 def add_flags(parser: argparse.ArgumentParser, keys: Collection[str] | None = None, title: str = "Vertex AI") -> None:
     """Adds the flags to a parser, or those of some settings alone, in a group of its help."""
     group = parser.add_argument_group(title)
-    for flag in (flag for flag in FLAGS if keys is None or flag.key in keys):
-        # No percent sign of a help text may reach argparse.
-        if flag.metavar is None:
-            group.add_argument(flag.name, dest=flag.key, action="store_const", const=flag.value, help=flag.text)
-        else:
-            group.add_argument(flag.name, dest=flag.key, metavar=flag.metavar, help=flag.text)
+    add_setting_flags(group, (flag for flag in FLAGS if keys is None or flag.key in keys))
     group.add_argument(
         "--labels", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="labels beside those of TFX"
     )
-    group.add_argument("--vertex-config", metavar="FILE", help="a YAML file with any of the settings; flags win")
-    group.add_argument(
-        "--vertex-set",
-        metavar="KEY=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="one setting, e.g. resources.Transform.cpu=8; wins over all",
-    )
+    add_file_flags(group, "vertex", "resources.Transform.cpu=8")
 
 
 def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -91,23 +56,9 @@ def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or a flag is not of its form.
     """
-    from pipeline.config import merge, nest, parse_override, read_yaml
     from pipeline.vertex.settings import VertexSettings
 
-    file = arguments.vertex_config
-    tree: dict[str, Any] = read_yaml(Path(file), VertexSettings) if file else {}
-    given = vars(arguments)
-    for flag in FLAGS:
-        if given.get(flag.key) is not None:
-            merge(tree, nest(flag.key, given[flag.key]))
-    for label in arguments.labels:
-        key, equals, value = label.partition("=")
-        if not equals:
-            raise UserError(f"--labels {label}: expected KEY=VALUE, e.g. --labels team=vision")
-        merge(tree, {"labels": {key: value}})
-    for override in arguments.vertex_set:
-        merge(tree, parse_override(override, "--vertex-set"))
-    return tree
+    return read_tree(arguments, FLAGS, VertexSettings, "vertex", "labels")
 
 
 def load_settings(arguments: argparse.Namespace) -> "VertexSettings":
@@ -120,7 +71,7 @@ def load_settings(arguments: argparse.Namespace) -> "VertexSettings":
     from pipeline.vertex.settings import VertexSettings
 
     tree = load_tree(arguments)
-    _require(tree, ("project", "region", "pipeline_root", "image"))
+    require(tree, ("project", "region", "pipeline_root", "image"), "vertex")
     return parse_settings(VertexSettings, tree)
 
 
@@ -134,12 +85,5 @@ def load_project(arguments: argparse.Namespace) -> "ProjectSettings":
     from pipeline.vertex.settings import ProjectSettings
 
     tree = load_tree(arguments)
-    _require(tree, ("project", "region"))
+    require(tree, ("project", "region"), "vertex")
     return parse_settings(ProjectSettings, {key: tree[key] for key in ("project", "region")})
-
-
-def _require(tree: dict[str, Any], keys: Sequence[str]) -> None:
-    missing = [key for key in keys if tree.get(key) is None]
-    if missing:
-        flags = ", ".join(f"--{key.replace('_', '-')}" for key in missing)
-        raise UserError(f"{', '.join(missing)} must be known; give {flags}, or put them into the --vertex-config file")

@@ -3,8 +3,9 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
+
+from pipeline.setting_forms import formed
 
 LABEL_PATTERN = re.compile(r"[a-z0-9_-]{0,63}")
 LABEL_KEY_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -17,46 +18,35 @@ Hours = Annotated[float, Field(gt=0, le=168)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 
 
-def _formed(pattern: str, form: str) -> AfterValidator:
-    """Returns what refuses a text of another form; its message shows the form, not the pattern."""
-
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise PydanticCustomError("form", "use {form}", {"form": form})
-        return value
-
-    return AfterValidator(check)
-
-
 ServiceAccount = Annotated[
-    str, _formed(r"[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com", "NAME@PROJECT.iam.gserviceaccount.com")
+    str, formed(r"[a-z0-9-]+@[a-z0-9.-]+\.gserviceaccount\.com", "NAME@PROJECT.iam.gserviceaccount.com")
 ]
 Image = Annotated[
     str,
-    _formed(
+    formed(
         r"[a-z0-9][a-z0-9.:-]*(/[a-z0-9._-]+)+(:[A-Za-z0-9_.-]+)?(@sha256:[0-9a-f]{64})?",
         "REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG",
     ),
 ]
-Experiment = Annotated[str, _formed(r"[a-z0-9][a-z0-9-]{0,127}", "a-z, 0-9 and -, up to 128")]
+Experiment = Annotated[str, formed(r"[a-z0-9][a-z0-9-]{0,127}", "a-z, 0-9 and -, up to 128")]
 Network = Annotated[
-    str, _formed(r"projects/[0-9a-z-]+/global/networks/[a-z0-9-]+", "projects/NUMBER/global/networks/NAME")
+    str, formed(r"projects/[0-9a-z-]+/global/networks/[a-z0-9-]+", "projects/NUMBER/global/networks/NAME")
 ]
 Subnetwork = Annotated[
-    str, _formed(r"(https://\S+/)?(projects/[^/]+/)?regions/[^/]+/subnetworks/[^/]+", "regions/REGION/subnetworks/NAME")
+    str, formed(r"(https://\S+/)?(projects/[^/]+/)?regions/[^/]+/subnetworks/[^/]+", "regions/REGION/subnetworks/NAME")
 ]
 EncryptionKey = Annotated[
     str,
-    _formed(
+    formed(
         r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+",
         "projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY",
     ),
 ]
-BucketPath = Annotated[str, _formed(r"gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^\s*?\[\]#]*)?", "gs://BUCKET/FOLDER")]
+BucketPath = Annotated[str, formed(r"gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^\s*?\[\]#]*)?", "gs://BUCKET/FOLDER")]
 Project = Annotated[
-    str, _formed(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "the project's id: 6 to 30 of a-z, 0-9 and -")
+    str, formed(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "the project's id: 6 to 30 of a-z, 0-9 and -")
 ]
-Region = Annotated[str, _formed(r"[a-z]+-[a-z]+[0-9]+", "a region, such as us-central1")]
+Region = Annotated[str, formed(r"[a-z]+-[a-z]+[0-9]+", "a region, such as us-central1")]
 
 
 def check_labels(labels: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Pushed models on Amazon SageMaker: endpoints, batch transform, and the way back."""
