@@ -178,7 +178,7 @@ def test_300_digits_on_random_weights(digits: tuple[np.ndarray, np.ndarray], mod
     test = store.compute(model, ArraySplit(images[300:], labels[300:], 32), "test")
     assert train is not None
     assert test is not None
-    solved = solve_head(Features(*train, *test, depths_of(model)), 10, ("roots-2",))
+    solved = solve_head(Features(*train, *test, depths_of(model)), 10, ("roots-1", "roots-2", "roots-3"))
     chosen = repool(model, solved.pooling)
     set_head(chosen, solved.head)
     answers = np.concatenate([chosen(images[start : start + 100], training=False) for start in (300, 400, 500)])
