@@ -398,7 +398,7 @@ def test_multiply_adds_are_those_of_the_layers(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("work", [pytest.param(Work(1, 0), marks=pytest.mark.slow), Work(0, 1, 1)])
-def test_a_real_model_is_timed_and_leaves_no_trace(work: Work, narrow_vgg16: None) -> None:
+def test_a_real_model_is_timed_and_leaves_no_trace(work: Work) -> None:
     settings = make_settings(weights="none", batch_size=2, seed=3)
     tf_keras.utils.set_random_seed(3)
     expected = make_model(3, 32, 0.0, "float32").get_weights()

@@ -24,7 +24,7 @@ RANGES = TunerSettings(enabled=True, max_trials=2, dropout=(0.1, 0.3))
 
 
 @pytest.fixture(scope="module")
-def root(transformed: Path, narrow_vgg16: None) -> Path:
+def root(transformed: Path) -> Path:
     return transformed
 
 
