@@ -2,14 +2,18 @@
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import itertools
+import logging
 import os
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -17,20 +21,33 @@ import pytest
 LONGEST = (
     "test_end_to_end",
     "test_serving_validator",
-    "test_trainer_run_fn",
-    "test_trainer_recipe_runs",
-    "test_tuner_search",
-    "test_trainer_resume",
     "test_evaluator_executor",
-    "test_trainer_standardised_head",
-    "test_trainer_prefix_cache",
+    "test_trainer_recipe_runs",
+    "test_trainer_resume",
+    "test_trainer_run_fn",
     "test_image_example_gen",
-    "test_trainer_backbones",
+    "test_trainer_weights",
+    "test_tuner_search",
+    "test_report_gen",
+    "test_trainer_prefix_cache",
+    "test_preflight",
 )
+# Of processes that start from here, workers among them: memory that threads gave back is not kept for each of them.
+os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 _LIBC = ctypes.CDLL(None)
 # Blocks from 4 MiB on, most of a model's weights, go back to the system once they are freed. glibc's own bound grows to
 # the largest block that was freed.
 _LIBC.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Looks for no garbage while all is imported, which leaves hardly any: an eighth of the time that it takes."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,9 +61,48 @@ def pytest_collection_finish() -> None:
     Python collects all only once a quarter of all long-lived objects are new: with TensorFlow, TFX and Beam imported it
     hardly ever did, while models, which hold themselves in cycles, piled up.
     """
+    if "apache_beam" in sys.modules:
+        _spare_beam_repetitions()
+    if rules := sys.modules.get("tensorflow.python.autograph.core.config"):
+        # TensorFlow rewrites the code of what it traces, for seconds; not its own, and from 2.21 on not tf_keras's.
+        rules.CONVERSION_RULES += tuple(map(rules.DoNotConvert, ("tf_keras", "tensorflow_transform")))
     gc.collect()
     gc.freeze()
-    gc.collect()
+
+
+def _spare_beam_repetitions() -> None:
+    """Takes from Beam what it repeats in building a pipeline: of a test's, which has next to no data, a third.
+
+    It asks for the signature of each of a step's thirty methods, some ten times a step; for each transform it makes
+    parsers of all command-line flags; and after each pickle it sets the level of dill's logger, upon which Python
+    forgets of all loggers whether they are enabled.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.transforms import core
+
+    inspect_function, make_view = core.get_function_args_defaults, PipelineOptions.view_as
+    signatures: dict[Any, Any] = {}
+    views: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def recall_signature(function: Any) -> tuple[list[str], list[Any]]:
+        if not isinstance(function, MethodType):
+            return inspect_function(function)
+        if function.__func__ not in signatures:
+            signatures[function.__func__] = inspect_function(function)
+        names, defaults = signatures[function.__func__]
+        return list(names), list(defaults)
+
+    def recall_view(options: PipelineOptions, kind: type) -> Any:
+        found = views.setdefault(options, {})
+        if kind not in found:
+            found[kind] = make_view(options, kind)
+        return found[kind]
+
+    core.get_function_args_defaults = recall_signature
+    PipelineOptions.view_as = recall_view
+    log = logging.getLogger("dill")
+    log.setLevel(logging.WARNING)
+    log.setLevel = lambda level: None  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -60,14 +116,44 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         _LIBC.malloc_trim(0)
 
 
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Returns a folder that the first process of the session to come fills; nobody writes there afterwards."""
+    root = factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder = root / name
+    with (root / f"{name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if lock.tell() == 0:
+            folder.mkdir()
+            make(folder)
+            lock.write("made")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def transformed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Examples and Transform's output of `tests.trainer_run.make_images`, at 32 pixels; nobody writes there."""
     from tests.trainer_run import transform_images  # imports TFX, which who hands out the tests does without
 
-    root = tmp_path_factory.mktemp("transform")
-    transform_images(root)
-    return root
+    return make_once(tmp_path_factory, "transform", transform_images)
+
+
+@pytest.fixture(scope="module")
+def narrow_vgg16() -> Iterator[None]:
+    """VGG16 is narrow in the whole file; the fixtures that build one must ask for it."""
+    from tests.narrow_vgg import narrow_vgg
+
+    with narrow_vgg():
+        yield
+
+
+@pytest.fixture
+def whole_vgg16() -> Iterator[None]:
+    """VGG16 is itself in a test of such a file."""
+    from tests.narrow_vgg import whole_vgg
+
+    with whole_vgg():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -58,8 +58,8 @@ def measure_shifts(pictures: Sequence[Image.Image]) -> dict[str, list[tuple[floa
     return {name: [measure_picture(shift(picture)) for picture in pictures] for name, shift in SHIFTS.items()}
 
 
-def count_alarms(pool: Pool, reference_images: int, random: np.random.Generator) -> dict[str, int]:
-    """Returns shift -> draws of 100 in which drift of what was shifted is found; of `none`, of anything.
+def count_alarms(pool: Pool, reference_images: int, random: np.random.Generator, draws: int = DRAWS) -> dict[str, int]:
+    """Returns shift -> draws in which drift of what was shifted is found; of `none`, of anything.
 
     Each draw divides the pool anew: reference and scored images never share one. Where a class is three times as
     frequent, its images are drawn with replacement.
@@ -67,7 +67,7 @@ def count_alarms(pool: Pool, reference_images: int, random: np.random.Generator)
     questions = {"none": None, "brighter": "images", "blurred": "images", "tripled": "classes"}
     found = dict.fromkeys(questions, 0)
     classes = sorted(set(pool.labels))
-    for _ in range(DRAWS):
+    for _ in range(draws):
         order = random.permutation(len(pool.labels))
         reference = pool.profile(order[:reference_images])
         rest = order[reference_images:]

@@ -1,9 +1,9 @@
 """The graph: its nodes, what each node's cache key holds, and import paths that TFX finds again."""
 
+import functools
 import inspect
 import json
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,9 @@ from pipeline.vertex.compile import make_deployment
 from tests.vertex_settings import make_settings
 
 SCHEMA = 'feature { name: "image" type: BYTES } feature { name: "label" type: BYTES }'
-DEPLOYMENT = Deployment("/root_of_it", partial(AtomicPusher, base_directory="/served"), (), "/metadata.sqlite")
+DEPLOYMENT = Deployment(
+    "/root_of_it", functools.partial(AtomicPusher, base_directory="/served"), (), "/metadata.sqlite"
+)
 SERVICE = make_deployment(load_config("digits"), make_settings())
 TUNED = ["trainer.recipe=manual", "tuner.enabled=true"]
 
@@ -34,13 +36,18 @@ def nodes(
     return {node.pipeline_node.node_info.id: node.pipeline_node for node in Compiler().compile(pipeline).nodes}
 
 
+@functools.cache
+def plain_nodes(*overrides: str) -> dict[str, pipeline_pb2.PipelineNode]:
+    return nodes(load_config("digits", overrides=overrides))
+
+
 def changed_nodes(*overrides: str, weights: ResolvedWeights | None = None) -> set[str]:
-    before, after = nodes(load_config("digits")), nodes(load_config("digits", overrides=overrides), weights)
+    before, after = plain_nodes(), nodes(load_config("digits", overrides=overrides), weights)
     return {name for name in before if before[name].parameters != after[name].parameters}
 
 
 def test_the_nodes_and_their_order() -> None:
-    upstream = {name: set(node.upstream_nodes) for name, node in nodes(load_config("digits")).items()}
+    upstream = {name: set(node.upstream_nodes) for name, node in plain_nodes().items()}
     assert upstream == {
         "ImageExampleGen": set(),
         "StatisticsGen": {"ImageExampleGen"},
@@ -92,7 +99,7 @@ def test_formats_are_converted_after_the_push_where_they_are_asked_for(deploymen
 def test_a_warm_start_looks_for_its_base_before_the_trainer(deployment: Deployment, seen: set[str]) -> None:
     """Vertex AI's own strategy takes no examples: there each run goes on from the last blessed model."""
     graph = nodes(load_config("digits", overrides=["trainer.warm_start=blessed"]), deployment=deployment)
-    assert set(graph) - set(nodes(load_config("digits"))) == {"BaseModelResolver"}
+    assert set(graph) - set(plain_nodes()) == {"BaseModelResolver"}
     assert set(graph["BaseModelResolver"].upstream_nodes) == seen
     assert set(graph["Trainer"].upstream_nodes) == {"Transform", "SchemaGen", "BaseModelResolver"}
     assert graph["Trainer"].inputs.inputs["base_model"].min_count == 0  # The first run has no base.
@@ -153,7 +160,7 @@ def test_a_curated_schema_takes_the_place_of_the_inferred_one(tmp_path: Path) ->
 
 
 def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None:
-    without, graph = (nodes(load_config("digits", overrides=overrides)) for overrides in (TUNED[:1], TUNED))
+    without, graph = plain_nodes(*TUNED[:1]), plain_nodes(*TUNED)
     assert set(graph) - set(without) == {"Tuner"}
     assert set(graph["Tuner"].upstream_nodes) == {"Transform"}
     (channel,) = graph["Trainer"].inputs.inputs["hyperparameters"].channels
@@ -174,7 +181,7 @@ def test_a_tuner_comes_before_the_trainer_and_hands_it_its_best_values() -> None
     ],
 )
 def test_a_setting_is_part_of_the_cache_key_of_the_tuner(override: str, touched: set[str]) -> None:
-    before, after = (nodes(load_config("digits", overrides=[*TUNED, *more])) for more in ([], [override]))
+    before, after = plain_nodes(*TUNED), nodes(load_config("digits", overrides=[*TUNED, override]))
     changed = {name for name in before if before[name].parameters != after[name].parameters}
     assert changed == touched | {"ReportGen"}
 

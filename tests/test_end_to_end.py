@@ -38,6 +38,7 @@ NODES = [
 ]
 BEFORE_TRAINER = set(NODES[:5])
 SETTINGS = [
+    "transform.image_size=32",
     "trainer.weights=none",
     "trainer.recipe=quick",
     "trainer.batch_size=16",

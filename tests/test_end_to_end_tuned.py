@@ -20,6 +20,7 @@ from tests.images import make_image_tree
 pytestmark = pytest.mark.slow
 
 SETTINGS = [
+    "transform.image_size=32",
     "trainer.weights=none",
     "trainer.recipe=manual",
     "trainer.head_epochs=1",

@@ -61,8 +61,17 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("script", [BEAM_STEP, AGAIN, SWALLOWED], ids=["beam step", "pressed again", "swallowed"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("script", "number"),
+    [
+        pytest.param(BEAM_STEP, signal.SIGINT, id="beam step, SIGINT"),
+        pytest.param(BEAM_STEP, signal.SIGTERM, id="beam step, SIGTERM", marks=pytest.mark.slow),
+        pytest.param(AGAIN, signal.SIGINT, id="pressed again, SIGINT"),
+        pytest.param(AGAIN, signal.SIGTERM, id="pressed again, SIGTERM"),
+        pytest.param(SWALLOWED, signal.SIGINT, id="swallowed, SIGINT"),
+        pytest.param(SWALLOWED, signal.SIGTERM, id="swallowed, SIGTERM"),
+    ],
+)
 def test_a_command_ends_with_130_and_one_line(script: str, number: signal.Signals) -> None:
     # A test runner in the background may have SIGINT ignored, which its children inherit.
     run = subprocess.run(

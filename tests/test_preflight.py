@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline import preflight, tpu_compiler
 from pipeline.preflight_report import PreflightReport, to_json
 from pipeline.tpu_compiler import Compilation, compile_for_tpu, parse_refusal
 from pipeline.tpu_types import GIB, find_tpu_type
+from tests.narrow_vgg import narrow_vgg
 from tests.test_trainer_lowering import with_first
 
 needs_compiler = pytest.mark.skipif(
@@ -36,12 +38,13 @@ DIGITS = ["--tpu", "v5e-4", "--preset", "digits", "--set", "trainer.recipe=manua
 
 
 @pytest.fixture
-def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[Compilation]:
-    """Answers every compilation with the last of its items."""
+def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Compilation]]:
+    """Answers every compilation, of a narrow VGG16, with the last of its items."""
     answers = [COMPILED]
     monkeypatch.setattr(preflight, "check_environment", lambda: None)
     monkeypatch.setattr(preflight, "compile_for_tpu", lambda hlo, tpu: answers[-1])
-    return answers
+    with narrow_vgg():
+        yield answers
 
 
 @pytest.mark.parametrize(

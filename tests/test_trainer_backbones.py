@@ -31,8 +31,8 @@ from tests.images import make_pixels
 from tests.tiny_training import take_step
 
 CLASSES = 3
-# These take seconds to build: the slow tests have them. EfficientNetV2-B0 has a fast test of its own below.
-LARGE = {"vgg19", "convnext-tiny", "efficientnetv2-b0", "efficientnetv2-s", "mobilenetv3-large"}
+# These take seconds to build: the slow tests have them. ResNet50V2 has a fast test of its own below.
+LARGE = {"vgg19", "resnet50v2", "convnext-tiny", "efficientnetv2-b0", "efficientnetv2-s", "mobilenetv3-large"}
 
 
 def mark_large(names: Any) -> list[Any]:
@@ -125,6 +125,15 @@ def test_address_and_checksum_are_keras_own(case: Case) -> None:
     assert spec.weights_hash.partition(":")[0] == {32: "md5", 64: "sha256"}[len(case.download["file_hash"])]
     # So that Keras and we share one cache.
     assert (case.download["cache_subdir"], case.download["file_name"]) == ("models", spec.weights_url.split("/")[-1])
+
+
+def test_a_resnet_s_address_checksum_and_preprocessing_are_keras_own_without_building_it() -> None:
+    spec, theirs = BACKBONES["resnet50v2"], sys.modules["tf_keras.src.applications.resnet"]
+    assert spec.weights_url == f"{theirs.BASE_WEIGHTS_PATH}{spec.weights_file}"
+    assert spec.weights_hash == f"md5:{theirs.WEIGHTS_HASHES['resnet50v2'][1]}"
+    every_level = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)[None]
+    expected = tf_keras.applications.resnet_v2.preprocess_input(every_level.astype(np.float32))
+    np.testing.assert_allclose(preprocess(tf.constant(every_level), spec.preprocessing), expected, rtol=0, atol=1e-6)
 
 
 def test_preprocessing_is_keras_own(case: Case, images: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from components.trainer.settings import ResolvedSettings, TrainerSettings
 from data.errors import UserError
 from tests.full_disk import full_disk
 from tests.images import make_pixels
+from tests.narrow_vgg import narrow_vgg, whole_vgg
 from tests.tiny_training import make_model as make_tiny_model
 
 CLASSES, SIZE, BATCH = 3, 32, 16
@@ -84,12 +86,20 @@ def run(model: ImageClassifier, blocks: int, cached: bool) -> tuple[list[np.ndar
     return variables, [*sums, judged, judge.confusion]
 
 
-@pytest.mark.parametrize(("pooling", "blocks"), [pytest.param("last", 2, marks=pytest.mark.slow), ("roots-3", 1)])
-def test_the_cache_changes_no_bit(pooling: str, blocks: int) -> None:
+@pytest.mark.parametrize(
+    ("pooling", "blocks", "width"),
+    [
+        pytest.param("last", 2, whole_vgg, marks=pytest.mark.slow),
+        pytest.param("roots-3", 1, whole_vgg, marks=pytest.mark.slow),
+        ("roots-3", 1, narrow_vgg),
+    ],
+)
+def test_the_cache_changes_no_bit(pooling: str, blocks: int, width: Callable[[], Any]) -> None:
     # 24 images are a full batch and one of 8, which oneDNN computes otherwise.
-    models = make(pooling), make(pooling)
-    start = models[0].get_weights()
-    cached, plain = (run(model, blocks, is_cached) for model, is_cached in zip(models, (True, False), strict=True))
+    with width():
+        models = make(pooling), make(pooling)
+        start = models[0].get_weights()
+        cached, plain = (run(model, blocks, is_cached) for model, is_cached in zip(models, (True, False), strict=True))
     for variable, expected in zip(cached[0], plain[0], strict=True):
         np.testing.assert_array_equal(variable, expected)
     for values, expected in zip(cached[1], plain[1], strict=True):

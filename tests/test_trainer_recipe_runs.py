@@ -27,7 +27,7 @@ TUNED = {**QUICK, "recipe": "balanced", "fine_tune_epochs": 2, "fine_tune_learni
 
 
 @pytest.fixture(scope="module")
-def root(transformed: Path) -> Path:
+def root(transformed: Path, narrow_vgg16: None) -> Path:
     return transformed
 
 

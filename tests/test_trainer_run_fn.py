@@ -23,7 +23,7 @@ from components.trainer import TRAINING_FILE, attempts, precision, run_fn, train
 from components.trainer.assembly import check_averages
 from components.trainer.backbones import BACKBONES
 from components.trainer.batch import check_batch
-from components.trainer.model import make_model
+from components.trainer.model import ImageClassifier, make_model
 from components.trainer.run_fn import HISTORY_FILE
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import describe_strategy, make_strategy
@@ -40,12 +40,13 @@ from data.image_hashes import (
 )
 from pipeline.predict import predict
 from tests.images import make_bmp, make_gif, make_jpeg, make_png
+from tests.tiny_training import make_model as make_tiny_model
 from tests.trainer_run import CLASSES, SETTINGS, make_images, read_weights, run_trainer
 from tests.transform_run import BIT_DEPTH, make_example, read_transformed
 
 
 @pytest.fixture(scope="module")
-def root(transformed: Path) -> Path:
+def root(transformed: Path, narrow_vgg16: None) -> Path:
     return transformed
 
 
@@ -120,7 +121,7 @@ def test_the_export_is_a_plain_saved_model(output: Path) -> None:
     folder = Path(path_utils.serving_model_dir(str(output / "model")))
     assert not (folder / "keras_metadata.pb").exists()
     names = dict(tf.train.list_variables(str(folder / "variables" / "variables")))
-    assert names["weights/block1_conv1_kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [3, 3, 3, 64]
+    assert names["weights/block1_conv1_kernel/.ATTRIBUTES/VARIABLE_VALUE"] == [3, 3, 3, 8]
     assert not [name for name in names if "optimizer" in name]
 
 
@@ -202,6 +203,7 @@ def test_the_same_seed_gives_the_same_training(root: Path, output: Path, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("whole_vgg16")
 def test_a_killed_run_of_vgg16_ends_with_the_same_bits(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +354,7 @@ def test_a_base_that_has_learned_todays_test_images_is_not_gone_on_from(
     write_image_hashes(np.array([leaked], np.uint64), str(base / TRAINING_IMAGES_FILE))
     cold, record = warm_start(root, tmp_path, base)
     assert np.abs(cold["block1_conv1_kernel"] - model.weights["block1_conv1_kernel"].numpy()).max() > 0
-    assert "1 of 6 test images trained it" in record["refused"]
+    assert "1 of 7 test images trained it" in record["refused"]
     assert record["kept"] == []
     assert read_image_hashes(str(tmp_path / "model" / TRAINING_IMAGES_FILE)).tolist() == trained_images()
 
@@ -373,10 +375,12 @@ def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
 
 def test_averaged_weights_with_learned_statistics_are_refused() -> None:
     settings = TrainerSettings(backbone="mobilenetv3-small", ema_momentum=0.99, fine_tune_blocks=4)
-    model = make_model(3, 32, 0.2, "float32", "mobilenetv3-small", learn_statistics=True)
+    pixels, images = tf_keras.Input([4]), tf_keras.Input([4])
+    normalised = tf_keras.Model(pixels, tf_keras.layers.BatchNormalization()(pixels), name="backbone")
+    model = ImageClassifier(images, tf_keras.layers.Dense(2, name="head")(normalised(images)))
     with pytest.raises(UserError, match=r"^trainer\.ema_momentum is 0\.99, but mobilenetv3-small .* to null"):
         check_averages(settings, model)
-    check_averages(settings, make_model(3, 32, 0.2, "float32", "convnext-tiny", learn_statistics=True))
+    check_averages(settings, make_tiny_model(backbone=True))
     check_averages(settings.model_copy(update={"ema_momentum": None}), model)
 
 

@@ -18,6 +18,7 @@ from tfx.dsl.compiler.compiler import Compiler
 from components.pusher.component import AtomicPusher
 from components.trainer.weights import ResolvedWeights
 from data.errors import UserError
+from pipeline import run_vertex
 from pipeline.config import PipelineConfig, load_config
 from pipeline.create_pipeline import Deployment, create_pipeline
 from pipeline.vertex.compile import compile_spec
@@ -237,20 +238,13 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_compile_only_asks_no_network_and_needs_no_credentials(tmp_path: Path) -> None:
-    spec = tmp_path / "out" / "spec.json"
+def arguments(spec: Path) -> list[str]:
     flags = ["--project=my-project", "--region=us-central1", "--pipeline-root=gs://my-bucket/root", f"--image={IMAGE}"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GOOGLE_", "CLOUDSDK_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK, *flags, "--tpu=v5e-4", "--beam-runner=dataflow", f"--compile-only={spec}"],
-        cwd=ROOT,
-        env={**environment, "HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == [
+    return [*flags, "--tpu=v5e-4", "--beam-runner=dataflow", f"--compile-only={spec}"]
+
+
+def check_compiled(printed: str, spec: Path) -> None:
+    assert printed.splitlines() == [
         "note: trainer.weights is auto, which is none here; set it to imagenet to have the Trainer download them",
         f"wrote {spec}",
     ]
@@ -258,6 +252,40 @@ def test_compile_only_asks_no_network_and_needs_no_credentials(tmp_path: Path) -
     parsed = json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
     assert parsed.pipeline_info.name == "digits"
     assert os.listdir(spec.parent) == ["spec.json"]
+
+
+def test_compile_only_asks_no_network_and_needs_no_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    for place, name in ((socket.socket, "connect"), (socket.socket, "connect_ex"), (socket, "getaddrinfo")):
+        monkeypatch.setattr(place, name, refuse)
+    for name in [name for name in os.environ if name.startswith(("GOOGLE_", "CLOUDSDK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    spec = tmp_path / "out" / "spec.json"
+    assert run_vertex.main(arguments(spec)) == 0
+    check_compiled(capsys.readouterr().out, spec)
+    with pytest.raises(AssertionError, match="the network was asked"):
+        socket.create_connection(("localhost", 1))
+
+
+@pytest.mark.slow
+def test_nor_does_the_command_in_a_process_of_its_own_which_imports_all(tmp_path: Path) -> None:
+    spec = tmp_path / "out" / "spec.json"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GOOGLE_", "CLOUDSDK_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK, *arguments(spec)],
+        cwd=ROOT,
+        env={**environment, "HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    check_compiled(done.stdout, spec)
 
 
 def test_the_guard_of_the_test_above_guards() -> None:

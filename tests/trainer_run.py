@@ -9,7 +9,7 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, path_utils
 
-from tests.images import encode, make_pixels
+from tests.images import encode, make_exif_jpeg, make_pixels
 from tests.transform_run import SPLITS, make_artifact, run_transform
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk", "fox"]
@@ -35,7 +35,7 @@ def run_trainer(
     root: Path, output: Path, settings: dict[str, Any], base: Path | None = None, **custom_config: Any
 ) -> Path:
     """Runs TFX's Trainer executor on a `run_transform` folder and returns the SavedModel's folder."""
-    GenericExecutor(GenericExecutor.Context(tmp_dir=str(root / "temporary"), unique_id="1")).Do(
+    GenericExecutor(GenericExecutor.Context(tmp_dir=str(output / "temporary"), unique_id="1")).Do(
         {
             "examples": [make_artifact(standard_artifacts.Examples, root / "transformed", SPLITS)],
             "transform_graph": [make_artifact(standard_artifacts.TransformGraph, root / "graph")],
@@ -58,8 +58,9 @@ def run_trainer(
 
 
 def transform_images(root: Path) -> None:
-    """Transforms images and destroys their test split: a trainer that reads it fails."""
+    """Transforms images and destroys what became of their test split: a trainer that reads it fails."""
     images = {"train": make_images(30, seed=0), "eval": make_images(12, seed=1), "test": make_images(6, seed=2)}
+    images["test"].append((make_exif_jpeg(1), "ant"))
     run_transform(root, images, {"image_size": 32})
     for path in (root / "transformed" / "Split-test").iterdir():
         path.write_bytes(b"whoever reads this fails")
