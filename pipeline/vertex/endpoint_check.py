@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from components.google_cloud.endpoint_target import Kind
-from pipeline.vertex.check import Finding, Level
+from pipeline.finding import Finding, Level
 from pipeline.vertex.rest import reason_of
 from pipeline.vertex.settings import VertexSettings
 
