@@ -30,7 +30,6 @@ NOT_IMPORTED = {
     "onnx": "tf2onnx writes with it",
     "dill": "tfx-bsl imports it and does not declare it",
     "python-multipart": "starlette imports it where forms are read, and does not declare it",
-    "requests": "google.auth.transport.requests imports it and does not declare it",
     "tensorboard": "a command for the user",
 }
 
