@@ -120,13 +120,13 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     """Returns a folder that the first process of the session to come fills; nobody writes there afterwards."""
     root = factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    folder = root / name
-    with (root / f"{name}.lock").open("a") as lock:
+    folder, made = root / name, root / f"{name}.made"
+    with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if lock.tell() == 0:
+        if not made.exists():
             folder.mkdir()
             make(folder)
-            lock.write("made")
+            made.touch()
     return folder
 
 
