@@ -296,6 +296,24 @@ def test_what_would_wait_longer_than_its_time_is_503_at_once(client: Client, mon
     assert first.result()[0] == 200
 
 
+def test_time_without_requests_is_not_taken_for_a_slow_model(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering, hold = client.server.answering, threading.Event()
+    # What is answered alone while a bad picture waits beside it: nobody waits any more once both are told.
+    body, headers = form(("a.png", paint("red")), ("b.png", b"no image"))
+    assert client.ask("POST", "/predict", body, headers)[0] == 200
+    clock = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + 3600)
+    assert client.predict(paint("red"))[0] == 200
+    answering._model_thread.submit(hold.wait)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.predict, paint("red"))
+        wait_until(lambda: answering.images == 1)
+        second = pool.submit(client.predict, paint("red"))
+        wait_until(lambda: answering.images == 2 or second.done())
+        hold.set()
+    assert (first.result()[0], second.result()[0]) == (200, 200)
+
+
 def send_raw(client: Client, content: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", client.port), timeout=30)
     connection.sendall(content)

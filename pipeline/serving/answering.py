@@ -113,6 +113,8 @@ class Answering:
                     task.cancel()
         finally:
             self.images -= len(pictures)
+            if not self.images:
+                self._last_end = None
 
     async def explain(self, version: Version, picture: bytes) -> Evidence | None:
         """Returns what the model saw of a usable picture, and where the evidence lies; None of a model that is old."""
