@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+from components.blas import few_blas_threads
 from components.trainer.logistic_regression import FOLDS, Examples, fit, make_folds, make_zero_head
 from components.trainer.standardisation import standardise
 from data.groups import Union
@@ -52,6 +53,7 @@ class Doubts:
     accuracy: float
 
 
+@few_blas_threads()
 def find_doubts(
     features: np.ndarray,
     depths: Sequence[int],

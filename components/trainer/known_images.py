@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.blas import few_blas_threads
 from components.trainer.competition import FEWEST_TO_CALIBRATE
 from components.trainer.discriminant import decompose_within, fit_discriminants
 from components.trainer.logistic_regression import FOLDS, Examples, make_folds
@@ -125,6 +126,7 @@ class KnownFit:
         return replace(self.clouds, limits=np.array(limits, np.float32))
 
 
+@few_blas_threads()
 def fit_known_images(
     train: tuple[np.ndarray, np.ndarray],
     judged: np.ndarray,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.blas import few_blas_threads
 from components.trainer.backbone_layers import RootsLayer
 from components.trainer.backbones import Pooling, pooled_blocks
 from components.trainer.competition import FEWEST_TO_CALIBRATE, Judged
@@ -145,6 +146,7 @@ class _Candidate:
         return Judged(logits, examples.labels, np.ones(count), "all")
 
 
+@few_blas_threads()
 def solve_head(
     features: Features,
     class_count: int,
@@ -177,10 +179,9 @@ def solve_head(
     Raises:
         InterruptedSolveError: `stop` said True.
     """
-    labels, count = features.train_labels, len(features.train_labels)
-    extras, views = features.train_extras, len(features.train) // max(1, count)
+    labels, extras, count = features.train_labels, features.train_extras, len(features.train_labels)
     weights = weigh_examples(labels, extras, class_weights)
-    own = None if extras.weights is None else np.tile(extras.weights, views)
+    own = None if extras.weights is None else np.tile(extras.weights, len(features.train) // max(1, count))
     judging = features.eval[: len(features.eval_labels)]
     on_eval = len(judging) >= FEWEST_TO_CALIBRATE
     chosen_rows = np.random.default_rng([seed, 6]).permutation(count) < max(1, round(share * count))
