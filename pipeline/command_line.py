@@ -5,11 +5,15 @@ import contextlib
 import errno
 import functools
 import getpass
+import importlib.abc
+import importlib.util
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any, NoReturn
 
 from data.errors import Fault, UserError
@@ -70,10 +74,38 @@ def add_config_flags(parser: argparse.ArgumentParser, preset: str, data: tuple[s
     )
 
 
+class _QuietTensorFlow(importlib.abc.MetaPathFinder):
+    """Keeps off the screen what TensorFlow from 2.18 on says while it loads: of that it asks no variable first."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """Finds TensorFlow, whose loader then runs without a standard error; the next import is as always."""
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec and spec.loader:
+            load = spec.loader.exec_module
+
+            def load_quietly(module: ModuleType) -> None:
+                kept = os.dup(2)
+                try:
+                    with open(os.devnull, "w") as nothing:
+                        os.dup2(nothing.fileno(), 2)
+                    load(module)
+                finally:
+                    os.dup2(kept, 2)
+                    os.close(kept)
+
+            spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
+        return spec
+
+
 def silence_libraries() -> None:
     """Keeps off the screen what TensorFlow and Beam say while they load, of their own age and of Python's."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
+    if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietTensorFlow) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietTensorFlow())
 
 
 def user_name() -> str:

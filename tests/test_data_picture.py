@@ -69,7 +69,7 @@ def test_the_highest_8_bits_of_a_bit_depth_are_shown(bit_depth):
 
 def test_colours_of_16_bits_have_a_bit_depth_and_what_exceeds_it_is_white():
     picture = read_picture(images.make_rgb16_png(), MOST_PIXELS)
-    assert picture.peak == images.picture().max() << 8 | 0x7F
+    assert picture.peak == int(images.picture().max()) << 8 | 0x7F
     wide = images.picture().astype(int) << 8 | 0x7F
     np.testing.assert_array_equal(np.asarray(picture.at(14)), np.minimum(wide >> 6, 255))
     assert read_picture(images.make_png(), MOST_PIXELS).peak is None

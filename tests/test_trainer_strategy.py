@@ -52,6 +52,7 @@ def test_a_cpu_machine_trains_with_the_default_strategy() -> None:
     assert describe_strategy(strategy) == "CPU"
 
 
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="needs a machine without GPUs")
 def test_mirrored_devices_are_counted() -> None:
     assert describe_strategy(tf.distribute.MirroredStrategy(["CPU:0"])) == "CPU x 1"
 

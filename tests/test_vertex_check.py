@@ -197,7 +197,7 @@ def test_a_gpu_that_is_not_listed_is_a_warning_with_its_machine_and_an_error_wit
     [
         ("us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", True),
         ("us-docker.pkg.dev/vertex-ai/prediction/tf2-gpu.9-0:latest", False),
-        ("us-docker.pkg.dev/my-project/images/serving:2.19.1", False),
+        ("us-docker.pkg.dev/my-project/images/serving:9.0.1", False),
     ],
 )
 def test_a_server_that_is_older_than_the_exporter_is_a_warning(image: str, warned: bool) -> None:
