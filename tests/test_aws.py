@@ -195,6 +195,17 @@ def test_a_rollback_says_what_it_would_do_and_does_it(
         assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
+def test_of_a_version_that_was_deployed_in_several_ways_a_rollback_takes_the_latest(
+    services: StandIn, versions: Path
+) -> None:
+    for batch in range(1, 5):
+        assert deploy(versions, 1, f"--server-options=--batch {batch}") == 0
+        (latest,) = services.serving("digits")
+        assert deploy(versions, 2) == 0
+        assert run("rollback", *WHERE, "--yes") == 0
+        assert list(services.serving("digits")) == [latest]
+
+
 def test_a_rollback_takes_the_blessing_back_here_too(
     services: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """What a deployment is made of, each named after what it holds: made again, it is found, and nothing is doubled."""
 
+import datetime
 import hashlib
 import json
 import re
@@ -170,16 +171,21 @@ class PastModel(ServedModel):
     Attributes:
         url: of its archive.
         arn: of the model.
+        created: when the model was made.
         rolled_back: why, by whom and when; empty of one that was not.
     """
 
     url: str
     arn: str
+    created: datetime.datetime
     rolled_back: str
 
 
 def read_history(calls: Calls, endpoint: str) -> list[PastModel]:
-    """Returns the models that configurations of an endpoint name, the newest version first: what it served."""
+    """Returns the models that configurations of an endpoint name, the newest version first: what it served.
+
+    Of one version, deployed with several images or options, the latest of these comes first.
+    """
     names: set[str] = set()
     for config in list_configs(calls, endpoint):
         described = find(calls, "sagemaker", "describe_endpoint_config", EndpointConfigName=config) or {}
@@ -190,8 +196,9 @@ def read_history(calls: Calls, endpoint: str) -> list[PastModel]:
         if model and answer:
             tags = read_tags(calls, answer["ModelArn"])
             url = answer["PrimaryContainer"]["ModelDataUrl"]
-            found.append(PastModel(name, model.version, url, answer["ModelArn"], tags.get(ROLLED_BACK_TAG, "")))
-    return sorted(found, key=lambda model: (model.version, model.name), reverse=True)
+            why = tags.get(ROLLED_BACK_TAG, "")
+            found.append(PastModel(name, model.version, url, answer["ModelArn"], answer["CreationTime"], why))
+    return sorted(found, key=lambda model: (model.version, model.created), reverse=True)
 
 
 def read_tags(calls: Calls, arn: str) -> dict[str, str]:
