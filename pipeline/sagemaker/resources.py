@@ -94,11 +94,25 @@ def ensure_archive(calls: Calls, settings: AwsSettings, model: PushedModel, made
             write_archive(model, path)
             calls.call("s3", "upload_file", Filename=str(path), Bucket=bucket, Key=key)
 
+    def take_back() -> None:
+        # What another endpoint was given meanwhile has its archive here, too.
+        if not any(url == f"s3://{bucket}/{key}" for url in _list_archives(calls, model.version)):
+            calls.call("s3", "delete_object", Bucket=bucket, Key=key)
+
     ensure(
         lambda: find(calls, "s3", "head_object", Bucket=bucket, Key=key),
         upload,
-        made.noting(f"s3://{bucket}/{key}", lambda: calls.call("s3", "delete_object", Bucket=bucket, Key=key)),
+        made.noting(f"s3://{bucket}/{key}", take_back),
     )
+
+
+def _list_archives(calls: Calls, version: int) -> Iterator[str]:
+    """Yields where the archives are of a version's models, of whatever endpoint."""
+    for page in pages(calls, "sagemaker", "list_models", NameContains=f"-{version}-"):
+        for name in (found["ModelName"] for found in page.get("Models", ())):
+            if re.fullmatch(rf".+-{version}-[0-9a-f]{{{_HASH_CHARACTERS}}}", name):
+                answer = find(calls, "sagemaker", "describe_model", ModelName=name) or {}
+                yield answer.get("PrimaryContainer", {}).get("ModelDataUrl", "")
 
 
 def plan_model(settings: AwsSettings, model: PushedModel) -> dict[str, Any]:
