@@ -41,9 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open(settings: "EndpointSettings", calls: "Calls | None" = None) -> "Endpoint":
     from pipeline.sagemaker.calls import Aws
     from pipeline.sagemaker.endpoint import Endpoint
-    from pipeline.sagemaker.settings import WAIT_MINUTES
 
-    return Endpoint(calls or Aws(settings.region), settings.endpoint, WAIT_MINUTES, _tell)
+    return Endpoint(calls or Aws(settings.region), settings.endpoint, settings.wait_minutes, _tell)
 
 
 def _deploy(arguments: argparse.Namespace) -> int:
@@ -95,6 +94,8 @@ def _roll_back(arguments: argparse.Namespace) -> int:
     from pipeline.sagemaker.endpoint import describe_model
     from pipeline.sagemaker.rollback import plan_rollback, run_rollback
 
+    if arguments.output_dir and not arguments.model:
+        raise UserError(f"--output-dir {arguments.output_dir}: says nothing without --model FOLDER; give it, too")
     endpoint = _open(load_endpoint(arguments))
     plan = plan_rollback(endpoint.calls, endpoint, arguments.to)
     if plan.is_done:

@@ -1,5 +1,6 @@
 """`python -m pipeline.aws` against moto's server: deploy, canary, rollback, serverless, batch transform, delete."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -426,6 +427,33 @@ def test_a_check_looks_at_all_that_amazon_tells(
     told = capsys.readouterr().out
     assert f"error    credentials: are of account {ACCOUNT}, but the role is of 210987654321" in told
     assert told.count("skipped  ") == 5
+
+
+def test_flags_that_contradict_or_say_nothing_are_one_line(
+    services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in (
+        (["deploy", "--check", "--dry-run"], "--dry-run: not allowed with argument --check"),
+        (["transform", "--no-wait", "--check"], "--check: not allowed with argument --no-wait"),
+        (["rollback", "--output-dir", "out"], "--output-dir out: says nothing without --model FOLDER; give it, too"),
+    ):
+        with contextlib.suppress(SystemExit):
+            assert run(words[0], *(WHERE if words[0] == "rollback" else ALL), *words[1:]) == 2
+        assert message in capsys.readouterr().err
+    assert not services.calls
+
+
+def test_how_long_is_waited_holds_for_each_command(
+    services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy(versions, 1) == 0
+    services.looks = 10**9
+    more = ["--aws-set", "wait_minutes=1e-9"]
+    assert deploy(versions, 2, *more) == 1
+    for act in ("rollback", "delete"):
+        capsys.readouterr()
+        assert run(act, *WHERE, *more) == 1
+        assert "endpoint digits: still Updating after 1e-09 minutes; it goes on" in capsys.readouterr().err
 
 
 def test_settings_come_from_a_file_and_flags_win(
