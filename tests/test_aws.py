@@ -16,6 +16,7 @@ import botocore.session
 import pytest
 import yaml
 
+from data.amazon_s3.client import _make_client
 from data.errors import UserError
 from pipeline import aws
 from pipeline.model_versions import list_versions
@@ -113,6 +114,23 @@ def test_a_canary_leaves_as_many_instances_as_there_are(services: StandIn, versi
     (model, _) = services.backend._models.values()
     assert model.tags == [{"Key": "team", "Value": "vision"}]
     assert variants(services)[0]["ContainerStartupHealthCheckTimeoutInSeconds"] == 900
+
+
+def test_a_version_in_s3_is_deployed_as_one_here(
+    world: tuple[StandIn, Aws], services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _make_client.cache_clear()
+    for path in sorted((versions / "2").rglob("*.*")):
+        key = f"pushed/{path.relative_to(versions)}"
+        world[1].call("s3", "put_object", Bucket="bucket", Key=key, Body=path.read_bytes())
+    assert run("deploy", *ALL, "--model", "s3://bucket/pushed") == 0
+    there = services.kept()
+    assert shares(services) == {2: 100.0}
+    services.calls.clear()
+    assert deploy(versions, 2) == 0  # It is the same.
+    assert services.kept() == there
+    assert not [call for call in services.calls if re.search(r":(Create|Update|Put|Delete)", call)]
+    _make_client.cache_clear()
 
 
 def test_what_a_canary_cannot_do_is_one_line(
@@ -355,6 +373,10 @@ def test_a_transform_asks_about_each_image_and_names_those_without_a_result(
         told = capsys.readouterr().out
         assert f"-{attempt}: Failed (c.jpg: Bad HTTP status received from algorithm: 400), 2 of 3 results in" in told
         assert told.endswith("; no result of c.jpg\n")
+    # One of the same name in another folder has its result: that is not this one's.
+    put_images(world[1], {"deep/c.jpg": b"two"})
+    assert run(*words) == 1
+    assert capsys.readouterr().out.endswith("; no result of c.jpg\n")
     assert run("delete", *WHERE, "--yes") == 0
     assert not services.kept()["models"]
 
@@ -368,7 +390,10 @@ def test_what_a_transform_cannot_do_is_one_line(
         assert run(*words, *more) == 2
         return capsys.readouterr().err.removeprefix("error: ")
 
-    assert refused() == "transform.input and transform.output must be known; give --input s3://... --output s3://...\n"
+    for more in ((), ("--check",), ("--dry-run",)):
+        assert refused(*more) == (
+            "transform.input and transform.output must be known; give --input s3://... --output s3://...\n"
+        )
     assert refused(*TRANSFORM).startswith("transform.input s3://bucket/photos/: holds no images (.jpg, ")
     assert refused(*TRANSFORM, "--input", "s3://nowhere/photos").startswith("s3 list_objects_v2 nowhere: not found")
     put_images(world[1], {"large.jpg": bytes(26_000_000)})
@@ -498,7 +523,7 @@ def test_settings_come_from_a_file_and_flags_win(
         (["--tags", "aws:a=b"], "tags has 'aws:a', which is not yours to set; choose another key"),
         (["--tags", "team"], "--tags team: expected KEY=VALUE, e.g. --tags team=vision"),
         (["--aws-set", "startup_seconds=30"], "startup_seconds is 30; input should be greater than or equal to 60"),
-        (["--model", "s3://bucket/1"], "is not on this machine; copy the version here, and give its folder"),
+        (["--model", "gs://bucket/1"], "is not on this machine; copy the version here, and give its folder"),
         (["--model", "nowhere"], "--model nowhere: holds neither a saved_model.pb nor numbered versions of a model"),
     ],
 )

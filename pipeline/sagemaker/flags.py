@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from data.errors import UserError
 from pipeline.command_line import CommandLineParser
 from pipeline.setting_flags import Flag, add_file_flags, add_setting_flags, read_tree, require
 
@@ -67,7 +68,11 @@ def make_parser() -> argparse.ArgumentParser:
             )
         add_file_flags(group, "aws", "serverless.memory_mb=4096")
         if act in ("deploy", "transform"):
-            one.add_argument("--model", metavar="DIR", help="a version, or a folder of versions (the latest pushed)")
+            one.add_argument(
+                "--model",
+                metavar="DIR",
+                help="a version, or a folder of versions, here or s3://... (the latest pushed)",
+            )
             how = one.add_mutually_exclusive_group()
             how.add_argument("--check", action="store_true", help="say whether it can be done, and stop")
             how.add_argument("--dry-run", action="store_true", help="print each call with its arguments, and send none")
@@ -97,7 +102,10 @@ def load_settings(arguments: argparse.Namespace) -> "AwsSettings":
 
     tree = read_tree(arguments, _FLAGS[arguments.act], AwsSettings, "aws", "tags")
     require(tree, REQUIRED, "aws")
-    return parse_settings(AwsSettings, tree)
+    settings = parse_settings(AwsSettings, tree)
+    if arguments.act == "transform" and not (settings.transform.input and settings.transform.output):
+        raise UserError("transform.input and transform.output must be known; give --input s3://... --output s3://...")
+    return settings
 
 
 def load_endpoint(arguments: argparse.Namespace) -> "EndpointSettings":
