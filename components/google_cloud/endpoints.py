@@ -7,7 +7,16 @@ from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from components.google_cloud.calls import GIVE_UP_SECONDS, Role, call, ensure, ensure_made, finish, make_client
+from components.google_cloud.calls import (
+    GIVE_UP_SECONDS,
+    Role,
+    call,
+    ensure,
+    ensure_made,
+    finish,
+    list_pages,
+    make_client,
+)
 from data.errors import UserError
 
 NEW = "0"
@@ -49,7 +58,8 @@ class Endpoints:
         """
         request = vertex.ListEndpointsRequest(parent=self.parent, filter=f'display_name="{name}"')
         doing = f"looking for endpoint {name}"
-        found = list(next(call(self.client.list_endpoints, request, doing=doing, role=self.role).pages).endpoints)
+        pages = list_pages(self.client.list_endpoints, request, doing=doing, role=self.role)
+        found = [endpoint for page in pages for endpoint in page.endpoints]
         if len(found) > 1:
             raise UserError(
                 f"{len(found)} endpoints of {self.parent} are called {name!r}; rename or delete all but one: "

@@ -8,7 +8,7 @@ from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
 from components.evaluator.rollback import Rollback
-from components.google_cloud.calls import call, make_client
+from components.google_cloud.calls import call, list_pages, make_client
 from components.google_cloud.endpoint_deployment import make_deployed_id
 from components.google_cloud.endpoint_target import ONLY_VERSION
 from components.google_cloud.endpoints import NEW, Endpoints, has_traffic, version_of
@@ -16,7 +16,6 @@ from components.google_cloud.model_version import PUSH_LABEL, takes_versions
 from data.errors import UserError
 from pipeline.rollbacks import Journal
 from pipeline.version_changes import ROLLBACK
-from pipeline.vertex.cloud import list_pages
 
 ROLLBACK_LABEL = "rollback"
 """Label of a version: `rollback` or `promote` while that is under way, `done` of one that was rolled back."""
@@ -168,7 +167,8 @@ class EndpointVersions:
     def _list_versions(self) -> dict[int, vertex.Model]:
         client = make_client(vertex.ModelServiceClient, self._endpoints.region, self._endpoints.api_endpoint)
         request = vertex.ListModelVersionsRequest(name=self.model)
-        pages = list_pages(client.list_model_versions, request, f"listing the versions of {_last(self.model)}")
+        doing = f"listing the versions of {_last(self.model)}"
+        pages = list_pages(client.list_model_versions, request, doing=doing, role=self._endpoints.role)
         return dict(sorted((int(one.version_id), one) for page in pages for one in page.models))
 
     def _mark(self, number: int, state: str, why: Rollback | None) -> None:
