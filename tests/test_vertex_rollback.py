@@ -321,6 +321,8 @@ def test_another_s_change_of_the_traffic_is_not_written_over(shop: Shop, network
         (["endpoint", "shop", *FLAGS[:2], "--endpoint=x"], "endpoint shop: give --endpoint NAME; only promote takes"),
         (["endpoint", *FLAGS[:2], "--endpoint=x"], f"endpoint x: there is none in {PARENT}; give its display name"),
         (["endpoint", *FLAGS, "--yes"], "--yes says nothing to endpoint; leave it out"),
+        (["rollback", *FLAGS, "--yes", "--check"], "--check says nothing to rollback; leave it out"),
+        (["promote", *FLAGS, "--compile-only", "spec.json"], "--compile-only says nothing to promote; leave it out"),
         (["promote", "1", *FLAGS, "--to=2"], "--to says nothing to promote; leave it out"),
         (["rollback", "--to=7", *FLAGS], "--to 7: is no version in endpoint shop; there are 1"),
         (
