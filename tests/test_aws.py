@@ -23,7 +23,7 @@ from pipeline.model_versions import list_versions
 from pipeline.sagemaker import calls, limits
 from pipeline.sagemaker.archive import read_model, same_model, write_archive
 from pipeline.sagemaker.calls import Aws, pages
-from tests.sagemaker_stand_in import ACCOUNT, BASE, REGION, StandIn, make_version, on_stand_in
+from tests.sagemaker_stand_in import ACCOUNT, BASE, REGION, Fault, StandIn, make_version, on_stand_in
 from tests.small_runs import Folder, make_facts
 
 ROOT = Path(__file__).parent.parent
@@ -279,6 +279,18 @@ def test_delete_removes_what_was_made_and_says_what_it_leaves(
     capsys.readouterr()
     assert run("delete", *WHERE, "--yes") == 2
     assert capsys.readouterr().err == "error: endpoint digits: there is nothing of it in this region and account\n"
+
+
+def test_a_neighbour_s_transform_is_not_asked_about_which_the_policy_does_not_allow(
+    world: tuple[StandIn, Aws], services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy(versions, 1) == 0
+    put_images(world[1], {"a.jpg": b"one"})
+    mine = ["--endpoint", "my-digits", "--model", versions / "1", *TRANSFORM]
+    assert run("transform", *ALL, *mine, "--no-wait") == 0
+    services.fault = Fault("denied", -1, after=False, lasts=True, operation="sagemaker:DescribeTransformJob")
+    assert run("delete", *WHERE, "--yes") == 0
+    assert not services.kept()["endpoints"]
 
 
 def test_an_endpoint_of_somebody_else_is_left_alone(
