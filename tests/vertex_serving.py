@@ -109,6 +109,8 @@ class VertexServing:
 
     def GetEndpoint(self, request: vertex.GetEndpointRequest) -> vertex.Endpoint:
         self._look()
+        if request.name not in self.endpoints:
+            raise ServiceError("NOT_FOUND", f"{request.name} is not found.")
         return self.endpoints[request.name]
 
     def CreateEndpoint(self, request: vertex.CreateEndpointRequest) -> operations_pb2.Operation:

@@ -68,16 +68,33 @@ class Endpoints:
         return found[0] if found else None
 
     def ensure(self, wanted: vertex.Endpoint, endpoint_id: str, seconds: float) -> vertex.Endpoint:
-        """Returns the endpoint of that display name, made if there is none; errors as `find`."""
+        """Returns the endpoint of that display name, made if there is none.
+
+        Raises:
+            UserError: the one that was made under this id has another name by now, or as `find`.
+            CloudFault: as `call`.
+        """
+        doing = f"creating endpoint {wanted.display_name}"
+        made = vertex.GetEndpointRequest(name=f"{self.parent}/endpoints/{endpoint_id}")
+
+        def find() -> vertex.Endpoint | None:
+            if (found := self.find(wanted.display_name)) is not None:
+                return found
+            try:
+                mine = call(self.client.get_endpoint, made, doing=doing, role=self.role, expected=(NotFound,))
+            except NotFound:
+                return None
+            if mine.display_name != wanted.display_name:
+                raise UserError(
+                    f"endpoint {endpoint_id}: was made as {wanted.display_name}, and is called {mine.display_name} now;"
+                    " give it the former name back, or choose another endpoint.name"
+                )
+            return mine
+
         # An id of our own choice: the second try of a creation that went through is then refused.
         request = vertex.CreateEndpointRequest(parent=self.parent, endpoint=wanted, endpoint_id=endpoint_id)
         endpoint: vertex.Endpoint = ensure_made(
-            lambda: self.find(wanted.display_name),
-            self.client.create_endpoint,
-            request,
-            doing=f"creating endpoint {wanted.display_name}",
-            seconds=seconds,
-            role=self.role,
+            find, self.client.create_endpoint, request, doing=doing, seconds=seconds, role=self.role
         )
         return endpoint
 
