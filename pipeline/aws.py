@@ -5,7 +5,7 @@ import datetime
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from data.errors import UserError
 from pipeline.command_line import (
@@ -19,6 +19,7 @@ from pipeline.command_line import (
 from pipeline.sagemaker.flags import load_endpoint, load_settings, make_parser
 
 if TYPE_CHECKING:
+    from pipeline.sagemaker.archive import PushedModel
     from pipeline.sagemaker.calls import Calls
     from pipeline.sagemaker.endpoint import Endpoint
     from pipeline.sagemaker.settings import AwsSettings, EndpointSettings
@@ -34,40 +35,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     silence_libraries()
     arguments = make_parser().parse_args(argv)
-    acts = {"deploy": _deploy, "status": _status, "rollback": _roll_back, "transform": _transform, "delete": _delete}
-    return acts[arguments.act](arguments)
+    acts = {"status": _status, "rollback": _roll_back, "delete": _delete}
+    return acts.get(arguments.act, _with_model)(arguments)
 
 
 def _open(settings: "EndpointSettings", calls: "Calls | None" = None) -> "Endpoint":
     from pipeline.sagemaker.calls import Aws
     from pipeline.sagemaker.endpoint import Endpoint
-    from pipeline.sagemaker.settings import WAIT_MINUTES
 
-    return Endpoint(calls or Aws(settings.region), settings.endpoint, WAIT_MINUTES, _tell)
+    return Endpoint(calls or Aws(settings.region), settings.endpoint, settings.wait_minutes, _tell)
 
 
-def _deploy(arguments: argparse.Namespace) -> int:
+def _with_model(arguments: argparse.Namespace) -> int:
+    """Does what takes a version, wherever that lies."""
+    from data.gfile import local_copy
     from pipeline.model_versions import find_model
     from pipeline.sagemaker.archive import read_model
+    from pipeline.sagemaker.calls import Aws
+
+    settings, act = load_settings(arguments), arguments.act
+    with local_copy(find_model(arguments.model)) as folder:
+        model = read_model(folder)
+        if arguments.check:
+            return _check(Aws(settings.region), settings, model, is_transform=act == "transform")
+        return (_transform if act == "transform" else _deploy)(arguments, settings, model)
+
+
+def _deploy(arguments: argparse.Namespace, settings: "AwsSettings", model: "PushedModel") -> int:
     from pipeline.sagemaker.calls import Aws
     from pipeline.sagemaker.deployment import deploy
     from pipeline.sagemaker.dry_run import assume_endpoint
 
-    settings = load_settings(arguments)
-    model = read_model(find_model(arguments.model))
     if arguments.dry_run:
         deploy(assume_endpoint(settings), settings, model, _tell)
         _tell("nothing was sent")
         return EXIT_DONE
     calls = Aws(settings.region)
-    if arguments.check:
-        return _check(calls, settings, model, is_transform=False)
     deploy(calls, settings, model, _tell)
     _tell(f"version {model.version} serves at endpoint {settings.endpoint}, {settings.region}")
     return _print_status(_open(settings, calls))
 
 
-def _check(calls: "Calls", settings: "AwsSettings", model: Any, *, is_transform: bool) -> int:
+def _check(calls: "Calls", settings: "AwsSettings", model: "PushedModel", *, is_transform: bool) -> int:
     from pipeline.sagemaker.check import run_checks
 
     failed = False
@@ -95,6 +104,8 @@ def _roll_back(arguments: argparse.Namespace) -> int:
     from pipeline.sagemaker.endpoint import describe_model
     from pipeline.sagemaker.rollback import plan_rollback, run_rollback
 
+    if arguments.output_dir and not arguments.model:
+        raise UserError(f"--output-dir {arguments.output_dir}: says nothing without --model FOLDER; give it, too")
     endpoint = _open(load_endpoint(arguments))
     plan = plan_rollback(endpoint.calls, endpoint, arguments.to)
     if plan.is_done:
@@ -140,22 +151,16 @@ def _hint(arguments: argparse.Namespace, to: int) -> str:
     return " ".join(map(shlex.quote, [*words, "--yes"]))
 
 
-def _transform(arguments: argparse.Namespace) -> int:
-    from pipeline.model_versions import find_model
-    from pipeline.sagemaker.archive import read_model
+def _transform(arguments: argparse.Namespace, settings: "AwsSettings", model: "PushedModel") -> int:
     from pipeline.sagemaker.calls import Aws
     from pipeline.sagemaker.dry_run import assume_images
     from pipeline.sagemaker.transform import describe_outcome, follow_transform, start_transform
 
-    settings = load_settings(arguments)
-    model = read_model(find_model(arguments.model))
     if arguments.dry_run:
         start_transform(assume_images(settings), settings, model, _tell)
         _tell("nothing was sent; the image is made up")
         return EXIT_DONE
     calls = Aws(settings.region)
-    if arguments.check:
-        return _check(calls, settings, model, is_transform=True)
     job = start_transform(calls, settings, model, _tell)
     begun = "started" if job.is_new else "was started before, of the same images, model and settings"
     _tell(f"job {job.name}: {begun}; {len(job.images):,} images of {settings.transform.input}")

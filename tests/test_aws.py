@@ -1,5 +1,6 @@
 """`python -m pipeline.aws` against moto's server: deploy, canary, rollback, serverless, batch transform, delete."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -15,13 +16,14 @@ import botocore.session
 import pytest
 import yaml
 
+from data.amazon_s3.client import _make_client
 from data.errors import UserError
 from pipeline import aws
 from pipeline.model_versions import list_versions
 from pipeline.sagemaker import calls, limits
 from pipeline.sagemaker.archive import read_model, same_model, write_archive
 from pipeline.sagemaker.calls import Aws, pages
-from tests.sagemaker_stand_in import ACCOUNT, BASE, REGION, StandIn, make_version, on_stand_in
+from tests.sagemaker_stand_in import ACCOUNT, BASE, REGION, Fault, StandIn, make_version, on_stand_in
 from tests.small_runs import Folder, make_facts
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +116,23 @@ def test_a_canary_leaves_as_many_instances_as_there_are(services: StandIn, versi
     assert variants(services)[0]["ContainerStartupHealthCheckTimeoutInSeconds"] == 900
 
 
+def test_a_version_in_s3_is_deployed_as_one_here(
+    world: tuple[StandIn, Aws], services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _make_client.cache_clear()
+    for path in sorted((versions / "2").rglob("*.*")):
+        key = f"pushed/{path.relative_to(versions)}"
+        world[1].call("s3", "put_object", Bucket="bucket", Key=key, Body=path.read_bytes())
+    assert run("deploy", *ALL, "--model", "s3://bucket/pushed") == 0
+    there = services.kept()
+    assert shares(services) == {2: 100.0}
+    services.calls.clear()
+    assert deploy(versions, 2) == 0  # It is the same.
+    assert services.kept() == there
+    assert not [call for call in services.calls if re.search(r":(Create|Update|Put|Delete)", call)]
+    _make_client.cache_clear()
+
+
 def test_what_a_canary_cannot_do_is_one_line(
     services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +214,17 @@ def test_a_rollback_says_what_it_would_do_and_does_it(
         assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
+def test_of_a_version_that_was_deployed_in_several_ways_a_rollback_takes_the_latest(
+    services: StandIn, versions: Path
+) -> None:
+    for batch in range(1, 5):
+        assert deploy(versions, 1, f"--server-options=--batch {batch}") == 0
+        (latest,) = services.serving("digits")
+        assert deploy(versions, 2) == 0
+        assert run("rollback", *WHERE, "--yes") == 0
+        assert list(services.serving("digits")) == [latest]
+
+
 def test_a_rollback_takes_the_blessing_back_here_too(
     services: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +279,18 @@ def test_delete_removes_what_was_made_and_says_what_it_leaves(
     capsys.readouterr()
     assert run("delete", *WHERE, "--yes") == 2
     assert capsys.readouterr().err == "error: endpoint digits: there is nothing of it in this region and account\n"
+
+
+def test_a_neighbour_s_transform_is_not_asked_about_which_the_policy_does_not_allow(
+    world: tuple[StandIn, Aws], services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy(versions, 1) == 0
+    put_images(world[1], {"a.jpg": b"one"})
+    mine = ["--endpoint", "my-digits", "--model", versions / "1", *TRANSFORM]
+    assert run("transform", *ALL, *mine, "--no-wait") == 0
+    services.fault = Fault("denied", -1, after=False, lasts=True, operation="sagemaker:DescribeTransformJob")
+    assert run("delete", *WHERE, "--yes") == 0
+    assert not services.kept()["endpoints"]
 
 
 def test_an_endpoint_of_somebody_else_is_left_alone(
@@ -343,6 +385,10 @@ def test_a_transform_asks_about_each_image_and_names_those_without_a_result(
         told = capsys.readouterr().out
         assert f"-{attempt}: Failed (c.jpg: Bad HTTP status received from algorithm: 400), 2 of 3 results in" in told
         assert told.endswith("; no result of c.jpg\n")
+    # One of the same name in another folder has its result: that is not this one's.
+    put_images(world[1], {"deep/c.jpg": b"two"})
+    assert run(*words) == 1
+    assert capsys.readouterr().out.endswith("; no result of c.jpg\n")
     assert run("delete", *WHERE, "--yes") == 0
     assert not services.kept()["models"]
 
@@ -356,7 +402,10 @@ def test_what_a_transform_cannot_do_is_one_line(
         assert run(*words, *more) == 2
         return capsys.readouterr().err.removeprefix("error: ")
 
-    assert refused() == "transform.input and transform.output must be known; give --input s3://... --output s3://...\n"
+    for more in ((), ("--check",), ("--dry-run",)):
+        assert refused(*more) == (
+            "transform.input and transform.output must be known; give --input s3://... --output s3://...\n"
+        )
     assert refused(*TRANSFORM).startswith("transform.input s3://bucket/photos/: holds no images (.jpg, ")
     assert refused(*TRANSFORM, "--input", "s3://nowhere/photos").startswith("s3 list_objects_v2 nowhere: not found")
     put_images(world[1], {"large.jpg": bytes(26_000_000)})
@@ -417,6 +466,33 @@ def test_a_check_looks_at_all_that_amazon_tells(
     assert told.count("skipped  ") == 5
 
 
+def test_flags_that_contradict_or_say_nothing_are_one_line(
+    services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in (
+        (["deploy", "--check", "--dry-run"], "--dry-run: not allowed with argument --check"),
+        (["transform", "--no-wait", "--check"], "--check: not allowed with argument --no-wait"),
+        (["rollback", "--output-dir", "out"], "--output-dir out: says nothing without --model FOLDER; give it, too"),
+    ):
+        with contextlib.suppress(SystemExit):
+            assert run(words[0], *(WHERE if words[0] == "rollback" else ALL), *words[1:]) == 2
+        assert message in capsys.readouterr().err
+    assert not services.calls
+
+
+def test_how_long_is_waited_holds_for_each_command(
+    services: StandIn, versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy(versions, 1) == 0
+    services.looks = 10**9
+    more = ["--aws-set", "wait_minutes=1e-9"]
+    assert deploy(versions, 2, *more) == 1
+    for act in ("rollback", "delete"):
+        capsys.readouterr()
+        assert run(act, *WHERE, *more) == 1
+        assert "endpoint digits: still Updating after 1e-09 minutes; it goes on" in capsys.readouterr().err
+
+
 def test_settings_come_from_a_file_and_flags_win(
     services: StandIn, versions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -459,7 +535,7 @@ def test_settings_come_from_a_file_and_flags_win(
         (["--tags", "aws:a=b"], "tags has 'aws:a', which is not yours to set; choose another key"),
         (["--tags", "team"], "--tags team: expected KEY=VALUE, e.g. --tags team=vision"),
         (["--aws-set", "startup_seconds=30"], "startup_seconds is 30; input should be greater than or equal to 60"),
-        (["--model", "s3://bucket/1"], "is not on this machine; copy the version here, and give its folder"),
+        (["--model", "gs://bucket/1"], "is not on this machine; copy the version here, and give its folder"),
         (["--model", "nowhere"], "--model nowhere: holds neither a saved_model.pb nor numbered versions of a model"),
     ],
 )

@@ -170,6 +170,24 @@ def test_a_model_that_does_not_come_up_takes_nothing_from_the_one_that_serves_an
         assert (services.kept(), services.serving("digits"), services.wrong) == (kept, serving, [])
 
 
+def test_an_archive_that_another_endpoint_took_meanwhile_stays(
+    world: tuple[StandIn, Aws], models: list[PushedModel]
+) -> None:
+    services, aws = world
+    services.reset()
+    services.failing.add("digits-1-")
+    others: list[Exception | None] = []
+
+    def tell(line: str) -> None:
+        if "Creating" in line and not others:
+            others.append(act(aws, make_settings(endpoint="other"), models[0]))
+
+    error = told_of(lambda: deploy(aws, make_settings(), models[0], tell))
+    assert "could not be made: The container of digits-1-" in str(error)
+    assert (others, services.wrong) == ([None], [])
+    assert {kind: len(names) for kind, names in services.kept().items()} == dict.fromkeys(services.kept(), 1)
+
+
 def test_an_endpoint_that_failed_before_is_made_anew_and_one_under_way_is_followed(
     world: tuple[StandIn, Aws], models: list[PushedModel]
 ) -> None:

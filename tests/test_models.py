@@ -21,6 +21,7 @@ from pipeline.pushed_versions import PushedVersions
 from pipeline.rehearsal.artifact_store import ArtifactStore, StoredArtifact, updated
 from pipeline.rehearsal.executor_input import fill_query
 from pipeline.report_lineage import open_store
+from pipeline.version_changes import _tell
 from tests.small_runs import Folder, make_facts
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "vertex_digits.json").read_text(encoding="utf-8"))
@@ -401,3 +402,9 @@ def test_versions_elsewhere_keep_their_blessing_unless_the_output_folder_is_name
     shutil.rmtree(serving / f"rolled-back-{second}")
     assert run("rollback", serving, "--yes") == 0
     assert f"blessing  not of {second}: the metadata of its run are not at hand" in capsys.readouterr().out
+
+
+def test_a_folder_in_google_s_bucket_is_told_who_takes_a_blessing_of_vertex_ai_back() -> None:
+    for root, told in (("gs://bucket/models", True), ("s3://bucket/models", False)):
+        (line,) = _tell(PushedVersions(root), None, [1])
+        assert ("(--output-dir; Vertex AI's: run_vertex rollback, of what an endpoint serves)" in line) is told

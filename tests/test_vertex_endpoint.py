@@ -229,6 +229,15 @@ def test_a_flapping_connection_ends_in_one_of_each(
     assert [model.id for model in serving.endpoints[ENDPOINT].deployed_models] == [deployment.deployed_id]
 
 
+def test_an_endpoint_that_somebody_renamed_is_told_at_once(network: Network, serving: VertexServing) -> None:
+    push(1)
+    serving.endpoints[ENDPOINT].display_name = "old"
+    network.naps.clear()
+    with pytest.raises(UserError, match=r"^endpoint e-\w+: was made as digits-endpoint, and is called old now; "):
+        push(2)
+    assert sum(network.naps) < 10  # The upload's, no more.
+
+
 def test_a_slow_upload_whose_answer_was_lost_is_waited_for(network: Network, serving: VertexServing) -> None:
     serving.operation_looks = 7
     for method in ("UploadModel", "DeployModel"):

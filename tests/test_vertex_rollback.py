@@ -1,5 +1,6 @@
 """What an endpoint serves is shown, rolled back and promoted again, over the wire, wherever a connection breaks."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from components.google_cloud.endpoint_target import EndpointTarget
 from pipeline import run_vertex
 from tests.vertex_metadata import VertexMetadata, metadata_of
 from tests.vertex_serving import VertexServing
-from tests.vertex_stand_in import PARENT, PROJECT, REGION, Network, standing_in
+from tests.vertex_stand_in import PARENT, PROJECT, REGION, Network, ServiceError, standing_in
 
 MODEL = f"{PARENT}/models/digits"
 TARGET = EndpointTarget(
@@ -306,6 +307,32 @@ def test_one_that_broke_off_is_gone_on_with(
     assert shop.resolve() == shop.models[left]
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_one_of_several_versions_that_broke_off_between_its_marks_ends_where_it_was_to(
+    number: int, shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fingerprint in ("good", "bad", "bad"):
+        shop.push(fingerprint=fingerprint)
+    update, calls = shop.service.UpdateModel, itertools.count(1)
+
+    def fail_once(request: vertex.UpdateModelRequest) -> vertex.Model:
+        if next(calls) == number:
+            raise ServiceError("PERMISSION_DENIED", "not any more")
+        return update(request)
+
+    monkeypatch.setattr(shop.service, "UpdateModel", fail_once)
+    words = ["rollback", *FLAGS, "--reason", "is slow", "--who=me", "--yes"]
+    assert run_vertex.main(words) == 2
+    assert "permission denied: not any more" in capsys.readouterr().err
+    assert run_vertex.main(words) == 0
+    assert shop.traffic() == {"1": 100}
+    assert shop.labels() == ["", "done", "done"]
+    assert shop.resolve() == shop.models[0]
+    capsys.readouterr()
+    run_vertex.main(["endpoint", *FLAGS])
+    assert capsys.readouterr().out.count(" by me: is slow\n") == 2
+
+
 def test_another_s_change_of_the_traffic_is_not_written_over(shop: Shop, network: Network) -> None:
     shop.push()
     shop.push(traffic_percent=10)
@@ -321,6 +348,8 @@ def test_another_s_change_of_the_traffic_is_not_written_over(shop: Shop, network
         (["endpoint", "shop", *FLAGS[:2], "--endpoint=x"], "endpoint shop: give --endpoint NAME; only promote takes"),
         (["endpoint", *FLAGS[:2], "--endpoint=x"], f"endpoint x: there is none in {PARENT}; give its display name"),
         (["endpoint", *FLAGS, "--yes"], "--yes says nothing to endpoint; leave it out"),
+        (["rollback", *FLAGS, "--yes", "--check"], "--check says nothing to rollback; leave it out"),
+        (["promote", *FLAGS, "--compile-only", "spec.json"], "--compile-only says nothing to promote; leave it out"),
         (["promote", "1", *FLAGS, "--to=2"], "--to says nothing to promote; leave it out"),
         (["rollback", "--to=7", *FLAGS], "--to 7: is no version in endpoint shop; there are 1"),
         (

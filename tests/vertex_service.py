@@ -127,6 +127,8 @@ class VertexService:
         wanted = re.fullmatch(r'labels\.([a-z-]+)="(.*)"', request.filter)
         assert wanted, request.filter
         jobs = [job for job in self.custom_jobs.values() if job.labels.get(wanted[1]) == wanted[2]]
+        if jobs and not request.page_token:  # A page may have nothing, and a next one.
+            return vertex.ListCustomJobsResponse(next_page_token="1")
         return vertex.ListCustomJobsResponse(custom_jobs=jobs)
 
     def CancelCustomJob(self, request: vertex.CancelCustomJobRequest) -> empty_pb2.Empty:

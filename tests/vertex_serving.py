@@ -64,9 +64,11 @@ class VertexServing:
             for model in self.versions[request.name]
             if wanted[1] is None or model.labels.get(wanted[1]) == wanted[2]
         ]
-        start = int(request.page_token or 0)
-        token = str(start + 2) if start + 2 < len(models) else ""  # pages of two, whatever is asked for
-        return vertex.ListModelVersionsResponse(models=models[start : start + 2], next_page_token=token)
+        # Pages of two, whatever is asked for; with a filter the first has nothing.
+        start = int(request.page_token or (-2 if request.filter else 0))
+        token = str(start + 2) if start + 2 < len(models) else ""
+        some = models[start : start + 2] if start >= 0 else []
+        return vertex.ListModelVersionsResponse(models=some, next_page_token=token)
 
     def GetModel(self, request: vertex.GetModelRequest) -> vertex.Model:
         name, _, version = request.name.partition("@")
@@ -101,10 +103,14 @@ class VertexServing:
         wanted = re.fullmatch(r'display_name="(.*)"', request.filter)
         assert wanted, request.filter
         found = [endpoint for endpoint in self.endpoints.values() if endpoint.display_name == wanted[1]]
+        if found and not request.page_token:  # A page may have nothing, and a next one.
+            return vertex.ListEndpointsResponse(next_page_token="1")
         return vertex.ListEndpointsResponse(endpoints=found)
 
     def GetEndpoint(self, request: vertex.GetEndpointRequest) -> vertex.Endpoint:
         self._look()
+        if request.name not in self.endpoints:
+            raise ServiceError("NOT_FOUND", f"{request.name} is not found.")
         return self.endpoints[request.name]
 
     def CreateEndpoint(self, request: vertex.CreateEndpointRequest) -> operations_pb2.Operation:

@@ -7,7 +7,7 @@ Pusher and the Trainer's job share it.
 import functools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,6 +136,20 @@ def call(
         if not again and retryable(error):
             raise
         raise explain(error, doing, role, retryable.quota_errors) from error
+
+
+def list_pages(method: Callable[..., Any], request: Any, *, doing: str, role: Role, **how: Any) -> Iterator[Any]:
+    """Yields the pages of a list, of which any may be empty; arguments and errors are those of `call`.
+
+    The client's own pager has no part in how a call is tried again and explained.
+    """
+    request = type(request)(request)
+    while True:
+        page = next(call(method, request, doing=doing, role=role, **how).pages)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
 
 
 def ensure(find: Callable[[], Any], create: Callable[[], Any], doing: str, seconds: float, role: Role) -> Any:

@@ -7,7 +7,16 @@ from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from components.google_cloud.calls import GIVE_UP_SECONDS, Role, call, ensure, ensure_made, finish, make_client
+from components.google_cloud.calls import (
+    GIVE_UP_SECONDS,
+    Role,
+    call,
+    ensure,
+    ensure_made,
+    finish,
+    list_pages,
+    make_client,
+)
 from data.errors import UserError
 
 NEW = "0"
@@ -49,7 +58,8 @@ class Endpoints:
         """
         request = vertex.ListEndpointsRequest(parent=self.parent, filter=f'display_name="{name}"')
         doing = f"looking for endpoint {name}"
-        found = list(next(call(self.client.list_endpoints, request, doing=doing, role=self.role).pages).endpoints)
+        pages = list_pages(self.client.list_endpoints, request, doing=doing, role=self.role)
+        found = [endpoint for page in pages for endpoint in page.endpoints]
         if len(found) > 1:
             raise UserError(
                 f"{len(found)} endpoints of {self.parent} are called {name!r}; rename or delete all but one: "
@@ -58,16 +68,33 @@ class Endpoints:
         return found[0] if found else None
 
     def ensure(self, wanted: vertex.Endpoint, endpoint_id: str, seconds: float) -> vertex.Endpoint:
-        """Returns the endpoint of that display name, made if there is none; errors as `find`."""
+        """Returns the endpoint of that display name, made if there is none.
+
+        Raises:
+            UserError: the one that was made under this id has another name by now, or as `find`.
+            CloudFault: as `call`.
+        """
+        doing = f"creating endpoint {wanted.display_name}"
+        made = vertex.GetEndpointRequest(name=f"{self.parent}/endpoints/{endpoint_id}")
+
+        def find() -> vertex.Endpoint | None:
+            if (found := self.find(wanted.display_name)) is not None:
+                return found
+            try:
+                mine = call(self.client.get_endpoint, made, doing=doing, role=self.role, expected=(NotFound,))
+            except NotFound:
+                return None
+            if mine.display_name != wanted.display_name:
+                raise UserError(
+                    f"endpoint {endpoint_id}: was made as {wanted.display_name}, and is called {mine.display_name} now;"
+                    " give it the former name back, or choose another endpoint.name"
+                )
+            return mine
+
         # An id of our own choice: the second try of a creation that went through is then refused.
         request = vertex.CreateEndpointRequest(parent=self.parent, endpoint=wanted, endpoint_id=endpoint_id)
         endpoint: vertex.Endpoint = ensure_made(
-            lambda: self.find(wanted.display_name),
-            self.client.create_endpoint,
-            request,
-            doing=f"creating endpoint {wanted.display_name}",
-            seconds=seconds,
-            role=self.role,
+            find, self.client.create_endpoint, request, doing=doing, seconds=seconds, role=self.role
         )
         return endpoint
 

@@ -3,7 +3,7 @@
 from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import STEP_ROLE, call, ensure_made, make_client
+from components.google_cloud.calls import STEP_ROLE, ensure_made, list_pages, make_client
 from components.google_cloud.endpoint_target import BASE_PATH_FLAG, PREBUILT, EndpointTarget
 
 PUSH_LABEL = "push"
@@ -35,13 +35,14 @@ def ensure_version(target: EndpointTarget, model_uri: str, push: str) -> vertex.
 
     def find() -> vertex.Model | None:
         request = vertex.ListModelVersionsRequest(name=name, filter=f'labels.{PUSH_LABEL}="{push}"')
+        pages = list_pages(models.list_model_versions, request, doing=doing, role=STEP_ROLE, expected=(NotFound,))
         try:
-            pages = call(models.list_model_versions, request, doing=doing, role=STEP_ROLE, expected=(NotFound,)).pages
+            found = [version for page in pages for version in page.models]
         except NotFound:  # It is the first version, and brings the model's id.
             upload.parent_model, upload.model_id = "", target.model_id
             return None
         upload.parent_model, upload.model_id = name, ""
-        return next(iter(next(pages).models), None)
+        return next(iter(found), None)
 
     version: vertex.Model = ensure_made(
         find, models.upload_model, upload, doing=doing, seconds=UPLOAD_SECONDS, role=STEP_ROLE

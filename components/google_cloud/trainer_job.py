@@ -22,7 +22,7 @@ from tfx.extensions.google_cloud_ai_platform.training_clients import VertexJobCl
 from tfx.types import Artifact, artifact_utils, standard_component_specs
 from tfx.utils import json_utils, name_utils
 
-from components.google_cloud.calls import GIVE_UP_SECONDS, STEP_ROLE, CloudFault, call, ensure, make_client
+from components.google_cloud.calls import GIVE_UP_SECONDS, STEP_ROLE, CloudFault, call, ensure, list_pages, make_client
 from components.progress import report_progress
 
 RUN_LABEL = "trainer-run"
@@ -124,8 +124,9 @@ class _Training:
             signal.signal(signal.SIGTERM, before)
 
     def _find(self, *, again: bool = True) -> vertex.CustomJob | None:
-        pages = call(self._client.list_custom_jobs, self._listing, doing=self._doing, role=STEP_ROLE, again=again).pages
-        return next((job for job in next(pages).custom_jobs if job.state not in _LOST), None)
+        listing = self._client.list_custom_jobs
+        pages = list_pages(listing, self._listing, doing=self._doing, role=STEP_ROLE, again=again)
+        return next((job for page in pages for job in page.custom_jobs if job.state not in _LOST), None)
 
     def _create(self) -> vertex.CustomJob:
         self._creating = True

@@ -49,11 +49,12 @@ def plan_deletion(calls: Calls, endpoint: Endpoint) -> Deletion:
     is_there = endpoint.settle() is not None
     for page in pages(calls, "sagemaker", "list_transform_jobs", NameContains=f"{endpoint.name}-"):
         for job in page.get("TransformJobSummaries", ()):
-            if job["TransformJobStatus"] != "InProgress":
+            name = job["TransformJobName"]
+            if job["TransformJobStatus"] != "InProgress" or not name.startswith(f"{endpoint.name}-"):
                 continue
-            used = find(calls, "sagemaker", "describe_transform_job", TransformJobName=job["TransformJobName"])
+            used = find(calls, "sagemaker", "describe_transform_job", TransformJobName=name)
             if used and parse_model(endpoint.name, used["ModelName"]):
-                raise UserError(f"transform job {job['TransformJobName']}: runs with {used['ModelName']}; wait for it")
+                raise UserError(f"transform job {name}: runs with {used['ModelName']}; wait for it")
     models = sorted(model.name for model in list_models(calls, endpoint.name))
     containers = [
         answer["PrimaryContainer"]

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from data.errors import UserError
 from pipeline.command_line import CommandLineParser
 from pipeline.setting_flags import Flag, add_file_flags, add_setting_flags, read_tree, require
 
@@ -67,13 +68,18 @@ def make_parser() -> argparse.ArgumentParser:
             )
         add_file_flags(group, "aws", "serverless.memory_mb=4096")
         if act in ("deploy", "transform"):
-            one.add_argument("--model", metavar="DIR", help="a version, or a folder of versions (the latest pushed)")
-            one.add_argument("--check", action="store_true", help="say whether it can be done, and stop")
-            one.add_argument("--dry-run", action="store_true", help="print each call with its arguments, and send none")
+            one.add_argument(
+                "--model",
+                metavar="DIR",
+                help="a version, or a folder of versions, here or s3://... (the latest pushed)",
+            )
+            how = one.add_mutually_exclusive_group()
+            how.add_argument("--check", action="store_true", help="say whether it can be done, and stop")
+            how.add_argument("--dry-run", action="store_true", help="print each call with its arguments, and send none")
+            if act == "transform":
+                how.add_argument("--no-wait", action="store_true", help="start the job, and do not follow it")
         if act in ("rollback", "delete"):
             one.add_argument("--yes", action="store_true", help="do it, not only say so")
-        if act == "transform":
-            one.add_argument("--no-wait", action="store_true", help="start the job, and do not follow it")
         if act == "rollback":
             one.add_argument("--to", type=int, metavar="VERSION", help="what is to serve (the earlier model)")
             one.add_argument("--reason", default="", metavar="TEXT", help="why; status, list and report show it")
@@ -96,11 +102,14 @@ def load_settings(arguments: argparse.Namespace) -> "AwsSettings":
 
     tree = read_tree(arguments, _FLAGS[arguments.act], AwsSettings, "aws", "tags")
     require(tree, REQUIRED, "aws")
-    return parse_settings(AwsSettings, tree)
+    settings = parse_settings(AwsSettings, tree)
+    if arguments.act == "transform" and not (settings.transform.input and settings.transform.output):
+        raise UserError("transform.input and transform.output must be known; give --input s3://... --output s3://...")
+    return settings
 
 
 def load_endpoint(arguments: argparse.Namespace) -> "EndpointSettings":
-    """Returns region and endpoint, all that an endpoint which is there needs.
+    """Returns what is needed of an endpoint that is there.
 
     Raises:
         UserError: names the setting.
@@ -110,4 +119,4 @@ def load_endpoint(arguments: argparse.Namespace) -> "EndpointSettings":
 
     tree = read_tree(arguments, _FLAGS[arguments.act], AwsSettings, "aws", "tags")
     require(tree, ("region", "endpoint"), "aws")
-    return parse_settings(EndpointSettings, {key: tree[key] for key in ("region", "endpoint")})
+    return parse_settings(EndpointSettings, {key: tree[key] for key in EndpointSettings.model_fields if key in tree})

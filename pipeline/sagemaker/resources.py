@@ -1,5 +1,6 @@
 """What a deployment is made of, each named after what it holds: made again, it is found, and nothing is doubled."""
 
+import datetime
 import hashlib
 import json
 import re
@@ -93,11 +94,25 @@ def ensure_archive(calls: Calls, settings: AwsSettings, model: PushedModel, made
             write_archive(model, path)
             calls.call("s3", "upload_file", Filename=str(path), Bucket=bucket, Key=key)
 
+    def take_back() -> None:
+        # What another endpoint was given meanwhile has its archive here, too.
+        if not any(url == f"s3://{bucket}/{key}" for url in _list_archives(calls, model.version)):
+            calls.call("s3", "delete_object", Bucket=bucket, Key=key)
+
     ensure(
         lambda: find(calls, "s3", "head_object", Bucket=bucket, Key=key),
         upload,
-        made.noting(f"s3://{bucket}/{key}", lambda: calls.call("s3", "delete_object", Bucket=bucket, Key=key)),
+        made.noting(f"s3://{bucket}/{key}", take_back),
     )
+
+
+def _list_archives(calls: Calls, version: int) -> Iterator[str]:
+    """Yields where the archives are of a version's models, of whatever endpoint."""
+    for page in pages(calls, "sagemaker", "list_models", NameContains=f"-{version}-"):
+        for name in (found["ModelName"] for found in page.get("Models", ())):
+            if re.fullmatch(rf".+-{version}-[0-9a-f]{{{_HASH_CHARACTERS}}}", name):
+                answer = find(calls, "sagemaker", "describe_model", ModelName=name) or {}
+                yield answer.get("PrimaryContainer", {}).get("ModelDataUrl", "")
 
 
 def plan_model(settings: AwsSettings, model: PushedModel) -> dict[str, Any]:
@@ -170,16 +185,21 @@ class PastModel(ServedModel):
     Attributes:
         url: of its archive.
         arn: of the model.
+        created: when the model was made.
         rolled_back: why, by whom and when; empty of one that was not.
     """
 
     url: str
     arn: str
+    created: datetime.datetime
     rolled_back: str
 
 
 def read_history(calls: Calls, endpoint: str) -> list[PastModel]:
-    """Returns the models that configurations of an endpoint name, the newest version first: what it served."""
+    """Returns the models that configurations of an endpoint name, the newest version first: what it served.
+
+    Of one version, deployed with several images or options, the latest of these comes first.
+    """
     names: set[str] = set()
     for config in list_configs(calls, endpoint):
         described = find(calls, "sagemaker", "describe_endpoint_config", EndpointConfigName=config) or {}
@@ -190,8 +210,9 @@ def read_history(calls: Calls, endpoint: str) -> list[PastModel]:
         if model and answer:
             tags = read_tags(calls, answer["ModelArn"])
             url = answer["PrimaryContainer"]["ModelDataUrl"]
-            found.append(PastModel(name, model.version, url, answer["ModelArn"], tags.get(ROLLED_BACK_TAG, "")))
-    return sorted(found, key=lambda model: (model.version, model.name), reverse=True)
+            why = tags.get(ROLLED_BACK_TAG, "")
+            found.append(PastModel(name, model.version, url, answer["ModelArn"], answer["CreationTime"], why))
+    return sorted(found, key=lambda model: (model.version, model.created), reverse=True)
 
 
 def read_tags(calls: Calls, arn: str) -> dict[str, str]:

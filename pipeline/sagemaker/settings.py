@@ -12,8 +12,6 @@ from pipeline.setting_forms import formed
 NAME_SUFFIX_CHARACTERS = 23
 """What names of models add to the endpoint's: a version of up to 11 digits, ten of a hash, and two hyphens."""
 
-WAIT_MINUTES = 60.0
-
 _S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s*?\[\]#%]*)?"
 _TAG_CHARACTERS = re.compile(r"[\w .:/=+@-]*")
 
@@ -78,6 +76,8 @@ class EndpointSettings(Settings):
     """Where it is, e.g. `eu-central-1`."""
     endpoint: Endpoint
     """Name of the endpoint; models and configurations are named after it."""
+    wait_minutes: float = Field(default=60.0, gt=0, le=1440)
+    """How long a change of an endpoint is followed; then it goes on unseen."""
 
 
 class AwsSettings(EndpointSettings):
@@ -101,8 +101,6 @@ class AwsSettings(EndpointSettings):
     """Options of pipeline.serve in the container, e.g. `--batch 4`, which need not be measured at each start then."""
     tags: Annotated[dict[str, str], Field(max_length=limits.TAGS.most - 1)] = {}
     """Tags of what is made."""
-    wait_minutes: float = Field(default=WAIT_MINUTES, gt=0, le=1440)
-    """How long a change of an endpoint is followed; then it goes on unseen."""
     transform_minutes: float = Field(default=1440.0, gt=0, le=7200)
     """How long a transform job is followed; then it goes on unseen."""
     serverless: ServerlessSettings = ServerlessSettings()

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,8 +81,8 @@ def start_transform(calls: Calls, settings: AwsSettings, model: PushedModel, tel
     Raises:
         UserError | Fault: it was not started; what was made for it was taken back.
     """
-    if settings.transform.input is None or settings.transform.output is None:
-        raise UserError("transform.input and transform.output must be known; give --input s3://... --output s3://...")
+    assert settings.transform.input is not None  # `load_settings` looked.
+    assert settings.transform.output is not None
     source = settings.transform.input.rstrip("/") + "/"
     images = list_images(calls, source, tell)
     payload = plan_payload(source, images, settings.transform.max_concurrent)
@@ -169,14 +170,17 @@ def follow_transform(calls: Calls, settings: AwsSettings, job: Job, tell: Tell) 
             )
         time.sleep(POLL_SECONDS)
     bucket, prefix = split_url(f"{job.output}/")
-    results = [
-        found["Key"].removesuffix(RESULT_SUFFIX)
+    results = {
+        found["Key"].removeprefix(prefix).removesuffix(RESULT_SUFFIX)
         for page in pages(calls, "s3", "list_objects_v2", Bucket=bucket, Prefix=prefix)
         for found in page.get("Contents", ())
         if found["Key"].endswith(RESULT_SUFFIX)
-    ]
-    there = {result.rpartition("/")[2] for result in results}
-    missing = tuple(image.name for image in job.images if image.name.rpartition("/")[2] not in there)
+    }
+    # Which folders SageMaker keeps its pages leave open: without them a file's own name tells, if as many have it.
+    there = Counter(map(_last, results))
+    wanted = Counter(_last(image.name) for image in job.images)
+    absent = (image.name for image in job.images if image.name not in results)
+    missing = tuple(name for name in absent if there[_last(name)] < wanted[_last(name)])
     return Outcome(status, " ".join(str(answer.get("FailureReason") or "").split()), len(results), missing)
 
 
@@ -243,6 +247,10 @@ def _start(
             raise UnderWay(f"{error}: whether job {name} runs cannot be told; run the command again") from error
         if not is_there:
             raise
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _list_some(names: Sequence[str]) -> str:

@@ -2,13 +2,13 @@
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import ROLE, call, make_client
+from components.google_cloud.calls import make_client
 from data.errors import UserError
 from pipeline.vertex.settings import VertexSettings
 
@@ -128,16 +128,6 @@ def resource_name(cloud: Cloud, kind: str, name: str) -> str:
     if "/" in name or not name:
         raise UserError(f"{name!r} is no name of {kind}; give its id, or projects/P/locations/R/{kind}/ID")
     return f"{cloud.parent}/{kind}/{name}"
-
-
-def list_pages(method: Callable[..., Any], request: Any, doing: str) -> Iterator[Any]:
-    """Yields the pages of a list: the client's own pager has no part in how a call is tried again and explained."""
-    while True:
-        page = next(call(method, request, doing=doing, role=ROLE).pages)
-        yield page
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token
 
 
 def console_url(name: str) -> str:

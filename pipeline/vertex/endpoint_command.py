@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 ACTS = ("endpoint", "rollback", "promote")
 
+_COMMANDS_OF = {
+    **dict.fromkeys(("to", "reason", "who"), ("rollback",)),
+    "yes": ("rollback", "promote"),
+    **dict.fromkeys(("compile_only", "check", "wait", "prices", "max_cost"), ("submit",)),
+}
+
 
 def add_act_flags(parser: argparse.ArgumentParser) -> None:
     """Adds what `rollback` and `promote` take."""
@@ -37,10 +43,9 @@ def refuse_act_flags(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: names the flag.
     """
-    wanted = {"rollback": ("to", "reason", "who", "yes"), "promote": ("yes",)}.get(arguments.command, ())
-    for name in ("to", "reason", "who", "yes"):
-        if name not in wanted and getattr(arguments, name) not in (None, "", False):
-            raise UserError(f"--{name} says nothing to {arguments.command}; leave it out")
+    for name, commands in _COMMANDS_OF.items():
+        if arguments.command not in commands and getattr(arguments, name) not in (None, "", False):
+            raise UserError(f"--{name.replace('_', '-')} says nothing to {arguments.command}; leave it out")
 
 
 def act(arguments: argparse.Namespace, cloud: "Cloud", name: str | None) -> list[str]:

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import replace
 
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
 from components.evaluator.rollback import Rollback
-from components.google_cloud.calls import call, make_client
+from components.google_cloud.calls import call, list_pages, make_client
 from components.google_cloud.endpoint_deployment import make_deployed_id
 from components.google_cloud.endpoint_target import ONLY_VERSION
 from components.google_cloud.endpoints import NEW, Endpoints, has_traffic, version_of
@@ -16,7 +15,6 @@ from components.google_cloud.model_version import PUSH_LABEL, takes_versions
 from data.errors import UserError
 from pipeline.rollbacks import Journal
 from pipeline.version_changes import ROLLBACK
-from pipeline.vertex.cloud import list_pages
 
 ROLLBACK_LABEL = "rollback"
 """Label of a version: `rollback` or `promote` while that is under way, `done` of one that was rolled back."""
@@ -25,6 +23,7 @@ DEPLOY_SECONDS = 3600.0
 
 _DONE = "done"
 _MARK = "rolled back "  # Before the record in a version's description, whatever else stands there.
+_MOVED = "moved"
 _FIELDS = ("dedicated_resources", "automatic_resources", "service_account", "disable_container_logging")
 
 
@@ -102,9 +101,15 @@ class EndpointVersions:
         """Returns what the registry says was rolled back, and what is under way."""
         marked = {number: one for number, one in self.versions.items() if one.labels.get(ROLLBACK_LABEL)}
         acts = {number: one.labels[ROLLBACK_LABEL] for number, one in marked.items()}
-        under_way = tuple(sorted(number for number, act in acts.items() if act != _DONE))
-        act = acts[under_way[0]] if under_way else ""
-        return Journal({number: _read_record(one) for number, one in marked.items()}, act, under_way)
+        aside = {number: _read_record(one)[0] for number, one in marked.items()}
+        under_way = {number for number, act in acts.items() if act != _DONE}
+        act = acts[min(under_way)] if under_way else ""
+        # What broke off between the marks has left some versions without: each mark names all that move together.
+        for number in sorted(under_way):
+            for other in self.versions.keys() & _read_record(marked[number])[1] - marked.keys():
+                aside[other] = aside[number]
+                under_way.add(other)
+        return Journal(aside, act, tuple(sorted(under_way)))
 
     def begin(self, journal: Journal) -> None:
         """Deploys the version that is to be served, without traffic, and records what is about to be done."""
@@ -116,11 +121,13 @@ class EndpointVersions:
         for number, version in self.versions.items():
             state = journal.act if number in journal.versions else _DONE if number in journal.aside else ""
             if version.labels.get(ROLLBACK_LABEL, "") != state:
-                self._mark(number, state, journal.aside.get(number))
+                self._mark(number, state, journal.aside.get(number), journal.versions)
 
     def set_aside(self, number: int) -> None:
         """Gives the traffic to the newest version that was not rolled back, and takes the others off."""
-        self._serve(self._choose(self.read_journal()))
+        journal = self.read_journal()
+        self.write_journal(journal)
+        self._serve(self._choose(journal))
 
     def bring_back(self, number: int) -> None:
         """Gives the traffic to the newest version, this one being none that was rolled back any more."""
@@ -168,17 +175,18 @@ class EndpointVersions:
     def _list_versions(self) -> dict[int, vertex.Model]:
         client = make_client(vertex.ModelServiceClient, self._endpoints.region, self._endpoints.api_endpoint)
         request = vertex.ListModelVersionsRequest(name=self.model)
-        pages = list_pages(client.list_model_versions, request, f"listing the versions of {_last(self.model)}")
+        doing = f"listing the versions of {_last(self.model)}"
+        pages = list_pages(client.list_model_versions, request, doing=doing, role=self._endpoints.role)
         return dict(sorted((int(one.version_id), one) for page in pages for one in page.models))
 
-    def _mark(self, number: int, state: str, why: Rollback | None) -> None:
+    def _mark(self, number: int, state: str, why: Rollback | None, moved: tuple[int, ...]) -> None:
         version = self.versions[number]
         labels = {key: value for key, value in version.labels.items() if key != ROLLBACK_LABEL}
         text = version.version_description.partition(_MARK)[0]
         if state:
             labels[ROLLBACK_LABEL] = state
         if why is not None:
-            text += _MARK + json.dumps(why.to_json(), ensure_ascii=False)
+            text += _MARK + json.dumps({**why.to_json(), _MOVED: moved}, ensure_ascii=False)
         request = vertex.UpdateModelRequest(
             model=vertex.Model(name=self.aside_path(number), labels=labels, version_description=text),
             update_mask=field_mask_pb2.FieldMask(paths=["labels", "version_description"]),
@@ -203,12 +211,15 @@ def find_endpoint(endpoints: Endpoints, name: str) -> vertex.Endpoint:
     return found
 
 
-def _read_record(version: vertex.Model) -> Rollback:
+def _read_record(version: vertex.Model) -> tuple[Rollback, set[int]]:
+    """Returns why a version is set aside, and all that move together with it while that is under way."""
     text = version.version_description.partition(_MARK)[2]
     try:
-        return Rollback(**json.loads(text))
-    except (ValueError, TypeError):  # Somebody has edited it; that it was rolled back the label says.
-        return replace(Rollback("", "", ""), reason=text)
+        record = json.loads(text)
+        moved = {int(number) for number in record.pop(_MOVED, ())}
+        return Rollback(**record), moved
+    except (ValueError, TypeError, AttributeError):  # Somebody edited it; that it was rolled back the label says.
+        return Rollback(reason=text, by="", at=""), set()
 
 
 def _model_folder(version: vertex.Model) -> str:

@@ -13,9 +13,9 @@ from google.protobuf import field_mask_pb2, json_format
 
 from components.evaluator.refusals import REFUSALS_KEY
 from components.evaluator.rollback import ROLLBACK_GATE, Rollback, remove_rollback, write_rollback
-from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure
+from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure, list_pages
 from data.errors import UserError
-from pipeline.vertex.cloud import Cloud, list_pages
+from pipeline.vertex.cloud import Cloud
 
 # Of TFX, whose import takes seconds: `tfx.components.evaluator.constants`.
 BLESSED_KEY, MODEL_KEY = "blessed", "current_model_id"
@@ -119,7 +119,7 @@ class MetadataBlessings:
 
     def _list(self, query: str) -> Iterator[vertex.Artifact]:
         request = vertex.ListArtifactsRequest(parent=self._store, filter=query)
-        for page in list_pages(self._client.list_artifacts, request, "looking into the metadata"):
+        for page in list_pages(self._client.list_artifacts, request, doing="looking into the metadata", role=ROLE):
             yield from page.artifacts
 
     def _ask(self, method: str, **fields: Any) -> vertex.LineageSubgraph:

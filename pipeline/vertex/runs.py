@@ -14,9 +14,9 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2, json_format
 
-from components.google_cloud.calls import ROLE, CloudFault, call
+from components.google_cloud.calls import ROLE, CloudFault, call, list_pages
 from data.errors import UserError
-from pipeline.vertex.cloud import FINAL_STATES, Cloud, Run, Submission, list_pages, make_run, resource_name
+from pipeline.vertex.cloud import FINAL_STATES, Cloud, Run, Submission, make_run, resource_name
 from pipeline.vertex.dataflow_jobs import cancel_jobs, find_places
 from pipeline.vertex.experiments import add_run_to_experiment, ensure_experiment
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
@@ -105,7 +105,8 @@ def list_runs(cloud: Cloud, limit: int = 20) -> list[Run]:
         page_size=limit,
         read_mask=field_mask_pb2.FieldMask(paths=_LIST_FIELDS),
     )
-    pages = list_pages(_client(cloud).list_pipeline_jobs, request, f"listing the runs of {cloud.parent}")
+    doing = f"listing the runs of {cloud.parent}"
+    pages = list_pages(_client(cloud).list_pipeline_jobs, request, doing=doing, role=ROLE)
     return [make_run(job) for job in itertools.islice((job for page in pages for job in page.pipeline_jobs), limit)]
 
 

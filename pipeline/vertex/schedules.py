@@ -3,8 +3,8 @@
 from google.api_core.exceptions import NotFound
 from google.cloud import aiplatform_v1 as vertex
 
-from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure, finish
-from pipeline.vertex.cloud import Cloud, Schedule, Submission, list_pages, make_schedule, resource_name
+from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure, finish, list_pages
+from pipeline.vertex.cloud import Cloud, Schedule, Submission, make_schedule, resource_name
 from pipeline.vertex.job_request import HASH_LABEL, make_pipeline_job
 
 
@@ -77,7 +77,8 @@ def _identity(schedule: vertex.Schedule) -> tuple[str, str, int]:
 
 def _list(cloud: Cloud, wanted: str) -> list[vertex.Schedule]:
     request = vertex.ListSchedulesRequest(parent=cloud.parent, filter=wanted, page_size=100)
-    pages = list_pages(_client(cloud).list_schedules, request, f"listing the schedules of {cloud.parent}")
+    doing = f"listing the schedules of {cloud.parent}"
+    pages = list_pages(_client(cloud).list_schedules, request, doing=doing, role=ROLE)
     return [schedule for page in pages for schedule in page.schedules]
 
 
