@@ -91,6 +91,8 @@ def _submit(arguments: argparse.Namespace) -> int:
     offline = bool(arguments.compile_only)
     if offline and (arguments.check or arguments.wait or arguments.max_cost is not None):
         raise UserError("--compile-only writes the spec and stops; leave out --check, --wait and --max-cost")
+    if arguments.check and arguments.wait:
+        raise UserError("--check submits nothing to --wait for; leave one out")
     if arguments.prices and arguments.max_cost is None:
         raise UserError("--prices are for a limit; give --max-cost AMOUNT, too, or leave it out")
     if settings.schedule.cron and arguments.wait:
@@ -252,6 +254,8 @@ def _move(arguments: argparse.Namespace) -> int:
 
 def _ask(arguments: argparse.Namespace) -> int:
     """Answers `status` and `list`, and does `cancel`."""
+    if arguments.command == "list" and arguments.run:
+        raise UserError(f"list takes no run, but {arguments.run!r} is given; did you mean status or cancel?")
     cloud = _make_cloud(load_project(arguments), arguments.api_endpoint)
     from pipeline.vertex import runs, schedules
 

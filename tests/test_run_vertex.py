@@ -231,6 +231,8 @@ def test_check_prints_every_finding_and_sends_nothing(
             "endpoint.traffic_percent is 10, but there is no endpoint; give endpoint.name",
         ),
         ([*FLAGS, "--compile-only=a", "--wait"], "--compile-only writes the spec and stops; leave out"),
+        (["list", "digits-1", *FLAGS], "list takes no run, but 'digits-1' is given; did you mean status or cancel?"),
+        ([*FLAGS, "--check", "--wait"], "--check submits nothing to --wait for; leave one out"),
         ([*FLAGS, "--schedule=0 3 * * *", "--wait"], "--wait follows one run, but --schedule starts many"),
         ([*FLAGS, "--schedule=0 3 * * *", "--experiment=e"], "--experiment lists runs that are submitted here, not"),
         ([*FLAGS, "--prices=p.yaml"], "--prices are for a limit; give --max-cost AMOUNT, too, or leave it out"),
