@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import itertools
 import logging
@@ -156,12 +157,24 @@ def whole_vgg16() -> Iterator[None]:
         yield
 
 
+@functools.cache
+def spare_moto_repetitions() -> None:
+    """Takes from moto what it looks up for each request: the folders of its own package, and a class's methods."""
+    from moto import backends
+    from moto.core import responses
+
+    modules = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules
+    responses.method_names_from_class = functools.cache(responses.method_names_from_class)
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Any]:
     """A server that speaks S3, of this process, as boto3's resource."""
     import boto3
     from moto.server import ThreadedMotoServer
 
+    spare_moto_repetitions()
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     address = "http://{}:{}".format(*server.get_host_and_port())

@@ -32,6 +32,7 @@ from pipeline.sagemaker import endpoint as waiting
 from pipeline.sagemaker import transform
 from pipeline.sagemaker.archive import PushedModel, read_model
 from pipeline.sagemaker.calls import Aws
+from tests.conftest import spare_moto_repetitions
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 _BUSY = ("Creating", "Updating", "Deleting")
@@ -420,6 +421,7 @@ class StandIn:
 def stand_in() -> Iterator[StandIn]:
     """Runs the services on a port of this machine."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # It tells of each request.
+    spare_moto_repetitions()
     services = StandIn()
     server = make_server("127.0.0.1", 0, services, threaded=True, request_handler=MotoRequestHandler)
     services.url = f"http://127.0.0.1:{server.server_port}"
