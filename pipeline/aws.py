@@ -35,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     silence_libraries()
     arguments = make_parser().parse_args(argv)
-    acts = {"status": _status, "rollback": _roll_back, "delete": _delete}
-    return acts.get(arguments.act, _with_model)(arguments)
+    acts = {"deploy": _with_model, "transform": _with_model}
+    acts |= {"status": _status, "rollback": _roll_back, "delete": _delete}
+    return acts[arguments.act](arguments)
 
 
 def _open(settings: "EndpointSettings", calls: "Calls | None" = None) -> "Endpoint":

@@ -75,7 +75,7 @@ def add_config_flags(parser: argparse.ArgumentParser, preset: str, data: tuple[s
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
-    """Keeps off the screen what TensorFlow from 2.18 on says while it loads: of that it asks no variable first."""
+    """Keeps off the screen what TensorFlow 2.21 says while it loads: of that it asks no variable first."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         """Finds TensorFlow, whose loader then runs without a standard error; the next import is as always."""

@@ -20,7 +20,7 @@ LANE=tfx-1.21
 PACKAGES=python3,python3-venv,python3-dev,g++,make,ca-certificates
 SMOKE=(tests/test_lanes.py tests/test_code_hash.py tests/test_data_decode.py tests/test_in_process_beam.py
   tests/test_create_pipeline.py tests/test_vertex_compile.py tests/test_evaluator_config.py tests/test_trainer_run_fn.py
-  tests/test_serving_validator.py tests/test_report_gen.py)
+  tests/test_serving_validator.py tests/test_report_gen.py tests/test_serve_process.py)
 FULL=("${SMOKE[@]}" tests/test_transform_*.py tests/test_image_example_gen.py tests/test_evaluator_*.py tests/test_local_runner.py
   tests/test_run_local.py tests/test_end_to_end.py tests/test_trainer_*.py tests/test_report_*.py tests/test_vertex_*.py)
 
