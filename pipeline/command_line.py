@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -78,7 +79,7 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
     """Keeps off the screen what TensorFlow 2.21 says while it loads: of that it asks no variable first."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        """Finds TensorFlow, whose loader then runs without a standard error; the next import is as always."""
+        """Finds TensorFlow, whose loader then runs without a screen; the next import is as always."""
         if name != "tensorflow":
             return None
         sys.meta_path.remove(self)
@@ -87,14 +88,10 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
             load = spec.loader.exec_module
 
             def load_quietly(module: ModuleType) -> None:
-                kept = os.dup(2)
-                try:
-                    with open(os.devnull, "w") as nothing:
-                        os.dup2(nothing.fileno(), 2)
+                from pipeline.display import output_to_log
+
+                with output_to_log(Path(os.devnull), verbose=False):
                     load(module)
-                finally:
-                    os.dup2(kept, 2)
-                    os.close(kept)
 
             spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
         return spec
