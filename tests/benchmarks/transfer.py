@@ -11,6 +11,7 @@ and memory are is said in `transfer_contenders`; how the images are split, in `t
 - `guide-frozen`, `guide-128`: Keras's transfer learning guide without augmentation: its frozen phase, at 224 pixels;
   and frozen phase and fine-tuning, at 128 pixels.
 - `quick`, `balanced` at 224 pixels, `quick-128`, `balanced-128` at 128: the Trainer with this `trainer.recipe`.
+- `best`, `quick-32`, `balanced-32`, `best-32`, only where `--contenders` names them: the last three for CIFAR-10.
 
 Rows and requirements are computed from the probabilities on the test images, which lie in FILE.npz beside FILE.json.
 """
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.transfer_contenders import CONTENDERS, FINE_TUNE_EPOCHS
+from tests.benchmarks.transfer_contenders import CONTENDERS, FINE_TUNE_EPOCHS, FURTHER
 from tests.benchmarks.transfer_data import SPLITS, Limits, read_split
 from tests.benchmarks.whole_process import describe_machine, run_module
 
@@ -40,6 +41,9 @@ from tests.benchmarks.whole_process import describe_machine, run_module
 
 FORWARD_IMAGES_PER_SECOND = 6.0
 """VGG16 in float32 at 224 pixels on a busy machine of 2 cores; issue 11 measured 10 on a quiet Xeon."""
+
+SIZES = CONTENDERS | FURTHER
+"""Contender to image size."""
 
 _START_SECONDS, _TRAINER_START_SECONDS = 15.0, 40.0
 """Imports and tracing; the Trainer's export, and the loading of what it exported, with them."""
@@ -94,7 +98,7 @@ def estimate_seconds(contender: str, counts: dict[str, int], images_per_second: 
     """Returns how long a cell takes, roughly.
 
     Args:
-        contender: of `CONTENDERS`.
+        contender: of `SIZES`.
         counts: split to images.
         images_per_second: of VGG16 forward at 224 pixels; a step that trains all layers costs three times as much.
     """
@@ -105,15 +109,16 @@ def estimate_seconds(contender: str, counts: dict[str, int], images_per_second: 
         "guide-128": train + judged + test + FINE_TUNE_EPOCHS * (3 * train + judged),
         "quick": train + judged + test,
         "balanced": 3 * (train + judged) + test,
+        "best": 10 * (train + judged) + test,
     }
     name = contender if contender in passes else contender.partition("-")[0]
-    start = _TRAINER_START_SECONDS if contender.startswith(("quick", "balanced")) else _START_SECONDS
-    return start + passes[name] * (CONTENDERS[contender] / 224) ** 2 / images_per_second
+    start = _TRAINER_START_SECONDS if contender.startswith(("quick", "balanced", "best")) else _START_SECONDS
+    return start + passes[name] * (SIZES[contender] / 224) ** 2 / images_per_second
 
 
 def prepare(results: Results, arguments: argparse.Namespace, sets: Sequence[str], work_dir: Path) -> list[str]:
     """Splits and transforms sets in a process of its own; returns those that have class folders."""
-    sizes = sorted({CONTENDERS[contender] for contender in arguments.contenders})
+    sizes = sorted({SIZES[contender] for contender in arguments.contenders})
     options = [f"--data={arguments.data}", f"--work-dir={work_dir}"]
     options += [f"--set={name}" for name in sets] + [f"--size={size}" for size in sizes]
     options += [f"--{split}-images={getattr(arguments, f'{split}_images')}" for split in SPLITS]
@@ -167,7 +172,7 @@ def run_cells(results: Results, arguments: argparse.Namespace, sets: Sequence[st
     for number, (name, contender) in enumerate(pending, start=1):
         load = os.getloadavg()[0]
         try:
-            facts, probabilities = run_cell(arguments, work_dir / name / str(CONTENDERS[contender]), contender)
+            facts, probabilities = run_cell(arguments, work_dir / name / str(SIZES[contender]), contender)
         except RuntimeError as error:
             failed += 1
             print(f"{name}/{contender} failed: {error}", flush=True)
@@ -190,7 +195,7 @@ def print_account(results: Results) -> None:
     warnings.simplefilter("ignore")
     from tests.benchmarks.transfer_scores import Judged, describe
 
-    cells: dict[str, dict[str, Judged]] = {contender: {} for contender in CONTENDERS}
+    cells: dict[str, dict[str, Judged]] = {contender: {} for contender in SIZES}
     for key, facts in results.record["cells"].items():
         name, contender = key.split("/")
         cells[contender][name] = Judged(
@@ -214,7 +219,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="the folder of sets")
     parser.add_argument("--weights", required=True, help="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5")
     parser.add_argument("--only", action="append", metavar="SET", help="only this set; may be repeated")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--contenders", nargs="+", choices=SIZES, default=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--output", type=Path, default=Path("transfer.json"), help="results, kept and gone on with")
     parser.add_argument("--work-dir", type=Path, help="prepared images, kept; else beside the output, and removed")
     parser.add_argument("--list", action="store_true", help="prints what is done, and runs nothing")

@@ -32,6 +32,9 @@ CONTENDERS = {
 }
 """Name to image size."""
 
+FURTHER = {"best": 224, "quick-32": 32, "balanced-32": 32, "best-32": 32}
+"""Contenders that run only where they are asked for."""
+
 BATCH_SIZE = 32
 FROZEN_EPOCHS, FROZEN_RATE = 20, 1e-3
 FINE_TUNE_EPOCHS, FINE_TUNE_RATE = 10, 1e-5
@@ -209,7 +212,7 @@ def run_recipe(root: Path, data: Any, arguments: argparse.Namespace) -> Result:
     settings = {name: value for name, value in settings.items() if value is not None}
     output = Path(arguments.result, "trainer")
     clock = Clock(arguments.started)
-    export = run_trainer(root, output, settings, image_size=CONTENDERS[arguments.contender])
+    export = run_trainer(root, output, settings, image_size=int(root.name))
     facts: dict[str, Any] = clock.facts()
     record = json.loads((output / "model_run" / TRAINING_FILE).read_text(encoding="utf-8"))
     facts["record"] = {key: value for key, value in record.items() if key not in ("history", "versions")}
@@ -230,6 +233,7 @@ RUNS: dict[str, Callable[[Path, Any, argparse.Namespace], Result]] = {
     "guide": run_guide,
     "quick": run_recipe,
     "balanced": run_recipe,
+    "best": run_recipe,
 }
 
 
@@ -237,7 +241,7 @@ def main() -> None:
     """Runs one contender on one prepared set and writes what came of it to `--result`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--root", required=True, help="a set of one size in the work folder")
-    parser.add_argument("--contender", required=True, choices=CONTENDERS)
+    parser.add_argument("--contender", required=True, choices=CONTENDERS | FURTHER)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--result", required=True)
     parser.add_argument("--started", type=float, required=True, help="time.time() when the process was started")

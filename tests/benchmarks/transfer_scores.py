@@ -233,6 +233,7 @@ def judge_requirements(cells: Cells) -> list[Requirement]:
         _not_below(cells, "balanced", "quick"),
         _at_most_ratio(cells, "seconds", "balanced", "quick", 3.0),
         _at_least(cells, "balanced-128", "guide-128"),
+        _at_most_ratio(cells, "seconds", "quick-128", "guide-128", 1 / 20),
         _at_most_ratio(cells, "seconds", "balanced-128", "guide-128", 1 / 4),
         *(_temperature_helps(cells, ours) for ours in ("quick", "balanced")),
         *(_calibrated(cells, ours) for ours in ("quick", "balanced")),
