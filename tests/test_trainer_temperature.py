@@ -103,6 +103,15 @@ def test_a_solved_head_is_calibrated_on_the_folds_where_eval_is_small() -> None:
     assert competition.judge_of_temperature() is tuned
 
 
+def test_a_later_state_must_beat_the_head_that_has_learned_from_eval() -> None:
+    alone, taught, tuned = make_judged(100, noise=2.0), make_judged(100), make_judged(100, noise=0.5)
+    train = make_judged(50, seed=3)
+    joined = [np.concatenate(pair) for pair in ((train.logits, taught.logits), (train.labels, taught.labels))]
+    folds = Judged(*joined, np.ones(150), "all")
+    assert Competition(alone, None).offer(tuned)
+    assert not Competition(alone, folds).offer(tuned)
+
+
 def test_losses_and_accuracy_are_weighted() -> None:
     judged = make_judged(10)
     weights = np.eye(10)[3]

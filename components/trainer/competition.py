@@ -55,7 +55,8 @@ class Competition:
 
     A later one wins if its mean log loss on eval is lower by more than two standard errors of the difference, image by
     image: what was there first costs nothing, and with one standard error the luckiest of six epochs won on 80 images
-    (clothing, 0.09 nats), lost them again an epoch later, and was no better on test.
+    (clothing, 0.09 nats), lost them again an epoch later, and was no better on test. Where the solved head is to learn
+    from eval, too, before it is shipped, the one to beat is that one, as it answers images of eval that it did not see.
     """
 
     def __init__(self, start: Judged | None, out_of_fold: Judged | None) -> None:
@@ -63,8 +64,12 @@ class Competition:
 
         Args:
             start: its logits on eval; None lets the first that is offered win.
-            out_of_fold: logits of train, each image's from a head that did not learn from it.
+            out_of_fold: logits of train (or of train and then eval), each image's from a head that did not learn from
+                it but, if eval is among them, from others of eval.
         """
+        if start is not None and out_of_fold is not None and out_of_fold.images == "all":
+            of_eval = len(out_of_fold.labels) - len(start.labels)
+            start = Judged(out_of_fold.logits[of_eval:], start.labels, start.weights)
         self._best, self._out_of_fold = start, out_of_fold
         self._solved_is_best = start is not None
         self.offers: list[dict[str, Any]] = []

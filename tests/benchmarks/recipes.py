@@ -1,9 +1,8 @@
 """Which augmentation and regularisation help: `python -m tests.benchmarks.recipes --data PATH [--seeds 3]`.
 
-PATH is an archive `tar.gz` of `train|test/<class>/*.jpg`, e.g. of CIFAR-10. VGG16 is trained from random weights by the
-cifar10 preset's settings on a few of its train images, with each recipe. Each is judged on 10,000 others of train,
-paired with `nothing` seed by seed; the test images choose no recipe either. From ImageNet's weights the gains may be
-others.
+PATH is an archive `tar.gz` of `train|test/<class>/*.jpg`, e.g. of CIFAR-10. VGG16 is trained from random weights step by
+step (`MANUAL`) on a few of its train images, with each recipe. Each is judged on 10,000 others of train, paired with
+`nothing` seed by seed; the test images choose no recipe either. From ImageNet's weights the gains may be others.
 """
 
 import argparse
@@ -14,11 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import load_config
 from tests.benchmarks.feature_cache import read_images
 from tests.benchmarks.whole_process import describe_machine
 
 SPLITS = ("train", "eval", "judge")
+MANUAL = {
+    "recipe": "manual",
+    "weights": "none",
+    "batch_size": 64,
+    "head_epochs": 1,
+    "fine_tune_epochs": 10,
+    "fine_tune_learning_rate": 0.0001,
+    "fine_tune_blocks": 5,
+    "early_stopping_patience": 3,
+}
 RECIPES: dict[str, dict[str, Any]] = {
     "nothing": {"random_flip": False},
     "flip": {"random_flip": True},
@@ -31,7 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def measure(data: dict[str, Any], changes: dict[str, Any]) -> float:
-    """Trains with changes of the preset's settings, as the Trainer does; returns the accuracy on the judging images."""
+    """Trains with changes of `MANUAL`, as the Trainer does; returns the accuracy on the judging images."""
     from components.trainer.assembly import seeded
     from components.trainer.augmentation import make_augment
     from components.trainer.checkpoints import CheckpointDir
@@ -44,8 +52,7 @@ def measure(data: dict[str, Any], changes: dict[str, Any]) -> float:
     from components.trainer.strategy import make_strategy
     from components.trainer.training import train
 
-    preset = load_config("cifar10").trainer
-    settings = TrainerSettings.model_validate({**preset.model_dump(), "weights": "none", **changes})
+    settings = TrainerSettings.model_validate({**MANUAL, **changes})
     with seeded(settings), tempfile.TemporaryDirectory() as folder:
         precision = choose_precision(settings.precision, make_strategy())
         model = make_model(10, data["train_images"].shape[1], settings.dropout, precision.name, learn_statistics=True)
