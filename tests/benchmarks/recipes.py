@@ -1,7 +1,7 @@
 """Which augmentation and regularisation help: `python -m tests.benchmarks.recipes --data PATH [--seeds 3]`.
 
-PATH is an archive `tar.gz` of `train|test/<class>/*.jpg`, e.g. of CIFAR-10. VGG16 is trained from random weights step by
-step (`MANUAL`) on a few of its train images, with each recipe. Each is judged on 10,000 others of train, paired with
+PATH is an archive `tar.gz` of `train|test/<class>/*.jpg`, e.g. of CIFAR-10. VGG16 is trained from random weights step
+by step (`MANUAL`) on a few of its train images, with each recipe. Each is judged on 10,000 others of train, paired with
 `nothing` seed by seed; the test images choose no recipe either. From ImageNet's weights the gains may be others.
 """
 
