@@ -56,7 +56,7 @@ def make_array_probes(
     explain: Callable[[np.ndarray], np.ndarray],
     bit_depth: int,
 ) -> list[ArrayProbe]:
-    """Returns the calls: small batches of `test`, originals and colours one by one as pictures, and batches of pixels.
+    """Returns the calls: small batches of `test`, originals and colours, one by one as pictures, together as pixels.
 
     Args:
         probes: of files.
@@ -78,9 +78,8 @@ def make_array_probes(
                 name, row = f"image {number + 1} of {probe.name}", slice(number, number + 1)
                 made.append(_probe(name, RESIZE_SIGNATURE, picture, None, pixels=(pixels[number], 0.0)))
                 made.append(_probe(name, PICTURE_SIGNATURE, picture, expected[row]))
-        if probe.check in ("batches", "colours"):
-            made.append(_probe(probe.name, PIXELS_SIGNATURE, pixels, expected))
         if probe.check in ("batches", "colours") and small:
+            made.append(_probe(probe.name, PIXELS_SIGNATURE, pixels, expected))
             evidence = explain(pixels), _EVIDENCE_TOLERANCE
             made.append(_probe(probe.name, EXPLAIN_SIGNATURE, pixels, expected, evidence=evidence))
     return made
