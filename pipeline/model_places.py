@@ -1,21 +1,26 @@
 """Which folder of pushed versions a person means, and which output folder has the blessings of its models."""
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 from components.exported_model import SAVED_MODEL_FILE
 from data.errors import UserError
 from data.files import is_remote
+from pipeline.local_runner import PUSHED_DESTINATION
 from pipeline.model_blessings import ModelBlessings
-from pipeline.output_dir import OutputDir
+from pipeline.output_dir import DEFAULT_OUTPUT, OutputDir
 from pipeline.pushed_versions import JOURNAL_FILE, PushedVersions
 
 
 def find_output(folder: str, output_dir: str | None) -> OutputDir | None:
     """Returns the output folder that is named, is around a folder of versions, or is that folder; None without one.
 
+    Around a bucket there is none: there it is the one below the default output whose runs pushed to that folder.
+
     Raises:
-        UserError: what is named holds no runs.
+        UserError: what is named holds no runs, or several pushed to the bucket's folder.
     """
     if output_dir is not None:
         output = OutputDir(Path(output_dir).resolve())
@@ -26,7 +31,7 @@ def find_output(folder: str, output_dir: str | None) -> OutputDir | None:
             )
         return output
     if is_remote(folder):
-        return None
+        return _find_pusher(folder.rstrip("/"))
     path = Path(folder).resolve()
     return next((output for output in map(OutputDir, (path, *path.parents)) if _holds_runs(output)), None)
 
@@ -54,6 +59,29 @@ def find_versions(folder: str, output: OutputDir | None, blessings: ModelBlessin
     if len(found) > 1:
         raise UserError(f"{folder}: its runs push to {' and '.join(found)}; name one, with --output-dir {folder}")
     return PushedVersions(found[0])
+
+
+def _find_pusher(folder: str) -> OutputDir | None:
+    found = [
+        output
+        for output in map(OutputDir, sorted(DEFAULT_OUTPUT.glob("*")))
+        if _holds_runs(output) and _pushed_to(output, f"{folder}/")
+    ]
+    if len(found) > 1:
+        places = " and of ".join(str(output.root) for output in found)
+        raise UserError(f"{folder}: runs of {places} pushed there; name the one that counts with --output-dir")
+    return found[0] if found else None
+
+
+def _pushed_to(output: OutputDir, prefix: str) -> bool:
+    """Says whether a push of an output folder went below a place; damaged metadata tell of none."""
+    with (
+        contextlib.suppress(sqlite3.DatabaseError),
+        contextlib.closing(sqlite3.connect(f"{output.metadata_path.as_uri()}?mode=ro", uri=True)) as database,
+    ):
+        query = "SELECT 1 FROM ArtifactProperty WHERE name = ? AND substr(string_value, 1, ?) = ? LIMIT 1"
+        return database.execute(query, (PUSHED_DESTINATION, len(prefix), prefix)).fetchone() is not None
+    return False
 
 
 def _holds_runs(output: OutputDir) -> bool:

@@ -15,11 +15,15 @@ from data.errors import UserError
 from pipeline.command_line import EXIT_DONE, CommandLineParser, command, reader_may_leave, silence_libraries
 from pipeline.version_changes import ROLLBACK, Change, add_change_flags
 from pipeline.version_changes import change as change_versions
+from pipeline.vertex.flags import add_place_flags, load_project
 
 if TYPE_CHECKING:
     from pipeline.model_blessings import ModelBlessings
     from pipeline.model_list import ModelVersion
     from pipeline.pushed_versions import PushedVersions
+    from pipeline.rollbacks import Blessings
+
+_PLACE_FLAGS = ("project", "region", "vertex_config", "vertex_set")
 
 
 @command("interrupted; start it again: it goes on where it was")
@@ -47,7 +51,7 @@ def change(arguments: argparse.Namespace) -> list[str]:
         UserError: it cannot be done.
     """
     with contextlib.ExitStack() as stack:
-        versions, blessings = stack.enter_context(_opened(arguments, changes=True))
+        versions, blessings = stack.enter_context(_opened_for_changes(arguments))
         if arguments.yes:
             stack.enter_context(versions.locked())
         number = arguments.to if arguments.act == ROLLBACK else arguments.version
@@ -78,7 +82,9 @@ def make_parser() -> argparse.ArgumentParser:
             help="an output folder of pipeline.run_local, or a folder of pushed versions: a local path, gs://... or s3://...",
         )
         act.add_argument(
-            "--output-dir", metavar="DIR", help="whose runs pushed to FOLDER, where that does not lie in it"
+            "--output-dir",
+            metavar="DIR",
+            help="whose runs pushed to FOLDER, where that does not lie in it (of a bucket: the one in output/)",
         )
     listing.add_argument("--json", action="store_true", help="print an array of objects")
     rollback.add_argument(
@@ -89,7 +95,34 @@ def make_parser() -> argparse.ArgumentParser:
     )
     promote.add_argument("version", type=int, metavar="VERSION", help="one that list shows as rolled back")
     add_change_flags(rollback, (rollback, promote))
+    for act in (rollback, promote):
+        add_place_flags(act, "if a run on Vertex AI pushed to FOLDER")
     return parser
+
+
+@contextlib.contextmanager
+def _opened_for_changes(arguments: argparse.Namespace) -> Iterator[tuple["PushedVersions", "Blessings | None"]]:
+    """Yields the folder of versions, and where the blessings of its models are: in a project, or as `_opened`."""
+    if not any(getattr(arguments, name) for name in _PLACE_FLAGS):
+        with _opened(arguments, changes=True) as opened:
+            yield opened
+        return
+    if arguments.output_dir:
+        raise UserError(
+            f"--output-dir {arguments.output_dir}: the run was either here or on Vertex AI; leave it out, or"
+            " --project, --region and --vertex-config"
+        )
+    project = load_project(arguments)
+    from pipeline.display import output_to_log
+
+    with output_to_log(Path(os.devnull), verbose=False):
+        from pipeline.model_places import find_versions
+        from pipeline.vertex.cloud import Cloud
+        from pipeline.vertex.metadata_blessings import MetadataBlessings
+
+        versions = find_versions(arguments.folder, None, None)
+        blessings = MetadataBlessings(Cloud(project.project, project.region))
+    yield versions, blessings
 
 
 @contextlib.contextmanager
@@ -160,9 +193,11 @@ def _hint(arguments: argparse.Namespace, to: int | None = None) -> str:
         words.append(str(arguments.version))
     elif to is not None or arguments.to is not None:
         words += ["--to", str(arguments.to if to is None else to)]
-    for name in ("reason", "who", "output_dir"):
+    for name in ("reason", "who", "output_dir", "project", "region", "vertex_config"):
         if value := getattr(arguments, name, None):
             words += [f"--{name.replace('_', '-')}", value]
+    if arguments.vertex_set:
+        words += ["--vertex-set", *arguments.vertex_set]
     return " ".join(map(shlex.quote, [*words, "--yes"]))
 
 

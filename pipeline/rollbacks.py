@@ -193,7 +193,7 @@ def go_on(versions: Versions, journal: Journal, blessings: Blessings | None) -> 
     if journal.output_dir and blessings is None:
         raise UserError(
             f"{versions.root}: a {journal.act} was interrupted that changes blessings in {journal.output_dir}; give"
-            " that with --output-dir"
+            " that with --output-dir, or a project with --project and --region"
         )
     if journal.act == ROLLBACK:
         for number in journal.versions:

@@ -111,8 +111,7 @@ def _tell(versions: "Versions", blessings: "Blessings | None", numbers: Sequence
         elif blessings:
             yield f"  blessing  not of {number}: no run of {blessings.place} is known to have pushed it"
         else:
-            in_google = versions.root.startswith("gs://")
-            vertex = "; Vertex AI's: run_vertex rollback, of what an endpoint serves" if in_google else ""
+            vertex = "; of a run on Vertex AI: --project and --region" if versions.root.startswith("gs://") else ""
             yield (
                 f"  blessing  not of {number}: the metadata of its run are not at hand (--output-dir{vertex}), so that"
                 " for the next run's baseline nothing changes"

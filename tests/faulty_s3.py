@@ -61,6 +61,23 @@ def answers(status: int, code: str) -> Fault:
     return fault
 
 
+def begins_with_an_empty_page(handler: Handler) -> None:
+    """Lists nothing on a first page, as S3 may where it has passed over many keys that were removed: there are more."""
+    token = "&continuation-token=more"
+    if token in handler.path:
+        handler.path = handler.path.replace(token, "")
+        handler.pass_on()
+        return
+    body = (
+        b"<ListBucketResult><Name>pets</Name><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated>"
+        b"<NextContinuationToken>more</NextContinuationToken></ListBucketResult>"
+    )
+    handler.send_response_only(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
 def hangs(handler: Handler) -> None:
     """Does not answer."""
     time.sleep(3)

@@ -21,7 +21,7 @@ from data.errors import UserError
 from data.files import list_files, list_tree, read_bytes, remove_path, stat_file
 from data.json_files import find_json, write_json
 from data.spans import find_spans
-from tests.faulty_s3 import answers, breaks_off, hangs
+from tests.faulty_s3 import answers, begins_with_an_empty_page, breaks_off, hangs
 
 ODD_KEYS = ("a b+c.png", "100%.png", "50%20.png", "é/ü.png", "katt/🐈.png", "q?x=1&y#z.png", "s*[1].png")
 ROOT = Path(__file__).parent.parent
@@ -303,6 +303,14 @@ def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         assert refusal(lambda act=act: act("s3://pets/x")) == (
             "s3://pets/x: s3:// is read with boto3, which is not installed; install the extra aws of this project"
         )
+
+
+def test_an_empty_page_is_not_the_end_of_a_list(bucket: Any, faulty: Any) -> None:
+    put(bucket, x=b"x")
+    faulty(begins_with_an_empty_page, "GET /pets?list-type=2")
+    assert gfile.exists("s3://pets/x")
+    assert gfile.isdir("s3://pets")
+    assert gfile.listdir("s3://pets") == ["x"]
 
 
 def test_a_removal_that_is_denied_is_told(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:

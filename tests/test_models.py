@@ -404,7 +404,41 @@ def test_versions_elsewhere_keep_their_blessing_unless_the_output_folder_is_name
     assert f"blessing  not of {second}: the metadata of its run are not at hand" in capsys.readouterr().out
 
 
-def test_a_folder_in_google_s_bucket_is_told_who_takes_a_blessing_of_vertex_ai_back() -> None:
+def test_a_folder_in_google_s_bucket_is_told_how_a_blessing_of_vertex_ai_is_taken_back() -> None:
     for root, told in (("gs://bucket/models", True), ("s3://bucket/models", False)):
         (line,) = _tell(PushedVersions(root), None, [1])
-        assert ("(--output-dir; Vertex AI's: run_vertex rollback, of what an endpoint serves)" in line) is told
+        assert ("(--output-dir; of a run on Vertex AI: --project and --region)" in line) is told
+
+
+def test_of_a_folder_in_a_bucket_alone_the_blessing_is_found_taken_back_and_given_again(
+    tmp_path: Path, facts: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.model_places.DEFAULT_OUTPUT", tmp_path)
+    place = f"ram://{tmp_path.name}/models/p"
+    pushing = Folder(tmp_path / "pushing", facts, place)
+    pushing.run(1)
+    pushing.run(2, images=2)
+    Folder(tmp_path / "other", facts, f"{place}ony").run(1)
+    (tmp_path / "damaged" / "pipeline_root").mkdir(parents=True)
+    (tmp_path / "damaged" / "metadata.sqlite").write_text("no database")
+    (second, first), _ = PushedVersions(place).list()
+    model_1, model_2 = pushing.folders("Trainer")
+    assert run("list", place, "--json") == 0
+    assert [one["run"] for one in json.loads(capsys.readouterr().out)] == ["12", "6"]
+    assert run("rollback", place, *WHY, "--yes") == 0
+    assert f"  blessing  of {second}, pipeline_root/{model_2}" in capsys.readouterr().out
+    assert PushedVersions(place).list() == ([first], [second])
+    assert blessings(pushing) == [(1, "BLESSED"), (0, "NOT_BLESSED")]
+    pushing.run(3, images=3, blessed=0)
+    assert pushing.baseline() == model_1
+    assert run("promote", place, second, "--yes") == 0
+    assert blessings(pushing)[:2] == [(1, "BLESSED"), (1, "BLESSED")]
+    pushing.run(4, images=4)
+    assert pushing.baseline() == model_2
+    shutil.copytree(pushing.output.root, tmp_path / "too")
+    assert run("rollback", place, "--yes") == 2
+    error = capsys.readouterr().err
+    assert error == (
+        f"error: {place}: runs of {tmp_path}/pushing and of {tmp_path}/too pushed there; name the one that counts with"
+        " --output-dir\n"
+    )

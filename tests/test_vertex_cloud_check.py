@@ -33,7 +33,10 @@ class Answer:
 
 
 class StandIn:
-    """Answers by address; whatever it has no answer for is refused as Google refuses it."""
+    """Answers by address; whatever it has no answer for is refused as Google refuses it.
+
+    An answer that is a list is its pages; each is told by the token of the one before.
+    """
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
         self._answers = answers
@@ -41,6 +44,10 @@ class StandIn:
     def get(self, url: str, **arguments: Any) -> Answer:
         assert arguments["timeout"] > 0
         body = self._answers.get(unquote(url))
+        if isinstance(body, list):
+            number = int(arguments["params"].get("pageToken", 0))
+            more = {"nextPageToken": str(number + 1)} if number + 1 < len(body) else {}
+            body = body[number] and {**body[number], **more}
         if body is None:
             return Answer(403, {"error": {"message": "Permission denied."}})
         return Answer(404, {}) if body == "missing" else Answer(200, body)
@@ -193,6 +200,15 @@ ENDPOINTS = "https://us-central1-aiplatform.googleapis.com/v1/projects/my-projec
             " models deployed",
         ),
         ({"endpoints": [{}, {}]}, "error    endpoint: 2 are called shop; rename or delete all but one"),
+        (
+            [{"endpoints": []}, {"endpoints": [{"dedicatedEndpointEnabled": True}]}],
+            "ok       endpoint: shop is there, dedicated, with 0 models deployed",
+        ),
+        (
+            [{"endpoints": [{}]}, {"endpoints": [{}]}],
+            "error    endpoint: 2 are called shop; rename or delete all but one",
+        ),
+        ([{"endpoints": [{}]}, None], "warning  endpoint: shop cannot be looked at: Permission denied."),
         (None, "warning  endpoint: shop cannot be looked at: Permission denied."),
     ],
 )

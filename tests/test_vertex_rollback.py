@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 from google.cloud import aiplatform_v1 as vertex
+from google.protobuf import json_format
+from tfx.orchestration.kubeflow.v2.container.kubeflow_v2_entrypoint_utils import to_runtime_artifact
+from tfx.types.standard_artifacts import PushedModel
 
 from components.evaluator.rollback import read_rollback
 from components.google_cloud.endpoint_deployment import Deployment, deploy
 from components.google_cloud.endpoint_target import EndpointTarget
-from pipeline import run_vertex
+from pipeline import models, run_vertex
+from pipeline.pushed_versions import PushedVersions
 from tests.vertex_metadata import VertexMetadata, metadata_of
 from tests.vertex_serving import VertexServing
 from tests.vertex_stand_in import PARENT, PROJECT, REGION, Network, ServiceError, standing_in
@@ -67,18 +72,23 @@ class Shop:
     models: list[str]
 
     def push(self, *, fingerprint: str | None = None, **changes: Any) -> Deployment:
+        pushed = self.train()
+        (Path(pushed) / "fingerprint.pb").write_text(fingerprint or str(len(self.models)))
+        return deploy(TARGET.model_copy(update=changes), pushed)
+
+    def train(self, **of_push: Any) -> str:
+        """Keeps what a run leaves, and returns the folder of its PushedModel."""
         number = len(self.models) + 1
         model, pushed = self.root / f"Trainer_{number}/model", self.root / f"Pusher_{number}/pushed_model"
         for folder in (model, pushed):
             folder.mkdir(parents=True)
-        (pushed / "fingerprint.pb").write_text(fingerprint or str(number))
         metadata = self.service
         self.models.append(metadata.add("Model", str(model)))
         facts = {"blessed": 1, "current_model_id": self.models[-1], "refusals": "{}"}
         blessing = metadata.add("ModelBlessing", str(self.root / f"Evaluator_{number}/blessing"), **facts)
         metadata.run([self.models[-1]], [blessing])
-        metadata.run([self.models[-1], blessing], [metadata.add("PushedModel", str(pushed))])
-        return deploy(TARGET.model_copy(update=changes), str(pushed))
+        metadata.run([self.models[-1], blessing], [metadata.add("PushedModel", str(pushed), **of_push)])
+        return str(pushed)
 
     def resolve(self) -> str | None:
         """Returns the model that the resolver of the next run finds, by the queries of the compiled spec."""
@@ -339,6 +349,42 @@ def test_another_s_change_of_the_traffic_is_not_written_over(shop: Shop, network
     network.fail("UpdateEndpoint", "ABORTED", "The etag is not the current one.")
     assert run_vertex.main(["rollback", *FLAGS, "--yes"]) == 0
     assert shop.traffic() == {"1": 100}
+
+
+def test_a_version_in_a_folder_of_the_bucket_loses_its_blessing_and_gets_it_again(
+    shop: Shop, network: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"ram://{tmp_path.name}/serving/digits"
+    for number in (1, 2):
+        tf.io.gfile.makedirs(f"{root}/{number}")
+        for name in ("saved_model.pb", "fingerprint.pb"):
+            with tf.io.gfile.GFile(f"{root}/{number}/{name}", "w") as file:
+                file.write(f"{number}")
+        pushed = PushedModel()
+        pushed.set_string_custom_property("pushed_destination", f"{root}/{number}")
+        shop.train(**json_format.MessageToDict(to_runtime_artifact(pushed, {}).metadata))
+    flags = FLAGS[:2]
+    assert models.main(["rollback", root, *flags]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[3] == f"  blessing  of 2, {shop.root}/Trainer_2/model"
+    assert told[4].endswith(f" rollback {root} --to 1 --project {PROJECT} --region {REGION} --yes does it")
+    network.fail("UpdateArtifact", "PERMISSION_DENIED", "not any more")
+    assert models.main(["rollback", root, *flags, "--yes"]) == 2
+    assert "permission denied: not any more" in capsys.readouterr().err
+    assert models.main(["rollback", root, "--yes"]) == 2
+    assert f"changes blessings in project {PROJECT} in {REGION}; give that" in capsys.readouterr().err
+    assert models.main(["rollback", root, *flags, "--yes"]) == 0
+    assert PushedVersions(root).list() == ([1], [2])
+    assert shop.resolve() == shop.models[0]
+    assert read_rollback(str(shop.root / "Trainer_2/model"))
+    assert models.main(["promote", root, "2", *flags, "--yes"]) == 0
+    assert PushedVersions(root).list() == ([2, 1], [])
+    assert shop.resolve() == shop.models[1]
+    assert read_rollback(str(shop.root / "Trainer_2/model")) is None
+    assert models.main(["rollback", root, FLAGS[0], "--yes"]) == 2
+    assert "region must be known; give --region" in capsys.readouterr().err
+    assert models.main(["rollback", root, *flags, "--output-dir=out"]) == 2
+    assert "--output-dir out: the run was either here or on Vertex AI" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -173,16 +173,14 @@ def _find(path: str) -> ObjectStat | None:
 
 
 def _first(bucket: str, prefix: str) -> ObjectStat | None:
-    with explained(f"s3://{bucket}/{prefix}".rstrip("/")):
-        answer = get_client().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-    return next(map(_stat_of, answer.get("Contents", ())), None)
+    return next(_list(bucket, prefix, page_size=1), None)
 
 
-def _list(bucket: str, prefix: str, delimiter: str = "") -> Iterator[ObjectStat]:
+def _list(bucket: str, prefix: str, delimiter: str = "", page_size: int | None = None) -> Iterator[ObjectStat]:
+    """Yields what a place holds; any page may be empty, and not be the last."""
     with explained(f"s3://{bucket}/{prefix}".rstrip("/")):
-        for page in (
-            get_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter=delimiter)
-        ):
+        paginator, size = get_client().get_paginator("list_objects_v2"), {"PageSize": page_size}
+        for page in paginator.paginate(Bucket=bucket, Prefix=prefix, Delimiter=delimiter, PaginationConfig=size):
             yield from map(_stat_of, page.get("Contents", ()))
             for folder in page.get("CommonPrefixes", ()):
                 yield ObjectStat(folder["Prefix"], is_directory=True)

@@ -5,7 +5,8 @@ from typing import Any
 from data.errors import Fault, UserError
 from pipeline.sagemaker.archive import PushedModel
 from pipeline.sagemaker.calls import Calls
-from pipeline.sagemaker.endpoint import CANARY, STABLE, Endpoint, State, Tell, UnderWay, describe_model
+from pipeline.sagemaker.endpoint import Endpoint, Tell, UnderWay, describe_model
+from pipeline.sagemaker.endpoint_state import CANARY, STABLE, State
 from pipeline.sagemaker.limits import SERVERLESS_DISK_BYTES
 from pipeline.sagemaker.resources import (
     Made,
@@ -129,13 +130,18 @@ def make_spec(settings: AwsSettings, name: str, model_name: str) -> dict[str, An
 
 
 def change(
-    calls: Calls, endpoint: Endpoint, variants: list[dict[str, Any]], tags: list[dict[str, str]], made: Made
+    calls: Calls,
+    endpoint: Endpoint,
+    state: State,
+    variants: list[dict[str, Any]],
+    tags: list[dict[str, str]],
+    made: Made,
 ) -> None:
-    """Gives an endpoint that is there a configuration of these variants, and returns when it serves them."""
+    """Gives an endpoint that is there, as it is, a configuration of these variants, and returns when it serves them."""
     planned = plan_config(endpoint.name, variants, tags)
     name = planned["EndpointConfigName"]
     ensure_config(calls, planned, made)
-    endpoint.update(name)
+    endpoint.update(name, state)
 
 
 def _serve(
@@ -149,6 +155,7 @@ def _serve(
     """Makes the endpoint, or changes what of it is another than it is to be."""
     tags = make_tags(settings)
     if state is not None and state.status == "Failed":
+        endpoint.check_unchanged(state)
         endpoint.tell(f"endpoint {endpoint.name}: failed before and serves nothing; it is made anew")
         endpoint.delete()
         state = None
@@ -164,13 +171,16 @@ def _serve(
         variant["VariantName"]: {key: value for key, value in variant.items() if key != "InitialVariantWeight"}
         for variant in variants
     }:
-        change(calls, endpoint, variants, tags, made)
+        change(calls, endpoint, state, variants, tags, made)
     elif {one.name: one.weight for one in state.variants} != weights:
-        endpoint.weigh(weights)
+        endpoint.weigh(weights, state)
 
 
 def _delete_failed(endpoint: Endpoint, config: str) -> None:
     """Deletes the endpoint if it is the one that was made now and failed."""
+    state = endpoint.look()
+    if state is None or state.config != config:  # another's, whose end is not waited for
+        return
     state = endpoint.settle()
     if state is not None and (state.status, state.config) == ("Failed", config):
         endpoint.delete()

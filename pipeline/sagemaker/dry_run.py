@@ -2,7 +2,7 @@
 
 from pipeline.sagemaker.calls import DryRun
 from pipeline.sagemaker.deployment import make_spec
-from pipeline.sagemaker.endpoint import STABLE
+from pipeline.sagemaker.endpoint_state import STABLE
 from pipeline.sagemaker.resources import split_url
 from pipeline.sagemaker.settings import AwsSettings
 

@@ -7,20 +7,8 @@ from typing import Any
 
 from data.errors import Fault, UserError
 from pipeline.sagemaker.calls import Calls, find
+from pipeline.sagemaker.endpoint_state import State, read_variant
 from pipeline.sagemaker.resources import check_ours, parse_model
-
-STABLE, CANARY = "stable", "canary"
-"""The variants: SageMaker wants a new configuration's variants to have the old one's names."""
-
-SPEC_KEYS = (
-    "VariantName",
-    "ModelName",
-    "InstanceType",
-    "InitialInstanceCount",
-    "ContainerStartupHealthCheckTimeoutInSeconds",
-    "ServerlessConfig",
-)
-"""What this command says of a variant, beside its weight."""
 
 POLL_SECONDS = 10.0
 LOOKS = 3
@@ -32,60 +20,6 @@ Tell = Callable[[str], None]
 
 class UnderWay(Fault):
     """A change goes on, and how it ends is not known: nothing may be taken back."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One model of an endpoint.
-
-    Attributes:
-        name: `stable` or `canary`.
-        spec: as it was configured, but for its weight.
-        weight: of the requests it gets this share of the sum of all weights.
-        instances: as they are now; None of a serverless one.
-    """
-
-    name: str
-    spec: dict[str, Any]
-    weight: float
-    instances: int | None
-
-    @property
-    def model(self) -> str:
-        """The name of its SageMaker model."""
-        return str(self.spec["ModelName"])
-
-    @property
-    def is_serverless(self) -> bool:
-        """Whether it has no instances."""
-        return "ServerlessConfig" in self.spec
-
-    def kept(self) -> dict[str, Any]:
-        """Returns its spec with as many instances as it has now: who scales it may have given it more."""
-        return {**self.spec, "InitialInstanceCount": self.instances} if self.instances else self.spec
-
-
-@dataclass(frozen=True)
-class State:
-    """An endpoint as it is.
-
-    Attributes:
-        status: SageMaker's: `InService`, `Failed`, ...
-        config: its configuration's name.
-        reason: why something failed; else empty.
-        pending: the configuration that it is changed to; else empty.
-        variants: that serve.
-    """
-
-    status: str
-    config: str
-    reason: str
-    pending: str
-    variants: tuple[Variant, ...]
-
-    def find(self, name: str) -> Variant | None:
-        """Returns the variant of a name."""
-        return next((variant for variant in self.variants if variant.name == name), None)
 
 
 @dataclass
@@ -122,7 +56,7 @@ class Endpoint:
         )
         specs = {spec["VariantName"]: spec for spec in (config or {}).get("ProductionVariants", ())}
         variants = tuple(
-            _read_variant(specs[live["VariantName"]], live)
+            read_variant(specs[live["VariantName"]], live)
             for live in answer.get("ProductionVariants", ())
             if live["VariantName"] in specs
         )
@@ -134,14 +68,35 @@ class Endpoint:
             variants=variants,
         )
 
-    def settle(self) -> State | None:
+    def check_unchanged(self, before: State, config: str = "") -> None:
+        """Looks whether it is what a change was planned for, right before that is sent: SageMaker asks for nothing.
+
+        Args:
+            before: as it was, with nothing under way.
+            config: that it is to be changed to; another command may have begun with the very same change.
+
+        Raises:
+            UserError: another command changed it since, or is about to.
+        """
+        now = self.look()
+        if now and config and config in (now.config, now.pending):
+            return
+        if now is None or (now.status, now.config) != (before.status, before.config):
+            raise self._refuse(now.status if now else "", was_there=True)
+
+    def settle(self, config: str = "") -> State | None:
         """Returns it once nothing is under way any more, or None where it is not there.
+
+        Args:
+            config: of the change that is followed; another one that is under way is not waited for.
 
         Raises:
             UnderWay: it takes longer than is waited, or cannot be asked meanwhile.
         """
         deadline, told = time.monotonic() + self.wait_minutes * 60, ""
         while (state := self.look()) is not None and state.status in _UNDER_WAY:
+            if config and state.pending not in ("", config):
+                break
             if state.status != told:
                 told = state.status
                 self.tell(f"endpoint {self.name}: {told} ...")
@@ -153,10 +108,10 @@ class Endpoint:
             time.sleep(POLL_SECONDS)
         return state
 
-    def follow(self) -> State | None:
+    def follow(self, config: str = "") -> State | None:
         """Does as `settle`, after a change was sent: whatever fails now leaves its end unknown."""
         try:
-            return self.settle()
+            return self.settle(config)
         except UnderWay:
             raise
         except (UserError, Fault) as error:
@@ -179,34 +134,43 @@ class Endpoint:
             reason = state.reason if state else "it is not there"
             raise Fault(f"endpoint {self.name}: could not be made: {reason or 'SageMaker says no reason'}")
 
-    def update(self, config: str) -> None:
+    def update(self, config: str, before: State) -> None:
         """Changes it to another configuration, and returns when that serves; until then the old one does.
 
         Raises:
             Fault: SageMaker went back to the old one.
+            UnderWay: another command changed it again.
             UserError | Fault: the change was not taken.
         """
+        self.check_unchanged(before, config)
         self._send(config, "update_endpoint", EndpointName=self.name, EndpointConfigName=config)
-        state = self.follow()
-        if state is not None and (state.status, state.config) == ("InService", config):
+        state = self.follow(config)
+        if state is None:
+            raise Fault(f"endpoint {self.name}: another command removed it meanwhile")
+        if state.config == config and state.status in ("InService", "Updating"):  # Updating: to another's.
             return
-        if state is not None and state.status in ("UpdateRollbackFailed", "Failed"):
+        if state.config not in (config, before.config):
+            raise UnderWay(
+                f"endpoint {self.name}: another command has changed it again since; nothing was taken back: look with"
+                " status"
+            )
+        if state.status in ("UpdateRollbackFailed", "Failed"):
             raise UnderWay(
                 f"endpoint {self.name}: is {state.status}: {state.reason or 'SageMaker says no reason'}; nothing was"
                 " taken back: see the endpoint's page in the console"
             )
-        reason = state.reason if state else "it is not there any more"
         raise Fault(
             f"endpoint {self.name}: the change failed, and what served before still serves: "
-            f"{reason or 'SageMaker says no reason'}"
+            f"{state.reason or 'SageMaker says no reason'}"
         )
 
-    def weigh(self, weights: dict[str, float]) -> None:
+    def weigh(self, weights: dict[str, float], before: State) -> None:
         """Changes the shares of the requests, in seconds and with the same instances.
 
         Raises:
             UserError | Fault: it was not changed.
         """
+        self.check_unchanged(before)
         desired = [{"VariantName": name, "DesiredWeight": weight} for name, weight in sorted(weights.items())]
         try:
             self.calls.call(
@@ -238,6 +202,7 @@ class Endpoint:
             UnderWay: whether it was taken cannot be told.
             UserError | Fault: it was not taken.
         """
+        creates = operation == "create_endpoint"
         try:
             self.calls.call("sagemaker", operation, **arguments)
         except (UserError, Fault) as error:
@@ -254,15 +219,18 @@ class Endpoint:
                     return
                 if isinstance(error, Fault):
                     time.sleep(POLL_SECONDS)
+                elif (status := answer.get("EndpointStatus")) and (creates or status in _UNDER_WAY):
+                    raise self._refuse(status, was_there=not creates) from error
             raise
 
-
-def _read_variant(configured: dict[str, Any], live: dict[str, Any]) -> Variant:
-    """Returns a variant of its configuration and of how it is now."""
-    spec = {key: configured[key] for key in SPEC_KEYS if key in configured}
-    instances = int(live.get("DesiredInstanceCount") or live.get("CurrentInstanceCount") or 0)
-    weight = live.get("DesiredWeight", live.get("CurrentWeight", 0.0))
-    return Variant(spec["VariantName"], spec, float(weight), instances if "InstanceType" in spec else None)
+    def _refuse(self, status: str, *, was_there: bool) -> UserError:
+        """Returns what is told where another command was first; `status` is empty where it is not there now."""
+        done = "changed it" if was_there else "made it"
+        done = "removed it" if not status else "is changing it" if status in _UNDER_WAY and was_there else done
+        return UserError(
+            f"endpoint {self.name}: another command {done} meanwhile, and what that did stays; run this one again to go"
+            " on from there"
+        )
 
 
 def describe_model(endpoint: str, name: str) -> str:

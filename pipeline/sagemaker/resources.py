@@ -133,10 +133,16 @@ def plan_model(settings: AwsSettings, model: PushedModel) -> dict[str, Any]:
 def ensure_model(calls: Calls, planned: dict[str, Any], made: Made) -> None:
     """Makes a SageMaker model unless it is there."""
     name = planned["ModelName"]
+
+    def take_back() -> None:
+        # Another command may have found it here, and serve it.
+        if name not in _list_served(calls, name.rsplit("-", 2)[0]):
+            delete_model(calls, name)
+
     ensure(
         lambda: find(calls, "sagemaker", "describe_model", ModelName=name),
         lambda: calls.call("sagemaker", "create_model", **planned),
-        made.noting(f"model {name}", lambda: delete_model(calls, name)),
+        made.noting(f"model {name}", take_back),
     )
 
 
@@ -200,12 +206,8 @@ def read_history(calls: Calls, endpoint: str) -> list[PastModel]:
 
     Of one version, deployed with several images or options, the latest of these comes first.
     """
-    names: set[str] = set()
-    for config in list_configs(calls, endpoint):
-        described = find(calls, "sagemaker", "describe_endpoint_config", EndpointConfigName=config) or {}
-        names |= {variant["ModelName"] for variant in described.get("ProductionVariants", ())}
     found = []
-    for name in names:
+    for name in _list_served(calls, endpoint):
         model, answer = parse_model(endpoint, name), find(calls, "sagemaker", "describe_model", ModelName=name)
         if model and answer:
             tags = read_tags(calls, answer["ModelArn"])
@@ -213,6 +215,15 @@ def read_history(calls: Calls, endpoint: str) -> list[PastModel]:
             why = tags.get(ROLLED_BACK_TAG, "")
             found.append(PastModel(name, model.version, url, answer["ModelArn"], answer["CreationTime"], why))
     return sorted(found, key=lambda model: (model.version, model.created), reverse=True)
+
+
+def _list_served(calls: Calls, endpoint: str) -> set[str]:
+    """Returns the names of the models in an endpoint's configurations."""
+    names: set[str] = set()
+    for config in list_configs(calls, endpoint):
+        described = find(calls, "sagemaker", "describe_endpoint_config", EndpointConfigName=config) or {}
+        names |= {variant["ModelName"] for variant in described.get("ProductionVariants", ())}
+    return names
 
 
 def read_tags(calls: Calls, arn: str) -> dict[str, str]:

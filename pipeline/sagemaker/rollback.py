@@ -8,7 +8,8 @@ from data.errors import Fault, UserError
 from pipeline.sagemaker.archive import same_model
 from pipeline.sagemaker.calls import Calls
 from pipeline.sagemaker.deployment import change
-from pipeline.sagemaker.endpoint import CANARY, STABLE, Endpoint, State, UnderWay, describe_model
+from pipeline.sagemaker.endpoint import Endpoint, UnderWay, describe_model
+from pipeline.sagemaker.endpoint_state import CANARY, STABLE, State
 from pipeline.sagemaker.limits import TAG_VALUE
 from pipeline.sagemaker.resources import Made, PastModel, read_history
 from pipeline.sagemaker.settings import ROLLED_BACK_TAG
@@ -105,7 +106,7 @@ def run_rollback(calls: Calls, endpoint: Endpoint, plan: Plan, why: Rollback) ->
     stable, canary = plan.state.find(STABLE), plan.state.find(CANARY)
     assert stable is not None  # `plan_rollback` looked.
     if canary and canary.weight and stable.model == plan.to.name:
-        endpoint.weigh({STABLE: stable.weight or 100.0, CANARY: 0.0})
+        endpoint.weigh({STABLE: stable.weight or 100.0, CANARY: 0.0}, plan.state)
     for model in plan.leaving:
         tag = {"Key": ROLLED_BACK_TAG, "Value": describe_rollback(why)}
         calls.call("sagemaker", "add_tags", ResourceArn=model.arn, Tags=[tag])
@@ -114,7 +115,7 @@ def run_rollback(calls: Calls, endpoint: Endpoint, plan: Plan, why: Rollback) ->
     made = Made()
     variants = [{**stable.kept(), "ModelName": plan.to.name, "InitialVariantWeight": 100.0}]
     try:
-        change(calls, endpoint, variants, [], made)
+        change(calls, endpoint, plan.state, variants, [], made)
     except UnderWay:
         raise
     except (UserError, Fault) as error:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from pipeline.sagemaker.endpoint import Endpoint, Variant, describe_model
+from pipeline.sagemaker.endpoint import Endpoint, describe_model
+from pipeline.sagemaker.endpoint_state import Variant
 from pipeline.sagemaker.resources import read_history
 
 

@@ -20,15 +20,18 @@ def check_endpoint(settings: VertexSettings, session: "Session") -> Iterator[Fin
     if not wanted.name:
         return
     parent = f"projects/{settings.project}/locations/{settings.region}"
-    answer = session.get(
-        f"https://{settings.region}-aiplatform.googleapis.com/v1/{parent}/endpoints",
-        params={"filter": f'display_name="{wanted.name}"'},
-        timeout=_TIMEOUT_SECONDS,
-    )
-    if answer.status_code != 200:
-        yield Finding("warning", "endpoint", f"{wanted.name} cannot be looked at: {reason_of(answer.json())}")
-        return
-    found = answer.json().get("endpoints", [])
+    url = f"https://{settings.region}-aiplatform.googleapis.com/v1/{parent}/endpoints"
+    params, found = {"filter": f'display_name="{wanted.name}"'}, []
+    while True:  # Any page may be empty, and not be the last.
+        answer = session.get(url, params=params, timeout=_TIMEOUT_SECONDS)
+        page = answer.json()
+        if answer.status_code != 200:
+            yield Finding("warning", "endpoint", f"{wanted.name} cannot be looked at: {reason_of(page)}")
+            return
+        found += page.get("endpoints", [])
+        if not page.get("nextPageToken"):
+            break
+        params["pageToken"] = page["nextPageToken"]
     if len(found) > 1:
         yield Finding("error", "endpoint", f"{len(found)} are called {wanted.name}; rename or delete all but one")
     elif not found:

@@ -50,6 +50,13 @@ def add_flags(parser: argparse.ArgumentParser, keys: Collection[str] | None = No
     add_file_flags(group, "vertex", "resources.Transform.cpu=8")
 
 
+def add_place_flags(parser: argparse.ArgumentParser, title: str) -> None:
+    """Adds those of project and region alone, in a group of its help: what `load_project` needs."""
+    group = parser.add_argument_group(title)
+    add_setting_flags(group, (flag for flag in FLAGS if flag.key in ("project", "region")))
+    add_file_flags(group, "vertex", "region=europe-west4")
+
+
 def load_tree(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings of file and flags as a tree of plain values.
 

@@ -17,8 +17,8 @@ from components.google_cloud.calls import GIVE_UP_SECONDS, ROLE, call, ensure, l
 from data.errors import UserError
 from pipeline.vertex.cloud import Cloud
 
-# Of TFX, whose import takes seconds: `tfx.components.evaluator.constants`.
-BLESSED_KEY, MODEL_KEY = "blessed", "current_model_id"
+# Of TFX, whose import takes seconds: `tfx.components.evaluator.constants`, and its Pusher's own.
+BLESSED_KEY, MODEL_KEY, DESTINATION_KEY = "blessed", "current_model_id", "pushed_destination"
 
 
 class MetadataBlessings:
@@ -39,7 +39,8 @@ class MetadataBlessings:
     def find_models(self, version_path: str) -> set[str]:
         """Returns the model that was pushed to a place, or nothing where the metadata know of none.
 
-        It is what the Pusher had as its input that made the `PushedModel` artifact with this address.
+        It is what the Pusher had as its input that made the `PushedModel` artifact with this address, or that pushed to
+        it: an endpoint's version is known by the one, one in a folder of versions by the other.
 
         Raises:
             UserError | CloudFault: as `call`.
@@ -95,8 +96,8 @@ class MetadataBlessings:
     def _client(self) -> vertex.MetadataServiceClient:
         return self._cloud.client(vertex.MetadataServiceClient)
 
-    def _find_models(self, uri: str) -> Iterator[str]:
-        for pushed in self._list(f'schema_title="tfx.PushedModel" AND uri="{uri}"'):
+    def _find_models(self, path: str) -> Iterator[str]:
+        for pushed in self._find_pushes(path):
             lineage = self._ask("query_artifact_lineage_subgraph", artifact=pushed.name, max_hops=1)
             output = vertex.Event.Type.OUTPUT
             makers = {event.execution for event in lineage.events if event.type_ == output}
@@ -110,6 +111,10 @@ class MetadataBlessings:
                     for model in (name for name, kind in kinds.items() if kind == "tfx.Model"):
                         self._blessed_by.setdefault(model, set()).update(blessings)
                         yield model
+
+    def _find_pushes(self, path: str) -> Iterator[vertex.Artifact]:
+        for term in (f'uri="{path}"', f'metadata.{DESTINATION_KEY}.string_value="{path}"'):
+            yield from self._list(f'schema_title="tfx.PushedModel" AND {term}')
 
     def _find_blessings(self, model: str) -> list[vertex.Artifact]:
         """Returns the blessing with which a model was pushed, and those of other evaluations of it."""
