@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,18 @@ def places(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         "bytes": folder / "bytes.parquet",
         "records": folder / "*.tfrecord",
     }
+
+
+def test_a_table_is_given_by_its_bare_name(
+    images: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(next(images.glob("*/*.png")), tmp_path / "photos" / "a.png")
+    (tmp_path / "images.csv").write_text("image\nphotos/a.png\n")
+    monkeypatch.chdir(tmp_path)
+    assert score(Path("images.csv"), tmp_path / "scored.jsonl", models / "plain") == 0
+    (row,) = rows_of(tmp_path / "scored.jsonl")
+    assert (row["name"], row["problem"]) == ("photos/a.png", None)
 
 
 @pytest.mark.parametrize("kind", ["table", "archive", "bytes", "records"])

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,13 +19,17 @@ from tests.serving import COLOURS, Client, make_colour_model, paint, probability
 ROOT = Path(__file__).parent.parent
 
 
-class Process:
-    """A server of its own."""
+COMMAND = (sys.executable, "-m", "pipeline.serve")
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "pipeline.serve", *arguments]
+
+class Process:
+    """A server of its own, started by a command of `pipeline.serve`, or of the image."""
+
+    def __init__(
+        self, *arguments: str, environment: dict[str, str] | None = None, command: Sequence[str] = COMMAND
+    ) -> None:
         self.process = subprocess.Popen(
-            command,
+            [*command, *arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

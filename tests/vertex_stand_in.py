@@ -31,7 +31,12 @@ from components.google_cloud import calls
 REGION = "us-central1"
 HOST = f"{REGION}-aiplatform.googleapis.com"
 DEDICATED_DOMAIN = f"{REGION}-123.prediction.vertexai.goog"
-HOSTS = (HOST, "localhost", f"*.{DEDICATED_DOMAIN}", "oauth2.googleapis.com", "dataflow.googleapis.com")
+HOSTS = (
+    HOST,
+    "localhost",
+    f"*.{DEDICATED_DOMAIN}",
+    *(f"{name}.googleapis.com" for name in ("oauth2", "dataflow", "www", "storage")),
+)
 """That the stand-ins play."""
 PROJECT = "a-project"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"

@@ -90,7 +90,9 @@ def _find_in(path: str, settings: UnlabelledDataSettings, classes: Collection[st
     if kind is None:
         settings_for_path(path)  # Says why.
         raise UserError(f"{path} is of no kind that can be read")
-    source = SOURCES[kind].load()(settings.model_copy(update={"source": kind, "path": path}))
+    # What a table names is looked for beside it, for which a bare name has no folder.
+    place = path if is_remote(path) else os.path.abspath(path)
+    source = SOURCES[kind].load()(settings.model_copy(update={"source": kind, "path": place}))
     fingerprint = source.fingerprint()
     source.prepare()
     (reading,) = parts_of(source.read())
