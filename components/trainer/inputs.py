@@ -1,5 +1,6 @@
 """The Trainer's input: a split as batches, in an order that follows from the seed and the epoch alone."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -204,9 +205,11 @@ class ArraySplit:
         weights = None if weights is None else tf.constant(weights)
         stored = self._inputs
         if isinstance(stored, np.memmap) or (isinstance(stored, np.ndarray) and stored.nbytes > _COPIED_BYTES):
+            # What TensorFlow calls back it keeps as long as the process; `read`, which holds the array, as the dataset.
+            held: Callable[[], Any] = weakref.ref(stored)
 
             def read(batch: tf.Tensor) -> tf.Tensor:
-                rows = tf.numpy_function(lambda index: np.asarray(stored[index]), [batch], stored.dtype)
+                rows = tf.numpy_function(lambda index: np.asarray(held()[index]), [batch], stored.dtype)
                 return tf.ensure_shape(rows, [batch.shape[0], *stored.shape[1:]])
         else:
             inputs = tf.convert_to_tensor(stored)
