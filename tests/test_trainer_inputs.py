@@ -185,3 +185,12 @@ def test_images_that_nobody_reads_any_more_leave_memory(monkeypatch: pytest.Monk
     del batches
     gc.collect()
     assert seen() is None
+
+
+def test_batches_read_ahead_of_an_epoch_that_is_left_are_no_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("components.trainer.inputs._COPIED_BYTES", 0)
+    for _ in range(10):
+        next(iter(ArraySplit(np.zeros([4000, 32, 32, 3], np.uint8), np.zeros(4000, np.int64), 8).epoch(0)))
+    assert "TypeError" not in capfd.readouterr().err
