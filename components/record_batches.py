@@ -10,6 +10,8 @@ from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils
 from tfx_bsl.coders import batch_util
 
+from components.progress import ImageCount
+
 _BATCH_BYTES = 16 * 2**20
 _MOST_RECORDS = 1000
 _SAMPLED_RECORDS = 64
@@ -43,15 +45,20 @@ def records_at_once(examples: Artifact, splits: Iterable[str], made_bytes: int =
 
 
 @contextlib.contextmanager
-def reading_in_batches(size: int) -> Iterator[None]:
+def reading_in_batches(size: int, count: ImageCount) -> Iterator[None]:
     """Pipelines that are built inside it read examples by so many, where TFX's executors leave that to Beam.
 
     They have no argument for it, and the flag of TFX's library goes by the bytes of what is read alone.
+
+    Args:
+        size: of a batch.
+        count: is told of each record.
     """
     choose = batch_util.GetBatchElementsKwargs
 
     def choose_bounded(batch_size: int | None, element_size_fn: Callable[[Any], int] = len) -> dict[str, Any]:
-        return choose(batch_size or size, element_size_fn)
+        # Beam asks for the size of each record; here it is 1.
+        return {**choose(batch_size or size, element_size_fn), "element_size_fn": count}
 
     batch_util.GetBatchElementsKwargs = choose_bounded
     try:

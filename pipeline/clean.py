@@ -86,7 +86,8 @@ def _print_plan(plan: "Plan", needs: "Needs", output: OutputDir) -> None:
         places = [place for place in plan.places if place.why == why]
         size = sum(place.size_bytes for place in places)
         print(f"  removes  {len(places):5} {describe_bytes(size):>9}  {why}")
-        shown = [str(place.path.relative_to(output.root)) for place in sorted(places, key=lambda one: -one.size_bytes)]
+        largest = sorted(places, key=lambda one: -one.size_bytes)
+        shown = [str(place.path).removeprefix(f"{output.root}/") for place in largest]
         print(f"           {', '.join(shown[:3])}{', ...' if len(shown) > 3 else ''}")
 
 

@@ -13,15 +13,18 @@ from ml_metadata.proto.metadata_store_pb2 import Artifact
 from components.pusher.executor import LOCK_FILE, PARTIAL_PREFIX, locked_for_push
 from components.trainer.checkpoints import FEATURES_PREFIX, RESUME_DIR
 from data.errors import UserError
+from data.sources.archive import archives_cache, find_unused
 from pipeline.clean_needs import Metadata, Needs, is_checkpoint_name, is_output_event
 from pipeline.output_dir import OutputDir
 
-ARTIFACTS, WORK, ORPHANS, TRAININGS, TEMPORARY = (
+_UNUSED_DAYS = 30
+ARTIFACTS, WORK, ORPHANS, TRAININGS, TEMPORARY, UNPACKED = (
     "artifacts of other runs",
     "work folders of nodes that ended",
     "folders that no metadata names",
     "what trainings left that nothing goes on with",
     "temporary files",
+    f"unpacked archives, in your cache, that no run has read for {_UNUSED_DAYS} days",
 )
 _SYSTEM_FOLDERS = ("executor_execution", "driver_execution", "stateful_working_dir")
 # What `output_dir.write_whole` and `data.whole_files.write_text` rename, and what a run has in this folder.
@@ -34,7 +37,7 @@ class Place:
 
     Attributes:
         path: absolute.
-        why: `ARTIFACTS`, `WORK`, `ORPHANS`, `TRAININGS` or `TEMPORARY`.
+        why: `ARTIFACTS`, `WORK`, `ORPHANS`, `TRAININGS`, `TEMPORARY` or `UNPACKED`.
         size_bytes: of all files in it.
     """
 
@@ -64,8 +67,10 @@ def make_plan(known: Metadata, needs: Needs, output: OutputDir) -> Plan:
         *((path, WORK) for path in _find_work(known, output)),
         *((path, TRAININGS) for path in _find_trainings(known, needs, output)),
         *_find_artifacts(known, needs, output),
+        # Of all output folders: a run unpacks what it misses.
+        *((path, UNPACKED) for path in find_unused(archives_cache(), _UNUSED_DAYS)),
     ]
-    order = [TEMPORARY, WORK, ORPHANS, TRAININGS, ARTIFACTS]
+    order = [TEMPORARY, UNPACKED, WORK, ORPHANS, TRAININGS, ARTIFACTS]
     places = sorted((Place(path, why, measure_size(path)) for path, why in found), key=lambda one: order.index(one.why))
     return Plan(tuple(sorted(live - needs.artifacts)), tuple(places))
 

@@ -4,19 +4,25 @@ import os
 from collections.abc import Iterator
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 
+from components.evaluator.executor import Executor as Evaluator
+from components.evaluator.settings import EvaluatorSettings
 from components.image_example_gen.check import add_check
 from components.image_example_gen.examples import add_examples
 from components.statistics_gen.executor import Executor as StatisticsGenExecutor
 from data.features import SPLITS
 from data.settings import DataSettings
 from data.sources import make_source
+from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests import images
-from tests.transform_run import make_artifact
+from tests.tiny_classifier import make_examples, make_model
+from tests.transform_run import make_artifact, run_transform
 
 GROUPING = ("group_by_key", "combine_per_key", "combine_grouped_values", "reshuffle", "group_into_batches")
 SMALL = ("CheckImages", "WriteBundles", "StandIn")
@@ -112,6 +118,54 @@ class NotRun:
         pass
 
 
+@pytest.fixture
+def shuffled(monkeypatch):
+    """All that the steps of a job group, as Beam sends it: accumulators, where a combiner comes first."""
+    sent, append = [], GroupingBuffer.append
+
+    def note(buffer, elements_data):
+        sent.append(elements_data)
+        append(buffer, elements_data)
+
+    monkeypatch.setattr(GroupingBuffer, "append", note)
+    return sent
+
+
+@pytest.mark.slow
+def test_transform_shuffles_no_images(tmp_path, shuffled):
+    """TFX builds its job; told from what it groups, stored images and the pixels that are made of them."""
+    random = np.random.default_rng(0)
+    pixels = [random.integers(0, 256, [32, 32, 3], np.uint8) for _ in range(4)]
+    stored = [images.encode(image, "PNG") for image in pixels]
+    run_transform(
+        tmp_path, {split: [(image, "some-class") for image in stored] for split in SPLITS}, {"image_size": 32}
+    )
+    found = b"".join(shuffled)
+    assert b"some-class" in found  # its bytes can be found
+    for image, file in zip(pixels, stored, strict=True):
+        assert file[1000:1032] not in found
+        assert image[10, :10].tobytes() not in found
+
+
+@pytest.mark.slow
+def test_the_evaluator_shuffles_no_images(tmp_path, shuffled):
+    """Of TFX and TFMA, too."""
+    rows = np.random.default_rng(0).normal(size=[40, 100]).astype(np.float32)
+    examples = make_examples(tmp_path / "examples", ["some-class", "other"] * 20, rows)
+    model = make_model(tmp_path / "model", ["other", "some-class"], np.ones([100, 2]))
+    evaluation = make_artifact(standard_artifacts.ModelEvaluation, tmp_path / "evaluation")
+    blessing = make_artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
+    context = Evaluator.Context(beam_pipeline_args=list(IN_PROCESS_BEAM_ARGS), tmp_dir=str(tmp_path), unique_id="1")
+    Evaluator(context).Do(
+        {"examples": [examples], "model": [model]},
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        {"settings": EvaluatorSettings().model_dump_json(), "example_splits": '["test"]'},
+    )
+    found = b"".join(shuffled)
+    assert b"some-class" in found  # a slice
+    assert not [row for row in rows if row[10:20].tobytes() in found]
+
+
 def test_a_shuffle_of_images_is_found(tmp_path):
     """So that the tests above can fail."""
     pipeline = beam.Pipeline()
@@ -120,3 +174,9 @@ def test_a_shuffle_of_images_is_found(tmp_path):
     pipeline = beam.Pipeline()
     pipeline | "Read" >> beam.Create([b"image"], reshuffle=False) | "Shuffle" >> beam.Reshuffle()
     assert grouped_images(pipeline, "Read") == ["Shuffle"]
+
+
+def test_a_shuffled_image_is_found(shuffled):
+    with beam.Pipeline(argv=list(IN_PROCESS_BEAM_ARGS)) as pipeline:
+        pipeline | beam.Create([b"image"]) | beam.WithKeys(0) | beam.GroupByKey()
+    assert b"image" in b"".join(shuffled)

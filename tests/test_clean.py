@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
+from data.sources.archive import archives_cache, unpack
 from pipeline import clean, report
 from tests.small_runs import Folder, make_facts
 
@@ -24,7 +27,8 @@ def run_clean(folder: Folder, *arguments: str) -> int:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, facts: str) -> Folder:
+def folder(tmp_path: Path, facts: str, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return Folder(tmp_path / "out", facts)
 
 
@@ -240,3 +244,23 @@ def test_what_cannot_be_removed_is_named_and_the_rest_is_removed(
     error = capsys.readouterr().err
     assert "examples/1: cannot be removed: Permission denied (and 1 more); change its rights" in error
     assert len(folder.folders("Trainer")) == 2
+
+
+def test_unpacked_archives_go_once_no_run_reads_them(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.run(1)
+    run_clean(folder, "--yes")
+    for name in ("old", "new"):
+        with zipfile.ZipFile(folder.output.root.parent / f"{name}.zip", "w") as archive:
+            archive.writestr("cats/a.txt", name)
+    old, new = (unpack(str(folder.output.root.parent / f"{name}.zip"), archives_cache()) for name in ("old", "new"))
+    part = old.with_name("killed.1.part")
+    part.mkdir()
+    for path in (old, new, part):
+        os.utime(path, (0, time.time() - 31 * 86_400))
+    unpack(str(folder.output.root.parent / "new.zip"), archives_cache())
+    capsys.readouterr()
+    assert run_clean(folder) == 0
+    told = capsys.readouterr().out
+    assert f"2     1 KiB  unpacked archives, in your cache, that no run has read for 30 days\n           {old}" in told
+    assert run_clean(folder, "--yes") == 0
+    assert list(archives_cache().iterdir()) == [new]

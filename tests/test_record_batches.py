@@ -13,6 +13,7 @@ from components.evaluator.executor import Executor as Evaluator
 from components.evaluator.results import read_results
 from components.evaluator.settings import EvaluatorSettings
 from components.exported_model.manifest import Manifest, saved_model_path, write_manifest
+from components.progress import ImageCount
 from components.record_batches import images_at_once, reading_in_batches, records_at_once
 from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from tests.images import encode, make_pixels
@@ -99,7 +100,7 @@ def test_transform_reads_bounded_batches(tmp_path, monkeypatch, batches):
 
 
 def test_other_pipelines_are_left_to_beam():
-    with reading_in_batches(7):
+    with reading_in_batches(7, ImageCount()):
         assert batch_util.GetBatchElementsKwargs(None)["max_batch_size"] == 7
         assert batch_util.GetBatchElementsKwargs(5)["max_batch_size"] == 5
     assert batch_util.GetBatchElementsKwargs(None)["max_batch_size"] == 1000

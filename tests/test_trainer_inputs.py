@@ -1,5 +1,7 @@
 """The Trainer's input."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -170,3 +172,25 @@ def test_steps_are_known_before_an_epoch_is_read(split: Split, pattern: str) -> 
     assert count_steps(split) == 4
     assert count_steps(open_split([pattern], 32, 16, drop_remainder=True)) == 3
     np.testing.assert_array_equal(split.count_labels(COUNT), 1)
+
+
+def test_images_that_nobody_reads_any_more_leave_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow keeps each function that it calls back as long as the process."""
+    monkeypatch.setattr("components.trainer.inputs._COPIED_BYTES", 0)
+    images = np.zeros([4, 2, 2, 3], np.uint8)
+    seen = weakref.ref(images)
+    batches = ArraySplit(images, np.zeros(4, np.int64), 2).in_order()
+    del images
+    assert sum(len(batch[0]) for batch in batches) == 4  # also when the split itself is gone
+    del batches
+    gc.collect()
+    assert seen() is None
+
+
+def test_batches_read_ahead_of_an_epoch_that_is_left_are_no_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("components.trainer.inputs._COPIED_BYTES", 0)
+    for _ in range(10):
+        next(iter(ArraySplit(np.zeros([4000, 32, 32, 3], np.uint8), np.zeros(4000, np.int64), 8).epoch(0)))
+    assert "TypeError" not in capfd.readouterr().err

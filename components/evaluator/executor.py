@@ -20,7 +20,8 @@ from components.evaluator.refusals import REFUSALS_FILE, REFUSALS_KEY, find_refu
 from components.evaluator.results import read_results
 from components.evaluator.settings import EvaluatorSettings
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
-from components.progress import report_progress
+from components.image_example_gen.summary import count_images
+from components.progress import ImageCount, report_progress
 from components.record_batches import images_at_once, reading_in_batches, records_at_once
 
 SETTINGS_KEY = "settings"
@@ -90,13 +91,12 @@ class Executor(tfx_executor.Executor):
         io_utils.write_string_file(os.path.join(evaluation_uri, REFUSALS_FILE), refusals)
         blessing = artifact_utils.get_single_instance(output_dict[specs.BLESSING_KEY])
         blessing_uri = blessing.uri
-        batch_size = _batch_size(
-            artifact_utils.get_single_instance(input_dict[specs.EXAMPLES_KEY]),
-            json.loads(exec_properties[specs.EXAMPLE_SPLITS_KEY]),
-            input_dict[specs.MODEL_KEY],
-        )
+        examples = artifact_utils.get_single_instance(input_dict[specs.EXAMPLES_KEY])
+        splits = json.loads(exec_properties[specs.EXAMPLE_SPLITS_KEY])
+        batch_size = _batch_size(examples, splits, input_dict[specs.MODEL_KEY])
+        count = ImageCount(("evaluating", count_images(examples.uri, splits)))
         # TFX knows its own thresholds only; its file stays in the temporary folder.
-        with tempfile.TemporaryDirectory() as blessing.uri, reading_in_batches(batch_size):
+        with tempfile.TemporaryDirectory() as blessing.uri, reading_in_batches(batch_size, count):
             super().Do(
                 input_dict,
                 output_dict,

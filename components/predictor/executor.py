@@ -11,14 +11,13 @@ from tfx.types import Artifact, artifact_utils
 from components.exported_model.manifest import read_classes, read_manifest, saved_model_path
 from components.exported_model.reference import CONFIDENCE, REFERENCE_FILE, Profile, write_profile
 from components.exported_model.signatures import DECISION, EMBED_SIGNATURE, EXAMPLES_SIGNATURE, UNKNOWN_SCORE
-from components.image_example_gen import SUMMARY_FILE
+from components.image_example_gen.summary import count_images
 from components.predictor.predictions import PredictionsWriter
 from components.progress import report_progress
 from components.record_batches import images_at_once
 from components.transform.label_vocabulary import UNKNOWN_LABEL
 from data.features import CONTENT_HASH_KEY, FORMAT_KEY, HEIGHT_KEY, LABEL_KEY, NAME_KEY, WIDTH_KEY
 from data.image_statistics import read_image_statistics
-from data.json_files import find_json
 
 PREDICTIONS_KEY = "predictions"
 TEST_SPLIT = "test"
@@ -56,7 +55,7 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
     indices = {name: index for index, name in enumerate(class_names)}
     profile = Profile()
     tf.io.gfile.makedirs(folder)
-    done, total = 0, _count_images(examples)
+    done, total = 0, count_images(examples.uri, [TEST_SPLIT])
     with PredictionsWriter(folder, class_names) as writer:
         for records in read_records([examples], TEST_SPLIT, batch_size):
             outputs = predict(records)
@@ -91,12 +90,6 @@ def write_predictions(examples: Artifact, model: Artifact, baseline_model: Artif
     if looks := (read_image_statistics(examples.uri) or {}).get(TEST_SPLIT):
         profile.histograms.update(looks.histograms)
     write_profile(profile, os.path.join(folder, REFERENCE_FILE))
-
-
-def _count_images(examples: Artifact) -> int | None:
-    """Returns how many images the split has; None where ImageExampleGen has not made them."""
-    summary = find_json(os.path.join(examples.uri, SUMMARY_FILE))
-    return sum(summary["counts"][TEST_SPLIT].values()) if summary else None
 
 
 def read_records(examples: list[Artifact], split: str, batch_size: int) -> Iterator[tf.Tensor]:

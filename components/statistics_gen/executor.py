@@ -13,6 +13,8 @@ from tfx.types import standard_component_specs as specs
 from tfx.utils import io_utils
 from tfx_bsl.public.tfxio import TFExampleBeamRecord
 
+from components.image_example_gen.summary import count_images
+from components.progress import ImageCount
 from data.features import FORMAT_KEY, HEIGHT_KEY, IMAGE_KEY, LABEL_KEY, WIDTH_KEY
 
 CODE_HASH_KEY = "code_hash"
@@ -44,22 +46,25 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         statistics.split_names, statistics.span = examples.split_names, examples.span
         records = TFExampleBeamRecord(physical_format="tfrecords_gzip", telemetry_descriptors=["StatisticsGen"])
         options = tfdv.StatsOptions(feature_allowlist=list(VALIDATED_FEATURES))
+        splits = artifact_utils.decode_split_names(examples.split_names)
+        count = ImageCount(("measuring images", count_images(examples.uri, splits)))
         with self._make_beam_pipeline() as pipeline:
-            for split in artifact_utils.decode_split_names(examples.split_names):
+            for split in splits:
                 files = io_utils.all_files_pattern(artifact_utils.get_split_uri([examples], split))
                 path = os.path.join(artifact_utils.get_split_uri([statistics], split), DEFAULT_FILE_NAME)
                 _ = (
                     pipeline
                     | f"Read[{split}]" >> beam.io.ReadFromTFRecord(files)
-                    | f"StandIn[{split}]" >> beam.Map(without_pixels)
+                    | f"StandIn[{split}]" >> beam.Map(without_pixels, count)
                     | f"Batch[{split}]" >> records.BeamSource()
                     | f"Measure[{split}]" >> tfdv.GenerateStatistics(options)
                     | f"Write[{split}]" >> tfdv.WriteStatisticsToBinaryFile(path)
                 )
 
 
-def without_pixels(record: bytes) -> bytes:
-    """Returns a serialised Example with one byte in place of its image, where it has one."""
+def without_pixels(record: bytes, count: ImageCount) -> bytes:
+    """Returns a serialised Example, which is counted, with one byte in place of its image, where it has one."""
+    count()
     example = tf.train.Example.FromString(record)
     if IMAGE_KEY in example.features.feature:
         example.features.feature[IMAGE_KEY].bytes_list.value[:] = [_STAND_IN]

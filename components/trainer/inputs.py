@@ -1,5 +1,6 @@
 """The Trainer's input: a split as batches, in an order that follows from the seed and the epoch alone."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -204,10 +205,15 @@ class ArraySplit:
         weights = None if weights is None else tf.constant(weights)
         stored = self._inputs
         if isinstance(stored, np.memmap) or (isinstance(stored, np.ndarray) and stored.nbytes > _COPIED_BYTES):
+            # What TensorFlow calls back it keeps as long as the process; `read`, which holds the array, as the dataset.
+            held, dtype, shape = weakref.ref(stored), stored.dtype, stored.shape[1:]
+
+            def find(index: np.ndarray) -> np.ndarray:
+                array = held()  # None where batches are still read ahead that nobody waits for any more
+                return np.zeros([len(index), *shape], dtype) if array is None else np.asarray(array[index])
 
             def read(batch: tf.Tensor) -> tf.Tensor:
-                rows = tf.numpy_function(lambda index: np.asarray(stored[index]), [batch], stored.dtype)
-                return tf.ensure_shape(rows, [batch.shape[0], *stored.shape[1:]])
+                return tf.ensure_shape(tf.numpy_function(find, [batch], stored.dtype), [batch.shape[0], *shape])
         else:
             inputs = tf.convert_to_tensor(stored)
 

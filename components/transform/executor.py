@@ -11,6 +11,8 @@ from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
 from tfx.utils import json_utils
 
+from components.image_example_gen.summary import count_images
+from components.progress import ImageCount
 from components.record_batches import reading_in_batches, records_at_once
 from components.transform.extra_schema import extend_schema
 from components.transform.features import CHANNELS
@@ -48,8 +50,12 @@ class Executor(tfx_executor.Executor):
         examples = artifact_utils.get_single_instance(input_dict[specs.EXAMPLES_KEY])
         settings = TransformSettings.model_validate(json_utils.loads(exec_properties["custom_config"])["transform"])
         batch_size = records_at_once(examples, SPLITS, settings.image_size**2 * CHANNELS)
+        count = ImageCount(
+            ("finding classes", count_images(examples.uri, ["train"])),
+            ("resizing images", count_images(examples.uri, SPLITS)),
+        )
         source = artifact_utils.get_single_uri(input_dict[specs.EXAMPLES_KEY])
-        with tempfile.TemporaryDirectory(prefix="schema-") as folder, reading_in_batches(batch_size):
+        with tempfile.TemporaryDirectory(prefix="schema-") as folder, reading_in_batches(batch_size, count):
             if extras := read_extras(source):
                 schema = extend_schema(input_dict[specs.SCHEMA_KEY], extras, folder)
                 input_dict = {**input_dict, specs.SCHEMA_KEY: schema}

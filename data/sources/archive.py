@@ -8,6 +8,7 @@ import posixpath
 import re
 import shutil
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,7 @@ class ArchiveSource:
 
     def prepare(self) -> Sequence[str]:
         """See `Source`: unpacks the archive, unless one of the same content was unpacked before."""
-        folder = unpack(self._path, Path(pooch.os_cache("image_classifier")) / "archives")
+        folder = unpack(self._path, archives_cache())
         try:
             inside = settings_for_path(without_wrappers(str(folder)))
             self._source = _INSIDE[inside["source"]](self._settings.model_copy(update=inside))
@@ -82,8 +83,21 @@ class ArchiveSource:
         return self._settings.path
 
 
+def archives_cache() -> Path:
+    """Returns the folder of the user's cache that holds all that was unpacked."""
+    return Path(pooch.os_cache("image_classifier")) / "archives"
+
+
+def find_unused(cache: Path, days: int) -> list[Path]:
+    """Returns what was unpacked, wholly or in part, and that nobody has asked `unpack` for in so many days."""
+    before = time.time() - days * 86_400
+    return sorted(path for path in cache.iterdir() if path.stat().st_mtime < before) if cache.is_dir() else []
+
+
 def unpack(path: str, cache: Path) -> Path:
     """Unpacks an archive into a folder of the cache that is named after its content, whole or not at all.
+
+    The folder's time is that of the latest call.
 
     Raises:
         UserError: it cannot be read, is encrypted, has a name outside of itself, or needs more room than there is.
@@ -91,6 +105,7 @@ def unpack(path: str, cache: Path) -> Path:
     try:
         folder = cache / pooch.file_hash(path)
         if folder.is_dir():
+            os.utime(folder)
             return folder
         part = cache / f"{folder.name}.{os.getpid()}.part"
         try:
@@ -98,6 +113,7 @@ def unpack(path: str, cache: Path) -> Path:
             (_unpack_zip if zipfile.is_zipfile(path) else _unpack_tar)(path, part)
             with contextlib.suppress(FileExistsError):  # another run was faster
                 os.rename(part, folder)
+            os.utime(folder)  # which an archive can set
         finally:
             remove_path(str(part))
         return folder

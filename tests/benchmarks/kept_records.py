@@ -1,12 +1,15 @@
 """What is kept of each image where all are decided on or reported: `python -m tests.benchmarks.kept_records`.
 
 Makes up records of 1.2 million images, has ImageExampleGen list them and choose among them, Predictor write predictions
-on a tenth of them and ReportGen read these; prints the most anonymous memory that each took beyond its imports.
+on a tenth of them and ReportGen read these, and looks for near duplicates among a twelfth, which is as many as this is
+offered for; prints the most anonymous memory that each took beyond its imports, and its time.
 """
 
 import argparse
+import base64
 import functools
 import hashlib
+import json
 import multiprocessing
 import tempfile
 import threading
@@ -18,9 +21,11 @@ from pathlib import Path
 import apache_beam as beam
 import numpy as np
 
+from components.image_example_gen.alike import find_alike
 from components.image_example_gen.check import read_records
 from components.predictor.predictions import PredictionsWriter, read_predictions
 from data.image_hashes import make_image_hashes
+from data.near_duplicates import VALUES
 from data.settings import DataSettings
 from data.sources.image_file import ImageFile
 from data.sources.reading import ReadAll
@@ -142,6 +147,25 @@ def read(images: int) -> object:
     return read_predictions(str(Path(tempfile.gettempdir(), "kept-records")))
 
 
+def find_near_duplicates(images: int) -> object:
+    """What `data.near_duplicates=keep_together` does between the two jobs; one image in twenty is like another."""
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/records", "w", encoding="utf-8") as file:
+            for i in range(images):
+                if i % 20 != 1:
+                    vector = random.normal(size=VALUES)
+                    vector /= np.linalg.norm(vector)
+                other = vector + random.normal(size=VALUES) * 0.002  # a cosine of 0.999
+                text = base64.b64encode(other.astype(np.float16).tobytes()).decode()
+                sha256 = hashlib.sha256(str(i).encode()).hexdigest()
+                file.write(json.dumps({"record": {"sha256": sha256}, "descriptor": text}) + "\n")
+        started = time.process_time()
+        found = find_alike(folder)
+    print(f"{len(found):,} like another; {time.process_time() - started:.0f} s of CPU time", flush=True)
+    return found
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,6 +176,7 @@ def main() -> None:
         ("ImageExampleGen's driver", choose, images),
         ("Predictor", predict, images // 10),
         ("ReportGen's predictions", read, images // 10),
+        ("near duplicates", find_near_duplicates, images // 12),
     ):
         started = time.monotonic()
         gib = measure(work, count)
