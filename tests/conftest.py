@@ -39,6 +39,8 @@ _LIBC = ctypes.CDLL(None)
 # Blocks from 4 MiB on, most of a model's weights, go back to the system once they are freed. glibc's own bound grows to
 # the largest block that was freed.
 _LIBC.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD
+_MUCH = 100 << 20  # bytes that a test left: a whole network's weights
+_resident_after_collection = [0]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -108,13 +110,25 @@ def _spare_beam_repetitions() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Gives back, after a file's fixtures are gone, what its models held."""
+    """Gives back what models held: after a file's fixtures are gone, and wherever a test left much.
+
+    What is left then, such as TensorFlow's and Beam's caches, stays to the end, and collections look at it no more.
+    """
     yield
-    if nextitem is None or nextitem.path != item.path:
-        if keras := sys.modules.get("tf_keras"):
-            keras.backend.clear_session()
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last and (keras := sys.modules.get("tf_keras")):
+        keras.backend.clear_session()
+    if is_last or _resident_bytes() > _resident_after_collection[0] + _MUCH:
+        item.funcargs.clear()  # pytest does so only afterwards
         gc.collect()
         _LIBC.malloc_trim(0)
+        _resident_after_collection[0] = _resident_bytes()
+    if is_last:
+        gc.freeze()
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
