@@ -18,12 +18,16 @@ from weakref import WeakKeyDictionary
 
 import pytest
 
-# Minutes each: started last, one of them would run alone. Files that are not named follow in their own order.
+# Minutes each: started last, one of them would run alone. Among them are those whose processes import TensorFlow, too,
+# while this one is still small. Files that are not named follow in their own order.
 LONGEST = (
     "test_end_to_end",
     "test_serving_validator",
+    "test_model_converter",
     "test_evaluator_executor",
+    "test_scoring",
     "test_trainer_recipe_runs",
+    "test_serve_page",
     "test_trainer_resume",
     "test_trainer_run_fn",
     "test_image_example_gen",
