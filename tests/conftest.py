@@ -12,7 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -81,11 +81,14 @@ def _spare_beam_repetitions() -> None:
     """Takes from Beam what it repeats in building a pipeline: of a test's, which has next to no data, a third.
 
     It asks for the signature of each of a step's thirty methods, some ten times a step; for each transform it makes
-    parsers of all command-line flags; and after each pickle it sets the level of dill's logger, upon which Python
-    forgets of all loggers whether they are enabled.
+    parsers of all command-line flags; it compresses each pickle, in tables of megabytes, and sets the level of dill's
+    logger after it, upon which Python forgets of all loggers whether they are enabled; and for the size of each side
+    input it lists the globals of all modules.
     """
+    from apache_beam.internal import cloudpickle_pickler, dill_pickler
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.transforms import core
+    from objsize import traverse
 
     inspect_function, make_view = core.get_function_args_defaults, PipelineOptions.view_as
     signatures: dict[Any, Any] = {}
@@ -105,6 +108,9 @@ def _spare_beam_repetitions() -> None:
             found[kind] = make_view(options, kind)
         return found[kind]
 
+    traverse._iter_modules_globals = tuple
+    uncompressed = SimpleNamespace(compress=lambda pickled, compresslevel: pickled, decompress=lambda kept: kept)
+    dill_pickler.bz2 = cloudpickle_pickler.bz2 = uncompressed
     core.get_function_args_defaults = recall_signature
     PipelineOptions.view_as = recall_view
     log = logging.getLogger("dill")
