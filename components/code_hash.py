@@ -60,11 +60,14 @@ def import_closure(module: str) -> dict[str, Path]:
     if _module_path(module) is None:
         raise ValueError(f"{module} is not a module of {' or '.join(_ROOTS)}")
     found: dict[str, Path] = {}
-    pending = [module]
+    pending, seen = [module], set()
     while pending:
         name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         path = _module_path(name)
-        if path is None or name in found:
+        if path is None:
             continue
         found[name] = path
         pending.extend(_read(path.read_bytes())[0])

@@ -12,18 +12,22 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
 
-# Minutes each: started last, one of them would run alone. Files that are not named follow in their own order.
+# Minutes each: started last, one of them would run alone. Among them are those whose processes import TensorFlow, too,
+# while this one is still small. Files that are not named follow in their own order.
 LONGEST = (
     "test_end_to_end",
     "test_serving_validator",
+    "test_model_converter",
     "test_evaluator_executor",
+    "test_scoring",
     "test_trainer_recipe_runs",
+    "test_serve_page",
     "test_trainer_resume",
     "test_trainer_run_fn",
     "test_image_example_gen",
@@ -39,6 +43,8 @@ _LIBC = ctypes.CDLL(None)
 # Blocks from 4 MiB on, most of a model's weights, go back to the system once they are freed. glibc's own bound grows to
 # the largest block that was freed.
 _LIBC.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD
+_MUCH = 100 << 20  # bytes that a test left: a whole network's weights
+_resident_after_collection = [0]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,11 +81,14 @@ def _spare_beam_repetitions() -> None:
     """Takes from Beam what it repeats in building a pipeline: of a test's, which has next to no data, a third.
 
     It asks for the signature of each of a step's thirty methods, some ten times a step; for each transform it makes
-    parsers of all command-line flags; and after each pickle it sets the level of dill's logger, upon which Python
-    forgets of all loggers whether they are enabled.
+    parsers of all command-line flags; it compresses each pickle, in tables of megabytes, and sets the level of dill's
+    logger after it, upon which Python forgets of all loggers whether they are enabled; and for the size of each side
+    input it lists the globals of all modules.
     """
+    from apache_beam.internal import cloudpickle_pickler, dill_pickler
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.transforms import core
+    from objsize import traverse
 
     inspect_function, make_view = core.get_function_args_defaults, PipelineOptions.view_as
     signatures: dict[Any, Any] = {}
@@ -99,6 +108,9 @@ def _spare_beam_repetitions() -> None:
             found[kind] = make_view(options, kind)
         return found[kind]
 
+    traverse._iter_modules_globals = tuple
+    uncompressed = SimpleNamespace(compress=lambda pickled, compresslevel: pickled, decompress=lambda kept: kept)
+    dill_pickler.bz2 = cloudpickle_pickler.bz2 = uncompressed
     core.get_function_args_defaults = recall_signature
     PipelineOptions.view_as = recall_view
     log = logging.getLogger("dill")
@@ -108,13 +120,25 @@ def _spare_beam_repetitions() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Gives back, after a file's fixtures are gone, what its models held."""
+    """Gives back what models held: after a file's fixtures are gone, and wherever a test left much.
+
+    What is left then, such as TensorFlow's and Beam's caches, stays to the end, and collections look at it no more.
+    """
     yield
-    if nextitem is None or nextitem.path != item.path:
-        if keras := sys.modules.get("tf_keras"):
-            keras.backend.clear_session()
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last and (keras := sys.modules.get("tf_keras")):
+        keras.backend.clear_session()
+    if is_last or _resident_bytes() > _resident_after_collection[0] + _MUCH:
+        item.funcargs.clear()  # pytest does so only afterwards
         gc.collect()
         _LIBC.malloc_trim(0)
+        _resident_after_collection[0] = _resident_bytes()
+    if is_last:
+        gc.freeze()
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

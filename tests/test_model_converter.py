@@ -221,8 +221,22 @@ def test_a_model_that_cannot_be_converted_raises_nothing(examples: Artifact, fol
     record, _ = convert(tmp_path / "output", model, examples, predictions, formats=("onnx",))
     row = record["formats"]["onnx"]
     assert not row["kept"]
-    assert row["reason"].endswith("the model has no signature serving_pixels; train it anew")
+    assert row["reason"] == "cannot be converted: the model has no signature serving_pixels; train it anew"
     assert row["accuracy"] is None
+
+
+def test_a_converter_that_ends_its_process_raises_nothing(
+    model: Artifact, examples: Artifact, converted: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise MemoryError('no room')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    predictions = standard_artifacts.InferenceResult()
+    predictions.uri = str(folder / "predictions")
+    record, output = convert(tmp_path / "output", model, examples, predictions, formats=("onnx",))
+    row = record["formats"]["onnx"]
+    assert (row["kept"], row["reason"]) == (False, "cannot be converted: MemoryError: no room")
+    assert row["accuracy"] is None
+    assert [path.name for path in output.iterdir()] == [FORMATS_FILE]
 
 
 def test_a_model_that_was_not_pushed_is_not_converted(examples: Artifact, tmp_path: Path) -> None:

@@ -34,11 +34,9 @@ def main(saved_model_path: str, format: str, folder: str) -> None:
     """Converts, and times the SavedModel.
 
     Raises:
-        ValueError: the model has not the signatures of this project, or cannot be had in this format.
+        ValueError: the model cannot be had in this format.
     """
     loaded, place = tf.saved_model.load(saved_model_path), Path(folder)
-    if PIXELS_SIGNATURE not in loaded.signatures:
-        raise ValueError(f"the model has no signature {PIXELS_SIGNATURE}; train it anew")
     content = _CONVERTERS[format](loaded, place)
     (place / FORMATS[format].model_file).write_bytes(content)
     (place / MEASURED_FILE).write_text(json.dumps({"milliseconds": _time(loaded)}), encoding="utf-8")

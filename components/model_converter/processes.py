@@ -10,9 +10,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
 import components
+from components.exported_model import SAVED_MODEL_FILE
+from components.exported_model.signatures import PIXELS_SIGNATURE
 from components.model_converter import conversion
 from components.model_converter.client import CLIENT_FILE
+from data.files import read_bytes
 
 _CONVERSION_SECONDS = 3600
 # Of a client that hangs; the largest backbone takes less than a second for an image.
@@ -23,7 +28,7 @@ _LAST_CHARACTERS = 300
 
 
 class ProcessDied(Exception):
-    """A process ended without having done its work; the text says how."""
+    """A process ended without having done its work, or could not have done it; the text says how."""
 
 
 def convert(saved_model_path: str, format: str, folder: Path) -> float:
@@ -37,6 +42,9 @@ def convert(saved_model_path: str, format: str, folder: Path) -> float:
     Raises:
         ProcessDied: it cannot be converted.
     """
+    (graph,) = SavedModel.FromString(read_bytes(os.path.join(saved_model_path, SAVED_MODEL_FILE))).meta_graphs
+    if PIXELS_SIGNATURE not in graph.signature_def:
+        raise ProcessDied(f"cannot be converted: the model has no signature {PIXELS_SIGNATURE}; train it anew")
     root = Path(components.__path__[0]).parent
     command = [sys.executable, "-m", conversion.__name__, saved_model_path, format, str(folder)]
     with tempfile.TemporaryFile() as errors:
