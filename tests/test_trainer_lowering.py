@@ -23,7 +23,7 @@ BATCH, CLASSES = 8, 5
 
 
 @pytest.fixture(scope="module")
-def steps() -> PhaseSteps:
+def steps(narrow_vgg16: None) -> PhaseSteps:
     settings = ResolvedSettings(fine_tune_blocks=2)
     return make_phase_steps(settings, choose_phase(settings), 32, CLASSES)
 
@@ -43,8 +43,8 @@ def with_first(steps: PhaseSteps, operation: Any) -> PhaseSteps:
 
 
 def test_the_step_trains_what_the_phase_says(steps: PhaseSteps, train_step: LoweredStep) -> None:
-    blocks = (256 * 9 + 1) * 512 + 5 * (512 * 9 + 1) * 512
-    assert train_step.trained_parameters == blocks + 512 * CLASSES + CLASSES
+    blocks = (32 * 9 + 1) * 64 + 5 * (64 * 9 + 1) * 64
+    assert train_step.trained_parameters == blocks + 64 * CLASSES + CLASSES
     assert train_step.trained_bytes == 4 * train_step.trained_parameters
     # Two moments for each trained variable, and the step's number.
     assert train_step.updated_variables == 3 * len(steps.model.trainable_variables) + 1
@@ -114,17 +114,17 @@ def test_norms_learn_where_the_trainers_do(weights: str, learns: bool) -> None:
     assert any((old != new.numpy()).any() for old, new in zip(before, after, strict=True)) == learns
 
 
-def test_of_a_recipe_the_blocks_learn_and_the_solved_head_rests() -> None:
+def test_of_a_recipe_the_blocks_learn_and_the_solved_head_rests(narrow_vgg16: None) -> None:
     plan = plan_widest(TrainerSettings(recipe="balanced"), 32, CLASSES, images=150_000, device="tpu")
     assert plan.settings.head == "solved"
     phase = choose_phase(plan.settings)
     assert phase is not None
     steps = make_phase_steps(plan.settings, phase, 32, CLASSES)
     assert steps.model.pooling == "roots-3"
-    assert lower_step(steps, "train_step", BATCH).trained_parameters == 3 * (512 * 9 + 1) * 512
+    assert lower_step(steps, "train_step", BATCH).trained_parameters == 3 * (64 * 9 + 1) * 64
 
 
-def test_where_nothing_is_stepped_there_is_the_forward_pass() -> None:
+def test_where_nothing_is_stepped_there_is_the_forward_pass(narrow_vgg16: None) -> None:
     settings = plan_widest(TrainerSettings(recipe="quick"), 32, CLASSES, device="tpu").settings
     assert choose_phase(settings) is None
     with pytest.raises(UserError, match="phase head: it has no epochs in these settings; nothing is stepped"):
