@@ -16,6 +16,10 @@ from tests.google_storage import Storage, google_storage
 from tests.serving import COLOURS, make_colour_model, paint
 from tests.small_runs import Folder, make_facts
 
+# Its own client waits, retries and runs in processes of its own; test_pusher and test_models tell the same of a bucket
+# in TensorFlow's memory.
+pytestmark = pytest.mark.slow
+
 ROOT = "gs://pets/served/colours"
 ROOT_FOLDER = Path(__file__).parent.parent
 

@@ -84,6 +84,7 @@ def test_a_model_inside_the_image_is_the_one_that_answers(
     assert "POST /invocations status=200" in err  # The log of a container is standard error.
 
 
+@pytest.mark.slow
 def test_a_model_in_google_s_storage_is_read_at_start_and_its_next_version_later(
     started: Callable[..., Process], storage: Storage, models: Path
 ) -> None:
@@ -107,11 +108,16 @@ def test_a_model_in_google_s_storage_is_read_at_start_and_its_next_version_later
     ("arguments", "told"),
     [
         ([], "/opt/ml/model: holds neither a saved_model.pb nor numbered versions of a model"),
-        (
+        pytest.param(
             ["--model", "gs://bucket/none"],
             "gs://bucket/none: holds neither a saved_model.pb nor numbered versions of a m",
+            marks=pytest.mark.slow,
         ),
-        (["--model", "gs://nobodys/models"], "gs://nobodys/models: cannot be read: Error executing an HTTP request"),
+        pytest.param(
+            ["--model", "gs://nobodys/models"],
+            "gs://nobodys/models: cannot be read: Error executing an HTTP request",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_without_a_model_it_ends_with_one_line(arguments: list[str], told: str, storage: Storage) -> None:
