@@ -28,6 +28,7 @@ LONGEST = (
     "test_scoring",
     "test_trainer_recipe_runs",
     "test_serve_page",
+    "test_report_page",
     "test_trainer_resume",
     "test_trainer_run_fn",
     "test_image_example_gen",
