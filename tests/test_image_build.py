@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -30,7 +31,7 @@ def make_engine(folder: Path, name: str, answers: bool = True) -> None:
 
 def build(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the build with the engines of a folder, and none of this machine."""
-    for name in ("bash", "dirname"):
+    for name in ("bash", "dirname", "sed"):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(f"/usr/bin/{name}")
     environment = {"PATH": str(folder), "PYTHON": sys.executable, **variables}
@@ -54,7 +55,9 @@ def test_each_stage_is_built_under_the_name_that_the_job_asks_for(tmp_path: Path
         for stage, placement in {"pipeline": {}, "tpu": {"tpu": "v5e-4"}, "gpu": {"gpu": "NVIDIA_L4"}}.items()
     }
     hash_argument = f"--build-arg SOURCES_HASH={make_sources_hash()}"
-    given = "--build-arg LANE=tfx-1.16 --build-arg LIBTPU_URL=https://x/libtpu.whl --build-arg LIBTPU_SHA256=ab"
+    bases = "--build-arg PYTHON_IMAGE=python-tfx-1.16 --build-arg BEAM_IMAGE=beam-tfx-1.16"
+    libtpu = "--build-arg LIBTPU_URL=https://x/libtpu.whl --build-arg LIBTPU_SHA256=ab"
+    given = f"--build-arg LANE=tfx-1.16 {bases} {libtpu}"
     assert calls(tmp_path) == [
         f"docker build {hash_argument} {given} --target {stage} --tag {tag} --file Dockerfile ."
         for stage, tag in tags.items()
@@ -68,6 +71,17 @@ def test_an_engine_that_does_not_answer_is_passed_over(tmp_path: Path) -> None:
     (call,) = calls(tmp_path)
     assert call.startswith("buildah bud --build-arg SOURCES_HASH=")
     assert call.endswith(" --isolation chroot --target pipeline --tag pipeline:v1 --file Dockerfile .")
+
+
+def test_the_bases_are_named_whether_or_not_the_lane_is(tmp_path: Path) -> None:
+    make_engine(tmp_path, "docker")
+    assert build(tmp_path, "pipeline:v1").returncode == 0
+    assert build(tmp_path, "pipeline:v1", PYTHON_IMAGE="docker.io/library/python@sha256:00").returncode == 0
+    lane = re.search(r"^ARG LANE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1]
+    default, given = calls(tmp_path)
+    beam = f"--build-arg BEAM_IMAGE=beam-{lane} "
+    assert f"--build-arg LANE={lane} --build-arg PYTHON_IMAGE=python-{lane} {beam}" in default
+    assert f"--build-arg PYTHON_IMAGE=docker.io/library/python@sha256:00 {beam}" in given
 
 
 @pytest.mark.parametrize(

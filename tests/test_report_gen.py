@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.metadata
 import io
 import json
 from pathlib import Path
@@ -294,6 +295,21 @@ def test_embeddings_are_read_where_the_labels_of_all_splits_are_looked_at(
     uris = {"examples": str(tmp_path), "predictions": artifacts["predictions"].uri}
     facts_module.make_account(Sources("x", uris), ReportSettings())
     assert (found[0].embeddings is not None) == wanted
+
+
+def test_the_versions_are_told_where_the_build_of_tensorflow_has_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the images, which have tensorflow-cpu or tensorflow-tpu."""
+    find_version = importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package == "tensorflow":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return find_version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    versions = facts_module.make_account(Sources("x", {}), ReportSettings()).versions
+    assert list(versions)[:3] == ["tfx", "tensorflow", "tf-keras"]
+    assert versions["tensorflow"] == tf.__version__
 
 
 def test_where_no_features_were_left_test_is_looked_at_alone(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tfx.types import Artifact
 from tfx.types import standard_component_specs as specs
 
@@ -117,7 +118,7 @@ def collect_account(
         formats=sources.find_record(FORMATS_KEY, FORMATS_FILE),
         config=sources.config,
         code_hashes=sources.code_hashes,
-        versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+        versions={package: _find_version(package) for package in _PACKAGES},
         sources={key: sources.uris.get(key) for key in (specs.EVALUATION_KEY, PREDICTIONS_KEY)},
         baseline=results.baseline,
         **_make_label_sections(sources, predictions, training, data),
@@ -177,3 +178,8 @@ def _make_image_sections(
 
 def _keys(pair: dict[str, Any]) -> tuple[tuple[str, int], tuple[str, int]]:
     return tuple(pair["first"]), tuple(pair["second"])
+
+
+def _find_version(package: str) -> str:
+    # The images have TensorFlow under the name of its build, such as tensorflow-cpu.
+    return tf.__version__ if package == "tensorflow" else importlib.metadata.version(package)

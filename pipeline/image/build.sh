@@ -19,7 +19,10 @@ done
 
 lanes=(locks/tfx-*)
 known=${lanes[*]#locks/}
-[[ -z ${LANE:-} || -d locks/$LANE ]] || fail "LANE is '$LANE'; use ${known// / or }"
+LANE=${LANE:-$(sed -n 's/^ARG LANE=//p' Dockerfile)}
+[[ -d locks/$LANE ]] || fail "LANE is '$LANE'; use ${known// / or }"
+# By name: buildah 1.28 passes over a stage that only the default of an argument names.
+PYTHON_IMAGE=${PYTHON_IMAGE:-python-$LANE} BEAM_IMAGE=${BEAM_IMAGE:-beam-$LANE}
 
 # An installed docker is not yet one that builds: its daemon must answer.
 if [[ -z ${ENGINE:-} ]]; then
