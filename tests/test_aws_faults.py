@@ -32,7 +32,7 @@ def world() -> Iterator[tuple[StandIn, Aws]]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[PushedModel]:
     root = tmp_path_factory.mktemp("versions")
-    return [make_version(root, 1), make_version(root, 2)]
+    return [make_version(root, number) for number in (1, 2, 3)]
 
 
 def make_settings(**changes: Any) -> AwsSettings:

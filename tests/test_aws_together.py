@@ -1,6 +1,6 @@
 """Two people deploy to one endpoint of SageMaker at a time: one of them may be refused, and nobody loses a version."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,22 +10,14 @@ from pipeline.sagemaker.archive import PushedModel
 from pipeline.sagemaker.calls import Aws
 from pipeline.sagemaker.deployment import deploy
 from pipeline.sagemaker.endpoint import UnderWay
-from tests.sagemaker_stand_in import StandIn, make_version, on_stand_in
+from tests import test_aws_faults
+from tests.sagemaker_stand_in import StandIn
 from tests.test_aws_faults import Checkpoint, act, make_settings, told_of
 
 Deployment = tuple[dict[str, Any], int]
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[tuple[StandIn, Aws]]:
-    with on_stand_in() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[PushedModel]:
-    root = tmp_path_factory.mktemp("versions")
-    return [make_version(root, number) for number in (1, 2, 3)]
+world, models = test_aws_faults.world, test_aws_faults.models
 
 
 class Interrupted:

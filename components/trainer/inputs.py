@@ -205,7 +205,7 @@ class ArraySplit:
         weights = None if weights is None else tf.constant(weights)
         stored = self._inputs
         if isinstance(stored, np.memmap) or (isinstance(stored, np.ndarray) and stored.nbytes > _COPIED_BYTES):
-            # What TensorFlow calls back it keeps as long as the process; `read`, which holds the array, as the dataset.
+            # What TensorFlow calls back it keeps as long as the process; `gather`, which holds the split, as the dataset.
             held, dtype, shape = weakref.ref(stored), stored.dtype, stored.shape[1:]
 
             def find(index: np.ndarray) -> np.ndarray:
@@ -213,7 +213,7 @@ class ArraySplit:
                 return np.zeros([len(index), *shape], dtype) if array is None else np.asarray(array[index])
 
             def read(batch: tf.Tensor) -> tf.Tensor:
-                return tf.ensure_shape(tf.numpy_function(find, [batch], stored.dtype), [batch.shape[0], *shape])
+                return tf.ensure_shape(tf.numpy_function(find, [batch], dtype), [batch.shape[0], *shape])
         else:
             inputs = tf.convert_to_tensor(stored)
 

@@ -151,8 +151,7 @@ def choose_precision(
 
     A TPU is in bfloat16. A CPU or GPU without instructions for it is in float32, and nothing is measured. Where there
     are such instructions, both are timed if the training is long enough, and the table answers if not. GPUs are
-    measured as CPUs are, which on the one that was there no training was long enough for; unmeasured, they are in
-    float32, whose products they round to TensorFloat-32.
+    measured as CPUs are; unmeasured, they are in float32, whose products they round to TensorFloat-32.
 
     Args:
         setting: `trainer.precision`.

@@ -109,7 +109,7 @@ def estimate_seconds(contender: str, counts: dict[str, int], images_per_second: 
         "guide-128": train + judged + test + FINE_TUNE_EPOCHS * (3 * train + judged),
         "quick": train + judged + test,
         "balanced": 3 * (train + judged) + test,
-        "best": 10 * (train + judged) + test,
+        "best": 30 * (train + judged) + test,
     }
     name = contender if contender in passes else contender.partition("-")[0]
     start = _TRAINER_START_SECONDS if contender.startswith(("quick", "balanced", "best")) else _START_SECONDS
