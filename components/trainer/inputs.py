@@ -205,7 +205,8 @@ class ArraySplit:
         weights = None if weights is None else tf.constant(weights)
         stored = self._inputs
         if isinstance(stored, np.memmap) or (isinstance(stored, np.ndarray) and stored.nbytes > _COPIED_BYTES):
-            # What TensorFlow calls back it keeps as long as the process; `gather`, which holds the split, as the dataset.
+            # What TensorFlow calls back it keeps as long as the process; `gather`, which holds the split, only as
+            # long as the dataset.
             held, dtype, shape = weakref.ref(stored), stored.dtype, stored.shape[1:]
 
             def find(index: np.ndarray) -> np.ndarray:
