@@ -14,11 +14,11 @@ import tensorflow_transform as tft
 import tf_keras
 
 from components.exported_model.manifest import read_manifest
-from components.exported_model.signatures import SIGNATURES
+from components.exported_model.signatures import PIXELS_ARGUMENT, SIGNATURES
 from components.trainer.export import export_model, load_classifier
 from components.trainer.model import make_model
 from components.trainer.transform_graph import TransformGraph
-from components.transform.features import TRANSFORMED_IMAGE_KEY, unpack_images
+from components.transform.features import CHANNELS, TRANSFORMED_IMAGE_KEY, unpack_images
 from components.transform.settings import TransformSettings
 from data.features import IMAGE_KEY, LABEL_KEY
 from tests.images import make_grey_jpeg, make_jpeg, make_png, make_rgba_png
@@ -48,9 +48,15 @@ def read(root: Path, name: str) -> None:
     graph = TransformGraph(tft.TFTransformOutput(str(root / "graph")))
     found = {f"graph.{key}": value for key, value in graph.apply(graph.parse(examples, [IMAGE_KEY, LABEL_KEY])).items()}
     loaded = tf.saved_model.load(str(root / "export"))
+    pictures = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, CHANNELS), np.uint8)
+    values = {
+        "image_bytes": tf.constant([encoded for encoded, _ in IMAGES]),
+        "examples": examples,
+        "picture": tf.constant(pictures[0]),
+        PIXELS_ARGUMENT: tf.constant(pictures),
+    }
     for key, signature in SIGNATURES.items():
-        values = tf.constant([encoded for encoded, _ in IMAGES]) if key == "serving_default" else examples
-        outputs = loaded.signatures[key](**{signature.argument: values})
+        outputs = loaded.signatures[key](**{signature.argument: values[signature.argument]})
         found |= {f"{key}.{output}": value for output, value in outputs.items()}
     manifest = read_manifest(str(root / "export"))
     model = load_classifier(str(root / "export"), manifest)
