@@ -91,7 +91,12 @@ def archives_cache() -> Path:
 def find_unused(cache: Path, days: int) -> list[Path]:
     """Returns what was unpacked, wholly or in part, and that nobody has asked `unpack` for in so many days."""
     before = time.time() - days * 86_400
-    return sorted(path for path in cache.iterdir() if path.stat().st_mtime < before) if cache.is_dir() else []
+    found = []
+    for path in cache.iterdir() if cache.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # unpacked to its end, or removed, meanwhile
+            if path.stat().st_mtime < before:
+                found.append(path)
+    return sorted(found)
 
 
 def unpack(path: str, cache: Path) -> Path:
