@@ -106,13 +106,19 @@ ENV NEXT_PLUGGABLE_DEVICE_USE_C_API=true \
     TF_PLUGGABLE_DEVICE_LIBRARY_PATH=/lib/libtpu.so
 
 FROM builder AS builder-gpu
+# TensorFlow looks beside itself for some of NVIDIA's packages only (2.21 not for cuSOLVER, 2.16 for none), and where it
+# misses one it goes on without a GPU.
 RUN /opt/uv/bin/uv pip install --no-deps -r gpu.txt \
-    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include
+    && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include \
+    && mkdir /opt/venv/cuda \
+    && ln -s /opt/venv/lib/python3.*/site-packages/nvidia/*/lib/*.so* /opt/venv/cuda/ \
+    && ln -s /opt/venv/lib/python3.*/site-packages/nvidia/cuda_nvcc/bin/* /opt/venv/bin/
 
 FROM runtime AS gpu
 COPY --from=builder-gpu /opt/venv /opt/venv
-# TensorFlow finds NVIDIA's packages beside itself; the driver comes with the machine.
-ENV NVIDIA_VISIBLE_DEVICES=all \
+# The driver comes with the machine; Google's has it in /usr/local/nvidia.
+ENV LD_LIBRARY_PATH=/opt/venv/cuda:/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
+    NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM installer AS builder-serving

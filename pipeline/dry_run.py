@@ -14,7 +14,7 @@ from components.evaluator.eval_config import make_eval_config
 from components.model_converter.formats import check_installed
 from components.schema_gen.component import hash_schema
 from components.trainer.backbones import count_features
-from components.trainer.batch import check_batch
+from components.trainer.devices import check_batch
 from components.trainer.recipes import Facts, Plan, resolve_recipe
 from components.trainer.strategy import count_hosts, is_tpu_strategy, make_strategy, runs_on_cpu
 from components.trainer.weights import ResolvedWeights, resolve_weights

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.trainer.batch import check_batch
+from components.trainer.devices import check_batch
 from data.errors import UserError
 from pipeline.batch_search import BatchSearch, Trial, find_largest_batch
 from pipeline.command_line import EXIT_DONE, EXIT_FAILED, CommandLineParser, add_config_flags, command

@@ -22,7 +22,7 @@ from components.lane import installed_lane
 from components.trainer import TRAINING_FILE, attempts, precision, run_fn, training
 from components.trainer.assembly import check_averages
 from components.trainer.backbones import BACKBONES
-from components.trainer.batch import check_batch
+from components.trainer.devices import check_batch
 from components.trainer.model import ImageClassifier, make_model
 from components.trainer.run_fn import HISTORY_FILE
 from components.trainer.settings import TrainerSettings

@@ -70,6 +70,19 @@ def test_gpus_that_are_not_there_are_an_error() -> None:
         make_strategy("mirrored")
 
 
+@pytest.mark.skipif(has_tpu() or bool(tf.config.list_physical_devices("GPU")), reason="needs a machine of CPUs alone")
+@pytest.mark.parametrize("kind", ["gpu", "tpu"])
+@pytest.mark.parametrize("setting", ["auto", "one_device", "multi_worker"])
+def test_a_machine_that_was_taken_for_a_device_does_not_train_without(
+    monkeypatch: pytest.MonkeyPatch, kind: str, setting: Any
+) -> None:
+    monkeypatch.setenv("TRAINER_DEVICE", kind)
+    with pytest.raises(
+        UserError, match=rf"taken for its {kind.upper()}, and TensorFlow finds none .* the {kind} stage"
+    ):
+        make_strategy(setting)
+
+
 WORKERS: dict[str, Any] = {"cluster": {"chief": ["h:1"], "worker": ["h:2", "h:3"]}}
 
 

@@ -54,7 +54,9 @@ def test_each_machine_as_the_service_reads_it(
     assert found == machine
     assert pool.replica_count == 1
     assert pool.container_spec.image_uri == IMAGE + suffix
-    assert {item.name: item.value for item in pool.container_spec.env} == {"TF_USE_LEGACY_KERAS": "1", **environment}
+    kind = {"TRAINER_DEVICE": suffix.removeprefix("-")} if suffix else {}
+    found_environment = {item.name: item.value for item in pool.container_spec.env}
+    assert found_environment == {"TF_USE_LEGACY_KERAS": "1", **kind, **environment}
     assert pool.disk_spec.boot_disk_size_gb == (0 if "tpu" in placement else 100)
 
 

@@ -16,7 +16,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from components.progress import report_progress
 from components.trainer.augmentation import make_augment
 from components.trainer.backbones import Pooling, count_features, forward_operations
-from components.trainer.batch import check_batch
+from components.trainer.devices import check_batch
 from components.trainer.inputs import Split, open_split
 from components.trainer.kernel_gradient import speed_up_kernel_gradients
 from components.trainer.logistic_regression import make_zero_head

@@ -10,6 +10,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from components.trainer.devices import DEVICE_VARIABLE
 from data.errors import UserError
 
 StrategyName = Literal["auto", "tpu", "mirrored", "multi_worker", "one_device"]
@@ -43,13 +44,23 @@ def make_strategy(setting: StrategyName = "auto", tpu: str = "local") -> tf.dist
         tpu: for `tpu`: `local`, or the name or address of a TPU elsewhere.
 
     Raises:
-        UserError: the devices are not there.
+        UserError: the devices are not there, or not those that `DEVICE_VARIABLE` names.
     """
+    _check_rented_device(os.environ.get(DEVICE_VARIABLE))
     if setting == "auto":
         setting = "tpu" if has_tpu() else "mirrored" if tf.config.list_physical_devices("GPU") else "one_device"
     strategy = _MAKERS[setting](tpu)
     logging.getLogger(__name__).info("training with %s", describe_strategy(strategy))
     return strategy
+
+
+def _check_rented_device(kind: str | None) -> None:
+    """Refuses a machine whose GPU or TPU is paid for, but would not be used: TensorFlow goes on without."""
+    if (kind == "gpu" and not tf.config.list_physical_devices("GPU")) or (kind == "tpu" and not has_tpu()):
+        raise UserError(
+            f"this machine was taken for its {kind.upper()}, and TensorFlow finds none ({DEVICE_VARIABLE} is {kind}); "
+            f"its log says what it misses; train in what the {kind} stage of the Dockerfile builds (trainer.image)"
+        )
 
 
 def _make_tpu_strategy(tpu: str) -> tf.distribute.Strategy:

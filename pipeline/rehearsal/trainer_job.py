@@ -11,6 +11,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import Artifact
 
 from components.google_cloud.trainer_job import make_job
+from components.trainer.devices import DEVICE_VARIABLE
 from pipeline.rehearsal.machines import Machine, run_machines
 
 _TASK_TYPES = ("chief", "worker")
@@ -52,6 +53,7 @@ def make_machines(job: vertex.CustomJob) -> list[Machine]:
             {
                 **{variable.name: variable.value for variable in pool.container_spec.env},
                 # Two processes cannot share a GPU, if there is one.
+                DEVICE_VARIABLE: "",
                 "CUDA_VISIBLE_DEVICES": "-1",
                 "TF_CONFIG": json.dumps(
                     {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.trainer.batch import check_batch
+from components.trainer.devices import DEVICE_VARIABLE, check_batch
 from components.trainer.settings import TrainerSettings
 from data.errors import UserError
 from pipeline.vertex.settings import TrainerPlacement, VertexSettings
@@ -77,6 +77,8 @@ def make_worker_pool(settings: VertexSettings, machines: int = 1) -> dict[str, A
     placement = settings.trainer
     machine = {name: value for name in _MACHINE_FIELDS if (value := getattr(placement.device, name, None))}
     environment = {"TF_USE_LEGACY_KERAS": "1"} | (TPU_ENVIRONMENT if "tpu_topology" in machine else {})
+    if placement.tpu or placement.gpu:
+        environment[DEVICE_VARIABLE] = "tpu" if placement.tpu else "gpu"
     pool: dict[str, Any] = {
         "machine_spec": machine,
         "replica_count": machines,

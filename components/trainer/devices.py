@@ -1,6 +1,9 @@
-"""The batch of a training step, which its replicas share; without TensorFlow, for the commands."""
+"""What is asked of the devices that train; without TensorFlow, for the commands."""
 
 from data.errors import UserError
+
+DEVICE_VARIABLE = "TRAINER_DEVICE"
+"""The environment variable in which a job says what its machine was taken for: `gpu` or `tpu`, or nothing."""
 
 
 def check_batch(batch_size: int, parts: int, called: str = "replicas", otherwise: str = "") -> None:
