@@ -106,8 +106,8 @@ ENV NEXT_PLUGGABLE_DEVICE_USE_C_API=true \
     TF_PLUGGABLE_DEVICE_LIBRARY_PATH=/lib/libtpu.so
 
 FROM builder AS builder-gpu
-# TensorFlow looks beside itself for some of NVIDIA's packages only (2.21 not for cuSOLVER, 2.16 for none), and where it
-# misses one it goes on without a GPU.
+# TensorFlow looks beside itself for most of NVIDIA's packages only: 2.21 not for cuSOLVER, without which it sees no GPU,
+# 2.16 not for NCCL, without which GPUs do not train together.
 RUN /opt/uv/bin/uv pip install --no-deps -r gpu.txt \
     && rm -r /opt/venv/lib/python3.*/site-packages/tensorflow/include \
     && mkdir /opt/venv/cuda \
