@@ -9,8 +9,7 @@ import itertools
 import logging
 import os
 import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MethodType, SimpleNamespace
 from typing import Any
@@ -211,6 +210,8 @@ def s3() -> Iterator[Any]:
 @pytest.fixture
 def bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An empty bucket, `pets`, as boto3's `Bucket`; environment variables alone say how to reach it."""
+    from moto.moto_api._internal.models import moto_api_backend
+
     address = s3.meta.client.meta.endpoint_url
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -224,7 +225,16 @@ def bucket(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     }.items():
         monkeypatch.setenv(name, value)
     yield s3.create_bucket(Bucket="pets")
-    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
+    moto_api_backend.reset()
+
+
+def put_objects(bucket: Any, contents: Mapping[str, bytes]) -> None:
+    """Puts them straight into the memory of the server, which is of this process: no request for each."""
+    from moto.s3.models import s3_backends
+
+    (backend,) = (found for found in s3_backends["123456789012"].values() if bucket.name in found.buckets)
+    for key, content in contents.items():
+        backend.put_object(bucket.name, key, content)
 
 
 @pytest.fixture

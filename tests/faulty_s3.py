@@ -15,6 +15,7 @@ class Handler(BaseHTTPRequestHandler):
     """Passes requests on, but for those of which the server's `fault_of` returns a fault."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each body waits 40 ms for the head to be acknowledged
     server: Any
 
     def handle_one(self) -> None:
@@ -101,7 +102,7 @@ def faulty_server(upstream: str, fault_of: Callable[[Handler], Fault | None]) ->
     server.daemon_threads = True
     server.upstream, server.fault_of, server.seen = upstream.removeprefix("http://"), fault_of, []
     server.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

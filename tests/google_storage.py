@@ -42,6 +42,7 @@ class Storage:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each body waits 40 ms for the head to be acknowledged
     server: Any
 
     def do_CONNECT(self) -> None:
@@ -184,7 +185,7 @@ def google_storage(folder: Path) -> Iterator[Storage]:
         "GOOGLE_AUTH_TOKEN_FOR_TESTING": "a-token",
         "NO_GCE_CHECK": "true",
     }
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server.storage

@@ -425,7 +425,7 @@ def stand_in() -> Iterator[StandIn]:
     services = StandIn()
     server = make_server("127.0.0.1", 0, services, threaded=True, request_handler=MotoRequestHandler)
     services.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield services

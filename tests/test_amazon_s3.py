@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from data.errors import UserError
 from data.files import list_files, list_tree, read_bytes, remove_path, stat_file
 from data.json_files import find_json, write_json
 from data.spans import find_spans
+from tests.conftest import put_objects
 from tests.faulty_s3 import answers, begins_with_an_empty_page, breaks_off, hangs
 
 ODD_KEYS = ("a b+c.png", "100%.png", "50%20.png", "é/ü.png", "katt/🐈.png", "q?x=1&y#z.png", "s*[1].png")
@@ -28,13 +28,11 @@ ROOT = Path(__file__).parent.parent
 
 
 def put(bucket: Any, **contents: bytes) -> None:
-    for key, content in contents.items():
-        bucket.put_object(Key=key, Body=content)
+    put_objects(bucket, contents)
 
 
 def put_all(bucket: Any, keys: Any) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda key: bucket.meta.client.put_object(Bucket=bucket.name, Key=key, Body=b"x"), keys))
+    put_objects(bucket, dict.fromkeys(keys, b"x"))
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)

@@ -23,6 +23,7 @@ from pipeline.in_process_beam import IN_PROCESS_BEAM_ARGS
 from pipeline.vertex import inputs
 from pipeline.vertex.settings import VertexSettings
 from tests import images, table_files
+from tests.conftest import put_objects
 from tests.faulty_s3 import answers, says_nothing
 from tests.test_data_tfrecords import example, write
 from tests.test_image_example_gen import read_all as read_examples
@@ -32,9 +33,8 @@ ODD = ("Siamese + mix", "50% ünusual")
 
 
 def upload(bucket: Any, folder: Path, prefix: str = "") -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            bucket.put_object(Key=f"{prefix}{path.relative_to(folder)}", Body=path.read_bytes())
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    put_objects(bucket, {f"{prefix}{path.relative_to(folder)}": path.read_bytes() for path in files})
 
 
 def read_source(path: str, **settings: Any) -> Iterator[SourceImage]:
@@ -59,7 +59,7 @@ def fingerprint(path: str) -> str:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root: Path = images.make_image_tree(tmp_path_factory.mktemp("tree") / "pets", list(ODD), per_class=30, size=8)
+    root: Path = images.make_image_tree(tmp_path_factory.mktemp("tree") / "pets", list(ODD), per_class=12, size=8)
     (root / ODD[0] / "broken.png").write_bytes(images.make_truncated_png())
     (root / "notes.txt").write_text("no image", encoding="utf-8")
     return root
@@ -69,8 +69,7 @@ def test_a_folder_in_s3_gives_the_examples_of_the_folder_here_to_the_last_byte(
     bucket: Any, tree: Path, tmp_path: Path
 ) -> None:
     upload(bucket, tree, "in/")
-    bucket.put_object(Key="in/")
-    bucket.put_object(Key=f"in/{ODD[1]}/")
+    put_objects(bucket, {"in/": b"", f"in/{ODD[1]}/": b""})
     path = "s3://pets/in"
     assert settings_for_path(path) == {"source": "image_folder", "path": path}
     here = run_in(tmp_path, "here", source="image_folder", path=str(tree))
@@ -169,9 +168,8 @@ def test_spans_in_s3_are_the_newest(bucket: Any) -> None:
 
 
 def test_a_look_at_a_large_folder_takes_few_requests(bucket: Any, faulty: Any) -> None:
-    for number in range(25):
-        bucket.put_object(Key=f"flat/{number}.png", Body=b"x")
-        bucket.put_object(Key=f"in/class-{number}/1.png", Body=b"x")
+    put_objects(bucket, {f"flat/{number}.png": b"x" for number in range(25)})
+    put_objects(bucket, {f"in/class-{number}/1.png": b"x" for number in range(25)})
     server = faulty(None)
     assert settings_for_path("s3://pets/in")["source"] == "image_folder"
     with pytest.raises(UserError, match=r"a folder of 25 files and no folder"):
@@ -185,7 +183,7 @@ def test_a_look_at_a_large_folder_takes_few_requests(bucket: Any, faulty: Any) -
 # What fails.
 
 
-@pytest.mark.parametrize("after", [0, 20, 61 + 20])
+@pytest.mark.parametrize("after", [0, 8, 25 + 8])
 def test_a_run_from_which_access_is_taken_ends_in_one_line(
     bucket: Any, faulty: Any, tree: Path, tmp_path: Path, after: int
 ) -> None:
@@ -199,6 +197,7 @@ def test_of_a_server_that_is_gone_no_image_is_asked_for_after_the_first_that_fai
     bucket: Any, faulty: Any, tree: Path, tmp_path: Path
 ) -> None:
     upload(bucket, tree, "in/")
+    put_objects(bucket, {f"in/{ODD[0]}/more-{number}.png": b"x" for number in range(64)})  # above the number of threads
     server = faulty(says_nothing, "GET /pets/in/")
     with pytest.raises(UserError, match=r"^data\.path: s3://pets/in/.*: S3 does not answer \(Connection was closed"):
         run_in(tmp_path, source="image_folder", path="s3://pets/in")

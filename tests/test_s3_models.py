@@ -192,9 +192,9 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_trained(bucke
 
 
 def test_from_images_in_s3_to_a_model_in_s3(bucket: Any, made: list[Path], tmp_path: Path) -> None:
-    upload(bucket, make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=30, size=8), "in/")
+    upload(bucket, make_image_tree(tmp_path / "images", ["cat", "dog"], per_class=12, size=8), "in/")
     examples = run_in(tmp_path, source="image_folder", path="s3://pets/in")
-    assert len(read_all(examples)) == 60
+    assert len(read_all(examples)) == 24
     pushed, model = standard_artifacts.PushedModel(), standard_artifacts.Model()
     pushed.uri, model.uri = str(tmp_path / "pushed_model"), str(tmp_path / "model")
     (tmp_path / "model").mkdir()

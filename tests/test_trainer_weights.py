@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """A server whose file stands for ImageNet's weights, and an empty home folder."""
     with Server() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         md5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
