@@ -70,7 +70,7 @@ def test_following_survives_a_broken_connection(
         def nap() -> None:
             if len(network.naps) == 2:
                 server.start()
-            threading.Event().wait(0.2)
+            threading.Event().wait(0.05)
 
         assert follow_run(CLOUD, "digits-1", report) == "SUCCEEDED"
         assert len(network.naps) >= 2
