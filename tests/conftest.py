@@ -73,6 +73,10 @@ def pytest_collection_finish() -> None:
     if rules := sys.modules.get("tensorflow.python.autograph.core.config"):
         # TensorFlow rewrites the code of what it traces, for seconds; not its own, and from 2.21 on not tf_keras's.
         rules.CONVERSION_RULES += tuple(map(rules.DoNotConvert, ("tf_keras", "tensorflow_transform")))
+        # It keeps the stack of Python's calls, pytest's among them, with each operation: a seventh of what one takes.
+        stacks = sys.modules["tensorflow.python.util.tf_stack"]
+        stack = stacks.extract_stack()
+        stacks.extract_stack = lambda stacklevel=1: stack
     gc.collect()
     gc.freeze()
 
@@ -80,18 +84,20 @@ def pytest_collection_finish() -> None:
 def _spare_beam_repetitions() -> None:
     """Takes from Beam what it repeats in building a pipeline: of a test's, which has next to no data, a third.
 
-    It asks for the signature of each of a step's thirty methods, some ten times a step; for each transform it makes
-    parsers of all command-line flags; it compresses each pickle, in tables of megabytes, and sets the level of dill's
-    logger after it, upon which Python forgets of all loggers whether they are enabled; and for the size of each side
-    input it lists the globals of all modules.
+    It asks for the signature of each of a step's thirty methods, some ten times a step, and as often whether any wants
+    state or timers; for each transform it makes parsers of all command-line flags; it compresses each pickle, in tables
+    of megabytes, and sets the level of dill's logger after it, upon which Python forgets of all loggers whether they
+    are enabled; and for the size of each side input it lists the globals of all modules.
     """
     from apache_beam.internal import cloudpickle_pickler, dill_pickler
     from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.transforms import core
+    from apache_beam.transforms import core, userstate
     from objsize import traverse
 
     inspect_function, make_view = core.get_function_args_defaults, PipelineOptions.view_as
+    find_specs = userstate.get_dofn_specs
     signatures: dict[Any, Any] = {}
+    specs: WeakKeyDictionary[type, Any] = WeakKeyDictionary()
     views: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def recall_signature(function: Any) -> tuple[list[str], list[Any]]:
@@ -101,6 +107,13 @@ def _spare_beam_repetitions() -> None:
             signatures[function.__func__] = inspect_function(function)
         names, defaults = signatures[function.__func__]
         return list(names), list(defaults)
+
+    def recall_specs(step: Any) -> Any:
+        if isinstance(vars(step).get("process"), MethodType):  # of another object
+            return find_specs(step)
+        if type(step) not in specs:
+            specs[type(step)] = find_specs(step)
+        return specs[type(step)]
 
     def recall_view(options: PipelineOptions, kind: type) -> Any:
         found = views.setdefault(options, {})
@@ -112,6 +125,7 @@ def _spare_beam_repetitions() -> None:
     uncompressed = SimpleNamespace(compress=lambda pickled, compresslevel: pickled, decompress=lambda kept: kept)
     dill_pickler.bz2 = cloudpickle_pickler.bz2 = uncompressed
     core.get_function_args_defaults = recall_signature
+    userstate.get_dofn_specs = recall_specs
     PipelineOptions.view_as = recall_view
     log = logging.getLogger("dill")
     log.setLevel(logging.WARNING)
