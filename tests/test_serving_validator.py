@@ -61,7 +61,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(transformed: Path, narrow_vgg16: None) -> Trained:
-    tf.random.set_seed(1)
+    tf_keras.utils.set_random_seed(1)
     model = make_model(6, SIZE, 0.0, "float32", BACKBONE)
     transform_output = tft.TFTransformOutput(str(transformed / "graph"))
     return Trained(transformed, transform_output, TransformGraph(transform_output), model)
