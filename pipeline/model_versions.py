@@ -11,6 +11,11 @@ from data.errors import UserError
 from pipeline.output_dir import DEFAULT_OUTPUT
 
 
+def no_model(given: str) -> UserError:
+    """Returns what is told of a place without a model."""
+    return UserError(f"--model {given}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
+
+
 def find_model(given: str | None) -> str:
     """Returns the folder of a SavedModel: the given one, or the newest version below it or the default output.
 
@@ -29,7 +34,7 @@ def find_model(given: str | None) -> str:
     if is_model(given):
         return given
     if not (versions := list_versions(given)):
-        raise UserError(f"--model {given}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
+        raise no_model(given)
     return versions[max(versions)]
 
 

@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     silence_libraries()
     arguments = _make_parser().parse_args(argv)
     _check(arguments)
+    model = _find_model(arguments.model)
     from pipeline.serving.answering import Answering
     from pipeline.serving.app import Routes, Server
     from pipeline.serving.limits import MEGABYTE, Limits
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_queue=arguments.max_queue,
     )
     limits.check()
-    source = ModelSource(_find_model(arguments.model), arguments.name)
+    source = ModelSource(model, arguments.name)
     taken = bind(arguments.host, arguments.port)
     open_log(arguments.log)
     answering = Answering(limits, arguments.batch_wait_ms / 1000)
@@ -133,11 +134,13 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _find_model(given: str | None) -> str:
-    if given is not None:
-        return given
-    from pipeline.model_versions import find_model
+    from pipeline.model_versions import find_model, no_model
 
-    return os.path.dirname(find_model(None))
+    if given is None:
+        return os.path.dirname(find_model(None))
+    if "://" not in given and not os.path.isdir(given):
+        raise no_model(given)  # here, seconds before TensorFlow is there to look
+    return given
 
 
 def _default_pixels() -> int:

@@ -1,10 +1,12 @@
 """`run_local --dry-run`: what it tells and refuses, and that it leaves the output folder alone."""
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline import run_local
+from pipeline import dry_run_costs, run_local
 from pipeline.output_dir import OutputDir
 from tests.images import make_image_tree, make_truncated_jpeg
 
@@ -16,6 +18,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_image_tree(tmp_path_factory.mktemp("dry") / "images", ["cat", "Dog", "dog"], per_class=40)
     (root / "notes.txt").touch()
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_once() -> Iterator[None]:
+    """How fast the machine builds graphs is measured for the first run, and is the same for the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dry_run_costs, "_measure_overhead", functools.cache(dry_run_costs._measure_overhead))
+        yield
 
 
 def dry_run(path: Path, output: Path, *settings: str) -> int:

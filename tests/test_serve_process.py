@@ -136,6 +136,14 @@ def test_a_mistake_is_one_line_and_status_2(
     assert (printed.out, printed.err) == ("", f"error: {message}\n")
 
 
+def test_a_folder_that_is_not_there_is_told_before_tensorflow_is_imported() -> None:
+    act = "serve.main(['--model', 'nowhere']) + ('tensorflow' in sys.modules)"
+    code = f"import sys; from pipeline import serve; sys.exit({act})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: --model nowhere: holds neither")
+
+
 def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

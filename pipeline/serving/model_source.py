@@ -10,7 +10,7 @@ import tensorflow as tf
 from components.exported_model import SAVED_MODEL_FILE
 from data import gfile
 from data.errors import Fault, UserError
-from pipeline.model_versions import is_model, list_versions
+from pipeline.model_versions import is_model, list_versions, no_model
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ModelSource:
             self.name = name or folder
         self._single_number = int(folder) if folder.isdecimal() else 1
         if not self.find():
-            raise UserError(f"--model {uri}: holds neither a {SAVED_MODEL_FILE} nor numbered versions of a model")
+            raise no_model(uri)
 
     def find(self) -> list[Candidate]:
         """Returns the versions that there are, the highest number first; errors as the constructor's."""
