@@ -39,6 +39,8 @@ LONGEST = (
 )
 # Of processes that start from here, workers among them: memory that threads gave back is not kept for each of them.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+# As each command sets it; else TensorFlow imports Keras 3, too, and that IPython: 1.3 s of 4.6, in each process.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 _LIBC = ctypes.CDLL(None)
 # Blocks from 4 MiB on, most of a model's weights, go back to the system once they are freed. glibc's own bound grows to
 # the largest block that was freed.
