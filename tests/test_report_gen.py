@@ -59,6 +59,7 @@ from tests.transform_run import SPLITS, make_artifact, run_transform
 
 CLASSES = ("blue", "green", "red")
 SIZE = 32
+NARROW = 64  # features of `narrow_vgg16`
 
 
 def make_split(seed: int, per_class: int) -> list[tuple[bytes, str]]:
@@ -69,7 +70,7 @@ def make_split(seed: int, per_class: int) -> list[tuple[bytes, str]]:
 
 
 @pytest.fixture(scope="module")
-def model() -> ImageClassifier:
+def model(narrow_vgg16: None) -> ImageClassifier:
     tf_keras.utils.set_random_seed(3)
     return make_model(len(CLASSES), SIZE, 0.0, "float32")
 
@@ -243,7 +244,7 @@ def test_features_of_all_splits_are_joined_by_image(
 ) -> None:
     assert join(artifacts, predictions, tmp_path) is None  # nothing was left
     folder = tmp_path / "run"
-    leave_features(model, artifacts, folder, (512,))
+    leave_features(model, artifacts, folder, (NARROW,))
     images = read_labelled_images(artifacts["examples"])
     assert images.splits == ["train"] * 12 + ["eval"] * 6 + ["test"] * 24
     assert images.positions.tolist() == [*range(12), *range(6), *range(24)]
@@ -263,7 +264,7 @@ def test_of_a_fine_tuned_model_the_weights_before_give_the_features_of_test(
     model: ImageClassifier, artifacts: dict[str, Artifact], predictions: Predictions, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    leave_features(model, artifacts, folder, (512,))
+    leave_features(model, artifacts, folder, (NARROW,))
     kept = keep_weights(model)
     before = {**kept, "block5_conv3_bias": kept["block5_conv3_bias"] + 0.5}
     write_frozen_weights(str(folder), before, model)
