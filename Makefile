@@ -55,7 +55,7 @@ run: $(INSTALLED) ## Run the pipeline on the embedded digits (ARGS="..." adds op
 # Files stay whole, for what their tests share, and in the order of tests/conftest.py: the longest first.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## Run the tests (about 12 minutes on 2 cores)
+test: $(INSTALLED) ## Run the tests (about 10 minutes on 2 cores)
 	@$(PYTEST) $(ARGS)
 
 # What neither trains nor runs a node.
