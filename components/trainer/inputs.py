@@ -34,7 +34,7 @@ MEMORY_BYTES = 512 * 2**20
 _READ_BYTES = 8 * 2**20
 
 # A tensor of an array is a copy, made anew in each epoch: what is larger is read from the array.
-_COPIED_BYTES = 64 * 2**20
+_COPIED_BYTES = 8 * 2**20
 
 
 class Split(Protocol):
