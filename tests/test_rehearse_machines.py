@@ -116,7 +116,11 @@ def test_the_compiled_job_of_two_machines_ends_where_an_undisturbed_one_would(
 
 def make_custom_job(*counts: int) -> vertex.CustomJob:
     command = ["python", "-m", "pipeline.vertex.task", "--job"]
-    container = {"image_uri": "i", "command": command, "env": [{"name": "A", "value": "b"}]}
+    container = {
+        "image_uri": "i",
+        "command": command,
+        "env": [{"name": "A", "value": "b"}, {"name": "TRAINER_DEVICE", "value": "gpu"}],
+    }
     pools = [{"replica_count": count, "container_spec": container} for count in counts]
     return vertex.CustomJob({"job_spec": {"worker_pool_specs": pools}})
 
@@ -138,6 +142,7 @@ def test_each_machine_has_its_command_and_the_environment_that_vertex_ai_sets() 
     for machine in machines:
         assert machine.command == [sys.executable, "-m", "pipeline.vertex.task", "--job"]
         assert machine.environment["A"] == "b"
+        assert not machine.environment["TRAINER_DEVICE"]  # this machine was not taken for one
 
 
 def machine(name: str, code: str, **environment: str) -> Machine:
